@@ -1,0 +1,181 @@
+"""Every check of a user's argument, and the one form of complaint: ``<name> must be <what>, got <value>``."""
+
+import numbers
+
+import numpy as np
+
+DTYPES = ("float32", "float64", "complex64", "complex128")
+
+
+def describe(value):
+    """What to show of a bad value: a repr cut to one short line."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def complain(error, name, what, got):
+    """The exception in the one form, ready to be raised."""
+    return error(f"{name} must be {what}, got {got}")
+
+
+def choose(table, choice, name):
+    """The entry of a dict by its name; a function passes through."""
+    if callable(choice):
+        return choice
+    if not isinstance(choice, str):
+        raise complain(TypeError, name, f"a function or one of {', '.join(table)}", describe(choice))
+    if choice not in table:
+        raise complain(ValueError, name, f"a function or one of {', '.join(table)}", describe(choice))
+    return table[choice]
+
+
+def one_of(names, choice, name):
+    """The choice itself, if it is among the names."""
+    if not isinstance(choice, str):
+        raise complain(TypeError, name, f"one of {', '.join(names)}", describe(choice))
+    if choice not in names:
+        raise complain(ValueError, name, f"one of {', '.join(names)}", describe(choice))
+    return choice
+
+
+def integer(value, name, low, high):
+    """A Python int between low and high."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
+        raise complain(TypeError, name, "an integer", describe(value))
+    if not low <= value <= high:
+        raise complain(ValueError, name, f"between {low} and {high}", describe(value))
+    return int(value)
+
+
+def tolerance(value, dtype, name="rtol"):
+    """A float between what the dtype can reach and 1."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        raise complain(TypeError, name, "a float", describe(value))
+    low = 64 * float(np.finfo(dtype).eps)
+    if not low <= value < 1:
+        raise complain(ValueError, name, f"at least {low:.2g} (for {np.dtype(dtype)}) and below 1", describe(value))
+    return float(value)
+
+
+def rank_or_rtol(rank, rtol, shape, dtype):
+    """The pair with exactly one of the two given, checked."""
+    if (rank is None) == (rtol is None):
+        got = "neither" if rank is None else "both"
+        raise complain(ValueError, "rank or rtol", "given, one of the two", got)
+    if rank is None:
+        return None, tolerance(rtol, dtype)
+    return integer(rank, "rank", 1, min(shape)), None
+
+
+def index_list(values, name, size):
+    """Distinct integers in [0, size) as an index array."""
+    values = list(np.atleast_1d(values)) if np.ndim(values) <= 1 else values
+    indices = [integer(value, f"each index of {name}", 0, size - 1) for value in values]
+    if len(set(indices)) != len(indices):
+        raise complain(ValueError, name, "distinct indices", describe(indices))
+    return np.array(indices, dtype=np.intp)
+
+
+def candidate_weights(weights, size):
+    """Finite weights above or equal to zero, one a candidate, scaled to a maximum of 1."""
+    array = np.asarray(weights)
+    if array.dtype.kind not in "fiub":
+        raise complain(TypeError, "weights", "real numbers", describe(weights))
+    if array.shape != (size,):
+        raise complain(ValueError, "weights", f"of shape ({size},)", array.shape)
+    array = array.astype(float)
+    if not np.isfinite(array).all() or (array < 0).any() or not array.any():
+        raise complain(ValueError, "weights", "finite, not negative and not all zero", describe(weights))
+    return array / array.max()
+
+
+def generator(rng):
+    """A numpy Generator from None, an int, a SeedSequence or a Generator."""
+    if isinstance(rng, (bool, np.bool_)):
+        raise complain(TypeError, "rng", "None, an int, a SeedSequence or a Generator", describe(rng))
+    if isinstance(rng, numbers.Integral):
+        rng = integer(rng, "rng", 0, np.inf)
+    elif not (rng is None or isinstance(rng, (np.random.SeedSequence, np.random.Generator, np.random.BitGenerator))):
+        raise complain(TypeError, "rng", "None, an int, a SeedSequence or a Generator", describe(rng))
+    return np.random.default_rng(rng)
+
+
+def callback_function(callback):
+    """The callback, or one that does nothing."""
+    if callback is None:
+        return lambda progress: None
+    if not callable(callback):
+        raise complain(TypeError, "callback", "callable or None", describe(callback))
+    return callback
+
+
+def array_dtype(dtype):
+    """The dtype to compute in: floats and complex numbers as they are, integers and bool as float64."""
+    if dtype.name in DTYPES:
+        return np.dtype(dtype.name)
+    if dtype.kind in "iub":
+        return np.dtype(float)
+    raise complain(TypeError, "A", f"an array of integers, bool, {', '.join(DTYPES)}", f"dtype {dtype}")
+
+
+def matrix_shape(shape):
+    """A shape of two positive lengths."""
+    if len(shape) != 2:
+        raise complain(ValueError, "A", "2-dimensional", f"{len(shape)} dimensions")
+    if min(shape) == 0:
+        raise complain(ValueError, "A", "not empty", f"shape {tuple(shape)}")
+    return shape
+
+
+def finite(operand, A):
+    """Raise with the first index if A holds NaN or infinity."""
+    index = operand.first_nonfinite(A)
+    if index is not None:
+        raise complain(ValueError, "A", "finite", f"NaN or infinity, first at {index}")
+
+
+def enough_candidates(k, size, include, exclude, weights):
+    """Raise if included, excluded and weightless candidates leave no way to choose k."""
+    both = np.intersect1d(include, exclude)
+    if len(both):
+        raise complain(ValueError, "include", "disjoint from exclude", describe(both.tolist()))
+    if len(include) > k:
+        raise complain(ValueError, "include", f"at most k = {k} indices", len(include))
+    closed = set(exclude.tolist()) | (set() if weights is None else set(np.flatnonzero(weights == 0).tolist()))
+    if size - len(closed - set(include.tolist())) < k:
+        raise complain(ValueError, "k", f"at most the {size - len(closed)} candidates left by exclude and weights", k)
+
+
+def factor_sizes(rank, n_columns, n_rows, shape):
+    """Numbers of columns and rows, `rank` where not given; neither goes with rtol."""
+    if rank is None:
+        for size, name in ((n_columns, "n_columns"), (n_rows, "n_rows")):
+            if size is not None:
+                raise complain(ValueError, name, "None where rtol is given", describe(size))
+        return None, None
+    sizes = rank if n_columns is None else n_columns, rank if n_rows is None else n_rows
+    return integer(sizes[0], "n_columns", rank, shape[1]), integer(sizes[1], "n_rows", rank, shape[0])
+
+
+def flag(value, name):
+    """A bool."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise complain(TypeError, name, "True or False", describe(value))
+    return bool(value)
+
+
+def approximation_of(approximation, shape):
+    """An approximation as a LinearOperator of the right shape."""
+    from scipy.sparse.linalg import aslinearoperator
+
+    try:
+        if hasattr(approximation, "as_linear_operator"):
+            operator = approximation.as_linear_operator()
+        else:
+            operator = aslinearoperator(np.asarray(approximation) if isinstance(approximation, list) else approximation)
+    except TypeError:
+        got = type(approximation)
+        raise complain(TypeError, "approximation", "an array or a decomposition", got) from None
+    if operator.shape != shape:
+        raise complain(ValueError, "approximation", f"of shape {tuple(shape)}", operator.shape)
+    return operator

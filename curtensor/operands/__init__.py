@@ -1,0 +1,92 @@
+"""What can be decomposed: the few operations which touch the large array, one module for each kind of array.
+
+An operand is a module with plain functions. A is as the user gave it; thin matrices are dense, test matrices dense
+or sparse; results are NumPy arrays unless said::
+
+    wrap(A)                -> A in its own kind, checked for dtype and shape; never a copy of large data
+    dtype(A)               -> the dtype to compute in
+    matmat(A, X)           -> A @ X                               one pass over A
+    rmatmat(A, Y)          -> A^H @ Y                             one pass over A
+    sketch_both(A, Y, X)   -> A^H @ Y, A @ X, ||A||_F^2           one pass over A
+    take(A, indices, axis) -> slices of A in A's own kind (sparse stays sparse)
+    panels(A)              -> (slice of rows, dense rows) in turn  one pass over A
+    first_nonfinite(A)     -> index of the first NaN or infinity, or None
+    largest(A)             -> largest modulus of a real or imaginary part
+"""
+
+import importlib
+
+import numpy as np
+from scipy import sparse
+
+from curtensor import _validation
+
+# The type's own module, or one of its bases', decides; the first that matches.
+OPERANDS = {
+    "scipy.sparse.linalg": "linear_operator",
+    "scipy.sparse": "scipy_sparse",
+    "numpy": "ndarray",
+}
+
+
+def find(A, *, only_products=False):
+    """The operand module for A, and A wrapped: ``(operand, A)``."""
+    for base in type(A).__mro__:
+        for prefix, name in OPERANDS.items():
+            if base.__module__ == prefix or base.__module__.startswith(prefix + "."):
+                if name == "linear_operator" and not only_products:
+                    raise _validation.complain(TypeError, "A", "an array whose rows and columns can be taken", type(A))
+                operand = importlib.import_module(f"curtensor.operands.{name}")
+                return operand, operand.wrap(A)
+    if isinstance(A, (list, tuple)):
+        A = np.asarray(A)
+    elif hasattr(A, "iloc"):
+        A = A.to_numpy()
+    else:
+        raise _validation.complain(TypeError, "A", "an array, a sparse matrix or a DataFrame", type(A))
+    return find(A, only_products=only_products)
+
+
+def names(A):
+    """Row and column names of a DataFrame; None for what has none."""
+    if not hasattr(A, "iloc"):
+        return None, None
+    return np.asarray(A.index.astype(str), dtype=str), np.asarray(A.columns.astype(str), dtype=str)
+
+
+def residual_norm(operand, A, left, right):
+    """``||A - left @ right||_F`` from the residual itself, panel by panel, so that no digits cancel."""
+    total = 0.0
+    for rows, panel in operand.panels(A):
+        residual = panel - left[rows] @ right
+        total += float(np.vdot(residual, residual).real)
+    return np.sqrt(total)
+
+
+def times_power(X, exponent):
+    """X times 2^exponent, in two steps, since 2^1074 is no float; X itself where the exponent is 0."""
+    if exponent == 0:
+        return X
+    half = exponent // 2
+    return X * X.real.dtype.type(2.0**half) * X.real.dtype.type(2.0 ** (exponent - half))
+
+
+def dense(X):
+    """A sparse array as an ndarray; an ndarray itself."""
+    return X.toarray() if sparse.issparse(X) else X
+
+
+def product_operator(left, right):
+    """``left @ right`` as a `scipy.sparse.linalg.LinearOperator`, never multiplied out."""
+    from scipy.sparse.linalg import LinearOperator
+
+    def times(x):
+        return left @ (right @ x)
+
+    def adjoint_times(y):
+        return right.conj().T @ (left.conj().T @ y)
+
+    shape = left.shape[0], right.shape[1]
+    return LinearOperator(
+        dtype=right.dtype, shape=shape, matvec=times, matmat=times, rmatvec=adjoint_times, rmatmat=adjoint_times
+    )

@@ -1,0 +1,462 @@
+"""Rules which pick rows of a basis, and the selection of a matrix's columns and rows by them.
+
+A rule takes a basis (n, k) with orthonormal columns, one row a candidate, and a residual (n, p): what a sketch of each
+candidate has outside the basis. It returns at most k distinct indices, in the order of choice.
+"""
+
+import numpy as np
+from scipy import linalg, sparse
+
+from curtensor import _kernels, _validation, operands
+from curtensor.operands import dense
+from curtensor.sketching import SKETCHES, random_matrix, sketch_matrix
+
+RIDGE = 1e-2  # of the mean squared residual; anything in 1e-6..1e-1 does
+PANEL = 1024  # candidates scanned at a time, to stay in the cache
+POOL = 1024  # candidates that one stretch of the default rule looks at
+
+
+def osinsky(basis, residual, k, rng, weights=None):
+    """Smallest residual over leverage, both updated after each choice (Osinsky 2023, on a sketch, with a ridge).
+
+    A stretch of choices looks at the best candidates of a full scan, for as long as none of the others can have
+    become better by standing still.
+    """
+    n = len(basis)
+    weights = np.ones(n) if weights is None else weights
+    ridge = RIDGE * (row_norms_squared(residual).mean() or 1)
+    chosen = np.empty(k, dtype=np.int64)
+    done = 0
+    while done < k:
+        pool, limit = np.arange(n), np.inf
+        if n > POOL:
+            scores = scan(basis, residual, chosen[:done], ridge) / weights
+            pool = np.sort(np.argpartition(scores, POOL)[: POOL + 1])
+            limit = scores[pool].max()
+        state = np.hstack(eliminate(basis[pool], residual[pool], *elimination(basis, residual, chosen[:done])))
+        count = _kernels.osinsky_pass(state, k, done, ridge, weights[pool], limit, chosen)
+        chosen[done:count] = pool[chosen[done:count]]
+        if count == done:
+            break
+        done = count
+    return chosen[:done]
+
+
+def scan(basis, residual, chosen, ridge):
+    """Every candidate's (residual^2 + ridge (1 + coefficients^2)) / leverage after some choices."""
+    turn, explained = elimination(basis, residual, chosen)
+    scores = np.empty(len(basis))
+    for start in range(0, len(basis), PANEL):
+        rows = slice(start, start + PANEL)
+        turned, rest = eliminate(basis[rows], residual[rows], turn, explained)
+        losses = row_norms_squared(rest) + ridge * (1 + row_norms_squared(turned[:, : len(chosen)]))
+        scores[rows] = losses / np.maximum(row_norms_squared(turned[:, len(chosen) :]), 1e-30)
+    scores[chosen] = np.inf
+    return scores
+
+
+def elimination(basis, residual, chosen):
+    """What turns a row of the basis into coefficients on the chosen rows and coordinates outside their span.
+
+    With it, the residuals of the chosen rows.
+    """
+    done = len(chosen)
+    if done == 0:
+        return None, residual[:0]
+    Q, T = linalg.qr(basis[chosen].conj().T)
+    Q[:, :done] = linalg.solve_triangular(T[:done], Q[:, :done].conj().T).conj().T
+    return Q, residual[chosen]
+
+
+def eliminate(basis, residual, turn, explained):
+    """Turned rows of the basis, and their residuals less what the chosen rows' residuals explain."""
+    if len(explained) == 0:
+        return basis, residual
+    turned = basis @ turn
+    return turned, residual - turned[:, : len(explained)] @ explained
+
+
+def bsqr(basis, residual, k, rng, weights=None):
+    """The default rule without a residual: the best conditioned interpolation."""
+    return osinsky(basis, np.zeros((len(basis), 0), basis.dtype), k, rng, weights)
+
+
+def lupp(sketch, residual, k, rng, weights=None):
+    """Row pivots of an LU factorisation of the sketch's first k columns (Dong and Martinsson 2023)."""
+    return deim(sketch[:, :k], residual, k, rng, weights)
+
+
+def cpqr(sketch, residual, k, rng, weights=None):
+    """Pivots of a column-pivoted QR factorisation of the whole sketch."""
+    return qdeim(sketch, residual, k, rng, weights)
+
+
+def deim(basis, residual, k, rng, weights=None):
+    """Row pivots of one LU factorisation of the basis (Sorensen and Embree 2016)."""
+    p, _, U = linalg.lu(_weighted(basis, weights), p_indices=True)
+    return np.argsort(p)[:k][_nonzero(U.diagonal()[:k])]
+
+
+def qdeim(basis, residual, k, rng, weights=None):
+    """Pivots of a column-pivoted QR factorisation of the adjoint basis (Drmac and Gugercin 2016)."""
+    R, pivots = linalg.qr(_weighted(basis, weights).conj().T, mode="r", pivoting=True)
+    return pivots[:k][_nonzero(R.diagonal()[:k])]
+
+
+def _weighted(basis, weights):
+    return basis if weights is None else basis * np.sqrt(weights)[:, None].astype(basis.real.dtype)
+
+
+def _nonzero(diagonal):
+    """Which pivots are more than rounding."""
+    return np.abs(diagonal) > 8 * np.finfo(diagonal.dtype).eps * np.abs(diagonal).max(initial=0)
+
+
+def arp(basis, residual, k, rng, weights=None):
+    """Draw a row by its squared norm, project it out of the basis, repeat (Cortinovis and Kressner 2024)."""
+    remainder = _weighted(basis, weights).copy()
+    floor = len(basis) * np.finfo(basis.dtype).eps ** 2 * row_norms_squared(remainder).max()
+    chosen = []
+    for _ in range(k):
+        scores = row_norms_squared(remainder)
+        scores[chosen] = 0
+        scores[scores <= floor] = 0
+        if not scores.any():
+            break
+        p = rng.choice(len(scores), p=scores / scores.sum())
+        direction = remainder[p] / np.sqrt(scores[p])
+        remainder -= np.outer(remainder @ direction.conj(), direction)
+        chosen.append(p)
+    return np.array(chosen, dtype=np.intp)
+
+
+def maxvol(basis, residual, k, rng, weights=None):
+    """Swap rows until no coefficient on the chosen ones exceeds 1.05 (Goreinov, Oseledets and others 2010)."""
+    basis = _weighted(basis, weights)
+    chosen = qdeim(basis, residual, k, rng).copy()
+    if np.linalg.cond(basis[chosen]) > 1 / np.finfo(basis.dtype).eps:
+        return chosen  # nothing to divide by: the candidates span less than the basis
+    coefficients = linalg.solve(basis[chosen].T, basis.T).T
+    for _ in range(100 * k):
+        i, j = np.unravel_index(np.abs(coefficients).argmax(), coefficients.shape)
+        if np.abs(coefficients[i, j]) <= 1.05:
+            break
+        step = coefficients[i].copy()
+        step[j] -= 1
+        coefficients -= np.outer(coefficients[:, j] / coefficients[i, j], step)
+        chosen[j] = i
+    return chosen
+
+
+def leverage(basis, residual, k, rng, weights=None):
+    """Draw without replacement by the leverage scores (after Drineas, Mahoney and Muthukrishnan 2008)."""
+    return weighted_sample(row_norms_squared(_weighted(basis, weights)), k, rng)
+
+
+def uniform(basis, residual, k, rng, weights=None):
+    """Draw without replacement, all alike: the control."""
+    return weighted_sample(np.ones(len(basis)) if weights is None else weights, k, rng)
+
+
+def rpcholesky(operand, A, k, rng, weights, include=()):
+    """Randomly pivoted Cholesky of a positive semidefinite A: reads k columns (Chen and others 2024, Algorithm 2.1)."""
+    m, n = A.shape
+    diagonal = np.array(A.diagonal()).astype(operand.dtype(A), copy=False)
+    scale = np.abs(diagonal).max(initial=0)
+    slack = 100 * n * np.finfo(diagonal.dtype).eps * scale
+    if m != n or (diagonal.real < 0).any() or (np.abs(diagonal.imag) > slack).any():
+        raise _validation.complain(ValueError, "A", "positive semidefinite for method='rpcholesky'", f"shape {A.shape}")
+    remainder = diagonal.real.copy()
+    F = np.zeros((n, k), diagonal.dtype)
+    chosen = []
+    for i in range(k):
+        scores = np.where(remainder > slack, remainder * weights, 0)
+        scores[chosen] = 0
+        if i >= len(include) and not scores.any():
+            break
+        p = include[i] if i < len(include) else rng.choice(n, p=scores / scores.sum())
+        column = operand.take(A, [p], 1)
+        column = np.asarray(column.todense() if hasattr(column, "todense") else column)[:, 0]
+        column = column - F[:, :i] @ F[p, :i].conj()
+        F[:, i] = column / np.sqrt(remainder[p])
+        remainder -= np.abs(F[:, i]) ** 2
+        if (remainder < -slack).any() or not np.isfinite(column).all():
+            _validation.finite(operand, A)
+            raise _validation.complain(
+                ValueError, "A", "positive semidefinite for method='rpcholesky'", f"a pivot of {remainder.min():.2g}"
+            )
+        chosen.append(p)
+    return np.array(chosen, dtype=np.intp)
+
+
+# (basis, residual, k, rng); those of SKETCH_RULES get the sketch itself in place of the basis.
+SELECTION_RULES = {
+    "osinsky": osinsky,
+    "lupp": lupp,
+    "cpqr": cpqr,
+    "deim": deim,
+    "qdeim": qdeim,
+    "arp": arp,
+    "bsqr": bsqr,
+    "maxvol": maxvol,
+    "leverage": leverage,
+    "uniform": uniform,
+}
+SKETCH_RULES = (lupp, cpqr)
+ENTRY_RULES = {"rpcholesky": rpcholesky}  # (operand, A, k, rng, weights): read A itself
+
+
+def row_norms_squared(X):
+    """Squared norms of the rows, in float64."""
+    return np.einsum("ij,ij->i", X.real, X.real, dtype=float) + (
+        np.einsum("ij,ij->i", X.imag, X.imag, dtype=float) if np.iscomplexobj(X) else 0
+    )
+
+
+def weighted_sample(weights, k, rng):
+    """At most k distinct indices, drawn one after the other with probabilities in proportion (Gumbel top-k)."""
+    with np.errstate(divide="ignore"):
+        keys = np.log(weights) + rng.gumbel(size=len(weights))
+    return np.argsort(-keys, kind="stable")[: min(k, np.count_nonzero(weights))]
+
+
+def split_sketch(sketch, k):
+    """Leading k left singular vectors of a sketch (n, l) and what it has outside of them: ``(basis, residual)``.
+
+    Fewer than k vectors where the sketch's numerical rank is lower. By the Gram matrix, which is 3 to 5 times
+    cheaper, unless the k-th singular value is too small for it to show.
+    """
+    gram = sketch.astype(np.result_type(sketch, float), copy=False)
+    squares, P = np.linalg.eigh(gram.conj().T @ gram)
+    squares, P = squares[::-1], P[:, ::-1]
+    k = min(k, len(squares), len(sketch))
+    if squares[k - 1] > 1e-12 * squares[0]:
+        basis = sketch @ (P[:, :k] / np.sqrt(squares[:k])).astype(sketch.dtype)
+        return basis, sketch @ P[:, k:].astype(sketch.dtype)
+    Q, R = np.linalg.qr(sketch)
+    W, s, _ = np.linalg.svd(R)
+    k = min(k, np.count_nonzero(s > 8 * np.finfo(s.dtype).eps * s[0]))
+    Z = Q @ W
+    return Z[:, :k], Z[:, k:] * s[k:]
+
+
+def orthonormal_rest(sketch, indices):
+    """The sketch less its projection on some of its rows, which become zero."""
+    directions, s, _ = np.linalg.svd(sketch[indices].conj().T, full_matrices=False)
+    directions = directions[:, s > 8 * np.finfo(s.dtype).eps * s[0]]
+    rest = sketch - (sketch @ directions) @ directions.conj().T
+    rest[indices] = 0
+    return rest
+
+
+def choose_rows(basis, residual, k, rule, rng, weights=None):
+    """At most k rows of a basis by a rule, and by `oversample` what goes beyond the basis."""
+    options = {} if weights is None else {"weights": weights}
+    chosen = np.asarray(rule(basis, residual, min(k, basis.shape[1]), rng, **options), dtype=np.intp)
+    return chosen if k <= basis.shape[1] else oversample(basis, residual, chosen, k)
+
+
+def oversample(basis, residual, chosen, k):
+    """Rows added to the chosen ones, to k in all, which determine the basis' coefficients best.
+
+    Each maximises w^2 q^H M^-1 q over rows q of the basis, M the sum of w^2 q q^H over the chosen ones,
+    w = 1 / ||residual||.
+    """
+    norms = np.sqrt(row_norms_squared(residual))
+    scaled = basis / np.maximum(norms, 1e-3 * np.median(norms) or 1)[:, None]
+    R = np.linalg.qr(scaled[chosen], mode="r")
+    if len(chosen) < basis.shape[1] or not _nonzero(R.diagonal()).all():
+        return chosen
+    turned = linalg.solve_triangular(R, scaled.T, trans="T").T  # squared row norms: q^H M^-1 q
+    for _ in range(min(k, len(basis)) - len(chosen)):
+        scores = row_norms_squared(turned)
+        scores[chosen] = -1
+        p = int(scores.argmax())
+        along = turned @ turned[p].conj()
+        shrink = (1 - 1 / np.sqrt(1 + scores[p])) / (scores[p] or 1)
+        turned = turned - np.outer(along * shrink, turned[p])
+        chosen = np.append(chosen, p)
+    return chosen
+
+
+def choose_from_sketch(sketch, k, rule, rng, *, weights=None, include=(), exclude=()):
+    """At most k rows of a sketch (n, l): the included ones, then the best beyond their span, by a rule."""
+    include = np.asarray(include, dtype=np.intp)
+    if len(include):
+        sketch = orthonormal_rest(sketch, include)
+    if k == len(include) or not sketch.any():
+        return include
+    basis, residual = (sketch, sketch[:, :0]) if rule in SKETCH_RULES else split_sketch(sketch, k - len(include))
+    allowed = np.ones(len(sketch), dtype=bool)
+    allowed[include] = False
+    allowed[np.asarray(exclude, dtype=np.intp)] = False
+    if weights is not None:
+        allowed &= weights > 0
+    if allowed.all():
+        allowed = slice(None)
+    wanted = min(k - len(include), len(basis[allowed]), basis.shape[1])
+    options = {} if weights is None else {"weights": weights[allowed]}
+    chosen = rule(basis[allowed], residual[allowed], wanted, rng, **options)
+    return np.concatenate([include, np.arange(len(sketch))[allowed][chosen]])
+
+
+def select_columns(A, k, *, method="osinsky", weights=None, include=(), exclude=(), sketch="sparse_sign", rng=None):
+    """Choose k columns of a matrix whose span comes close to it.
+
+    With C = A[:, indices], the error is ||A - C C^+ A||_F; no k columns can bring it below that of the truncated SVD.
+
+    Parameters
+    ----------
+    A : array_like, sparse matrix or DataFrame, shape (m, n)
+        Real or complex; integers and bool are taken as float64.
+    k : int
+        Number of columns, 1 to min(m, n).
+    method : str or callable, default "osinsky"
+        A rule of `curtensor.selection.SELECTION_RULES`, or "rpcholesky" for positive semidefinite A, or a function
+        ``(basis, residual, k, rng)`` to at most k distinct row numbers of the basis (n, k). With `weights` it is
+        called with ``weights=`` too.
+    weights : array_like of float, shape (n,), optional
+        Multiply each column's score; at least 0, where 0 excludes.
+    include, exclude : sequence of int, optional
+        Columns that must be chosen (they come first, and the others are chosen for what they leave), and columns that
+        must not.
+    sketch : str or callable, default "sparse_sign"
+        A test matrix of `curtensor.sketching.SKETCHES`, or a function ``(n, size, dtype, rng)`` to a real one.
+    rng : None, int, SeedSequence or Generator, optional
+        Source of randomness.
+
+    Returns
+    -------
+    indices : ndarray of int, shape (k,)
+        Distinct column numbers in the order of choice; fewer than k where the numerical rank of A is lower.
+
+    Raises
+    ------
+    TypeError
+        If A is no array of numbers, or another argument of the wrong kind.
+    ValueError
+        If A is not two-dimensional, empty, or not finite; if k or an index is out of range, indices are repeated, or
+        a column is both included and excluded; if too few columns are left to choose from.
+
+    Notes
+    -----
+    One pass over A (`rpcholesky`: none, it reads k columns). A sketch of l = max(2 k, k + 20) rows, then
+    O(n k (k + l)) operations and O(n l) memory. The default takes the leading singular vectors and the residual
+    of the sketch and applies Osinsky's greedy rule with a small ridge. With exact singular vectors and no ridge
+    the error is at most sqrt(k + 1) times that of the truncated SVD [1]_; for a sketch this bound is not proved.
+
+    References
+    ----------
+    .. [1] A. Osinsky, "Close to optimal column approximations with a single SVD", 2023, arXiv:2308.09068.
+
+    Examples
+    --------
+    >>> import numpy as np, curtensor as ct
+    >>> A = np.outer(np.arange(1.0, 7), [1, 0, 2, 0]) + np.outer(np.ones(6), [0, 3, 0, 0])
+    >>> sorted(ct.select_columns(A, 2, rng=0).tolist())
+    [1, 2]
+    """
+    operand, A = operands.find(A)
+    k = _validation.integer(k, "k", 1, min(A.shape))
+    sketch = _validation.choose(SKETCHES, sketch, "sketch")
+    rng = _validation.generator(rng)
+    rule = _validation.choose(SELECTION_RULES | ENTRY_RULES, method, "method")
+    n = A.shape[1]
+    include = _validation.index_list(include, "include", n)
+    exclude = _validation.index_list(exclude, "exclude", n)
+    weights = None if weights is None else _validation.candidate_weights(weights, n)
+    _validation.enough_candidates(k, n, include, exclude, weights)
+
+    return columns_of(operand, A, k, rule, sketch, rng, weights=weights, include=include, exclude=exclude)
+
+
+def select_rows(A, k, *, method="osinsky", weights=None, include=(), exclude=(), sketch="sparse_sign", rng=None):
+    """Choose k rows of a matrix whose span comes close to it: `select_columns` of the adjoint.
+
+    With R = A[indices], the error is ||A - A R^+ R||_F.
+
+    Parameters
+    ----------
+    A : array_like, sparse matrix or DataFrame, shape (m, n)
+        Real or complex; integers and bool are taken as float64.
+    k : int
+        Number of rows, 1 to min(m, n).
+    method : str or callable, default "osinsky"
+        As for `select_columns`.
+    weights : array_like of float, shape (m,), optional
+        Multiply each row's score; at least 0, where 0 excludes.
+    include, exclude : sequence of int, optional
+        Rows that must be chosen, and rows that must not.
+    sketch : str or callable, default "sparse_sign"
+        As for `select_columns`.
+    rng : None, int, SeedSequence or Generator, optional
+        Source of randomness.
+
+    Returns
+    -------
+    indices : ndarray of int, shape (k,)
+        Distinct row numbers in the order of choice; fewer than k where the numerical rank of A is lower.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `select_columns`.
+
+    Notes
+    -----
+    One pass over A; costs and bound as for `select_columns`, with rows and columns exchanged.
+
+    References
+    ----------
+    .. [1] A. Osinsky, "Close to optimal column approximations with a single SVD", 2023, arXiv:2308.09068.
+
+    Examples
+    --------
+    >>> import numpy as np, curtensor as ct
+    >>> sorted(ct.select_rows(np.diag([1.0, 5, 2, 9]), 2, rng=0).tolist())
+    [1, 3]
+    """
+    transpose = A.T if hasattr(A, "T") else np.asarray(A).T
+    return select_columns(
+        transpose, k, method=method, weights=weights, include=include, exclude=exclude, sketch=sketch, rng=rng
+    )
+
+
+def sketch_size(k, limit):
+    """Rows of the sketch from which k columns are chosen."""
+    return min(max(2 * k, k + 20), limit)
+
+
+def columns_of(operand, A, k, rule, sketch, rng, *, weights=None, include=(), exclude=()):
+    """The body of `select_columns`."""
+    m, n = A.shape
+    if rule in ENTRY_RULES.values():
+        weights = np.ones(n) if weights is None else weights.copy()
+        weights[exclude] = 0
+        return rule(operand, A, k, rng, weights, include)
+    kind = operand.dtype(A)
+    Y = random_matrix(sketch, m, sketch_size(k, m), kind, rng)
+    sketched = sketch_matrix(operand, A, Y, sparse.csr_array((n, 0), dtype=Y.dtype))
+    return choose_from_sketch(sketched.left, k, rule, rng, weights=weights, include=include, exclude=exclude)
+
+
+def column_basis(operand, sketched, k, rule, rng):
+    """Chosen columns, an orthonormal basis of them, and what the right sketch has outside of it."""
+    if rule in ENTRY_RULES.values():
+        columns = columns_of(operand, sketched.A, k, rule, None, rng)
+    else:
+        columns = choose_from_sketch(sketched.left, k, rule, rng)
+    basis = orthonormal_columns(operand.take(sketched.A, columns, 1))
+    return columns, basis, sketched.right - basis @ dense(basis.conj().T @ sketched.right)
+
+
+def orthonormal_columns(C):
+    """Q of C's QR factorisation; for sparse C sparse too, with C's nonzero rows."""
+    if not sparse.issparse(C):
+        return np.linalg.qr(C)[0]
+    C = sparse.csc_array(C)
+    filled = np.unique(C.indices)
+    Q = np.linalg.qr(C[filled].toarray())[0]
+    starts = np.searchsorted(filled, np.arange(C.shape[0] + 1)) * Q.shape[1]
+    columns = np.tile(np.arange(Q.shape[1]), len(filled))
+    return sparse.csr_array((Q.ravel(), columns, starts), shape=(C.shape[0], Q.shape[1]))

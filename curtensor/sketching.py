@@ -1,0 +1,94 @@
+"""Random test matrices, and the one pass over A that sketches it."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from curtensor import _validation
+from curtensor.operands import times_power
+
+ENTRIES = 4  # of a sparse-sign row: 2 failed once, 8 cost half as much again
+
+
+def sparse_sign(n, size, dtype, rng, entries=ENTRIES):
+    """A few random signs in each row, one in each of as many equal groups of columns."""
+    entries = min(entries, size)
+    edges = np.linspace(0, size, entries + 1).astype(np.int32)
+    columns = rng.integers(edges[:-1], edges[1:], size=(n, entries), dtype=np.int32)
+    signs = rng.choice(np.array([-1, 1]) / np.sqrt(entries), size=(n, entries)).astype(_real(dtype))
+    starts = np.arange(0, n * entries + 1, entries)
+    return sparse.csr_array((signs.ravel(), columns.ravel(), starts), shape=(n, size))
+
+
+def countsketch(n, size, dtype, rng):
+    """One random sign in each row."""
+    return sparse_sign(n, size, dtype, rng, entries=1)
+
+
+def gaussian(n, size, dtype, rng):
+    """Independent normal entries of variance 1 / size."""
+    return (rng.standard_normal((n, size)) / np.sqrt(size)).astype(_real(dtype))
+
+
+def srtt(n, size, dtype, rng):
+    """Random signs times a random choice of the discrete cosine transform's vectors."""
+    frequencies = rng.choice(n, size, replace=False)
+    waves = np.cos(np.pi / n * np.outer(np.arange(n) + 0.5, frequencies)) * np.sqrt(2 / size)
+    waves[:, frequencies == 0] = np.sqrt(1 / size)
+    return (rng.choice([-1.0, 1.0], size=(n, 1)) * waves).astype(_real(dtype))
+
+
+SKETCHES = {"sparse_sign": sparse_sign, "gaussian": gaussian, "countsketch": countsketch, "srtt": srtt}
+
+
+def random_matrix(sketch, n, size, dtype, rng):
+    """A test matrix (n, size), or the identity where a sketch would be no smaller than what it sketches."""
+    if size >= n:
+        return sparse.eye_array(n, format="csr", dtype=_real(dtype))
+    return sketch(n, size, dtype, rng)
+
+
+class Sketched(NamedTuple):
+    """What one pass over A leaves; A and all else times 2^exponent where A's scale needed it."""
+
+    A: Any
+    left: np.ndarray
+    right: np.ndarray
+    norm: float
+    exponent: int
+
+
+def sketch_matrix(operand, A, Y, X):
+    """``A^H @ Y``, ``A @ X`` and ``||A||_F`` in one pass, which also shows whether A is finite."""
+    left, right, square = operand.sketch_both(A, Y, X)
+    kind = operand.dtype(A)
+    bound = float(np.finfo(kind).max) ** (5 / 8)
+    if 1 / bound < square < bound or (square == 0 and not left.any() and not right.any()):
+        return Sketched(A, left, right, np.sqrt(square), 0)
+    _validation.finite(operand, A)
+    exponent = -int(np.frexp(operand.largest(A))[1])
+    A = times_power(A, exponent)
+    left, right, square = operand.sketch_both(A, Y, X)
+    return Sketched(A, left, right, np.sqrt(square), exponent)
+
+
+def two_sided_sketch(operand, A, size, sketch, rng):
+    """`Sketched` from both sides by test matrices of the given size, and the right test matrix."""
+    m, n = A.shape
+    Y = random_matrix(sketch, m, size, operand.dtype(A), rng)
+    X = random_matrix(sketch, n, size, operand.dtype(A), rng)
+    return sketch_matrix(operand, A, Y, X), X
+
+
+def error_by_energy(norm, middle):
+    """Relative error of a projection from the two norms, or None where rounding would spoil it."""
+    if norm == 0:
+        return None
+    kept = np.linalg.norm(middle.astype(np.result_type(middle, float))) / norm
+    square = (1 - kept) * (1 + kept)
+    return float(np.sqrt(square)) if square > 1e4 * np.finfo(middle.dtype).eps else None
+
+
+def _real(dtype):
+    return np.empty(0, dtype).real.dtype
