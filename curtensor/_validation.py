@@ -4,6 +4,7 @@ import numbers
 
 import numpy as np
 
+RandomSource = int | np.random.SeedSequence | np.random.Generator | None
 DTYPES = ("float32", "float64", "complex64", "complex128")
 
 

@@ -119,7 +119,9 @@ def spectral_error(operand, A, approximation, rng):
     scale = operand.largest(A) or 1
 
     def largest_of(times, adjoint_times):
-        B = LinearOperator(A.shape, dtype=operand.dtype(A), matvec=times, matmat=times, rmatvec=adjoint_times, rmatmat=adjoint_times)
+        B = LinearOperator(
+            A.shape, dtype=operand.dtype(A), matvec=times, matmat=times, rmatvec=adjoint_times, rmatmat=adjoint_times
+        )
         return truncated_svd(linear_operator, B, 1, 9, KRYLOV_STEPS, gaussian, rng).s.sum()
 
     def of_A(x):
@@ -130,7 +132,8 @@ def spectral_error(operand, A, approximation, rng):
 
     size = largest_of(of_A, of_A_adjoint)
     rest = largest_of(
-        lambda x: of_A(x) - approximation.matmat(x) / scale, lambda y: of_A_adjoint(y) - approximation.rmatmat(y) / scale
+        lambda x: of_A(x) - approximation.matmat(x) / scale,
+        lambda y: of_A_adjoint(y) - approximation.rmatmat(y) / scale,
     )
     return ratio(rest, size)
 

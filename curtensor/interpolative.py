@@ -66,9 +66,7 @@ class ID:
         return operands.product_operator(*self._factors)
 
 
-def interpolative_decomposition(
-    A, rank=None, *, rtol=None, axis=1, method="osinsky", sketch="sparse_sign", rng=None
-):
+def interpolative_decomposition(A, rank=None, *, rtol=None, axis=1, method="osinsky", sketch="sparse_sign", rng=None):
     """Approximate a matrix by some of its columns, or rows, times coefficients.
 
     ``A`` is close to ``A[:, J] @ X`` with X = A[:, J]^+ A for ``axis=1``, and to ``X @ A[I]`` with X = A A[I]^+ for
@@ -136,8 +134,8 @@ def interpolative_decomposition(
     else:
         view = two_sided_sketch(operand, A, sketch_size(rank, max(A.shape)), sketch, rng)
         result = id_from_sketch(operand, A, view, rank, rule, rng)
-    return result if axis == 1 else replace(
-        result, coefficients=result.coefficients.T, skeleton=result.skeleton.T, axis=0
+    return (
+        result if axis == 1 else replace(result, coefficients=result.coefficients.T, skeleton=result.skeleton.T, axis=0)
     )
 
 

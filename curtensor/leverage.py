@@ -3,7 +3,6 @@
 import numpy as np
 
 from curtensor import _validation, operands
-from curtensor.operands import dense
 from curtensor.selection import row_norms_squared
 from curtensor.sketching import SKETCHES
 from curtensor.svd import truncated_svd
@@ -48,7 +47,7 @@ def leverage_scores(A, k=None, *, axis=0, method="exact", normalize=False, rng=N
 
     Notes
     -----
-    Exact: one pass to copy A, O(m n min(m, n)) operations, O(m n) memory. Sketch: six passes, O(m n k) operations,
+    Exact: one pass to copy A, O(m n min(m, n)) operations, O(m n) memory. Sketch: eight passes, O(m n k) operations,
     O((m + n) k) memory. The scores are unique only where the k-th and the next singular value differ, and the sketch
     finds them the better the further these are apart.
 
@@ -88,7 +87,7 @@ def leverage_scores(A, k=None, *, axis=0, method="exact", normalize=False, rng=N
 def leading_vectors(operand, A, k, method, rng):
     """The leading singular triplets, exact or by block Krylov iteration."""
     if method == "sketch":
-        return truncated_svd(operand, A, k, 10, 2, SKETCHES["sparse_sign"], rng)
+        return truncated_svd(operand, A, k, 10, 3, SKETCHES["sparse_sign"], rng)
     whole = np.concatenate([panel for _, panel in operand.panels(A)])
     U, s, Vh = np.linalg.svd(whole, full_matrices=False)
     return U[:, :k], s[:k], Vh[:k]

@@ -93,23 +93,18 @@ def cpqr(sketch, residual, k, rng, weights=None):
 
 def deim(basis, residual, k, rng, weights=None):
     """Row pivots of one LU factorisation of the basis (Sorensen and Embree 2016)."""
-    p, _, U = linalg.lu(_weighted(basis, weights), p_indices=True)
-    return np.argsort(p)[:k][_nonzero(U.diagonal()[:k])]
+    p, _, _ = linalg.lu(_weighted(basis, weights), p_indices=True)
+    return np.argsort(p)[:k]
 
 
 def qdeim(basis, residual, k, rng, weights=None):
     """Pivots of a column-pivoted QR factorisation of the adjoint basis (Drmac and Gugercin 2016)."""
-    R, pivots = linalg.qr(_weighted(basis, weights).conj().T, mode="r", pivoting=True)
-    return pivots[:k][_nonzero(R.diagonal()[:k])]
+    _, pivots = linalg.qr(_weighted(basis, weights).conj().T, mode="r", pivoting=True)
+    return pivots[:k]
 
 
 def _weighted(basis, weights):
     return basis if weights is None else basis * np.sqrt(weights)[:, None].astype(basis.real.dtype)
-
-
-def _nonzero(diagonal):
-    """Which pivots are more than rounding."""
-    return np.abs(diagonal) > 8 * np.finfo(diagonal.dtype).eps * np.abs(diagonal).max(initial=0)
 
 
 def arp(basis, residual, k, rng, weights=None):
@@ -265,7 +260,7 @@ def oversample(basis, residual, chosen, k):
     norms = np.sqrt(row_norms_squared(residual))
     scaled = basis / np.maximum(norms, 1e-3 * np.median(norms) or 1)[:, None]
     R = np.linalg.qr(scaled[chosen], mode="r")
-    if len(chosen) < basis.shape[1] or not _nonzero(R.diagonal()).all():
+    if np.linalg.matrix_rank(R) < basis.shape[1]:
         return chosen
     turned = linalg.solve_triangular(R, scaled.T, trans="T").T  # squared row norms: q^H M^-1 q
     for _ in range(min(k, len(basis)) - len(chosen)):
@@ -296,8 +291,17 @@ def choose_from_sketch(sketch, k, rule, rng, *, weights=None, include=(), exclud
         allowed = slice(None)
     wanted = min(k - len(include), len(basis[allowed]), basis.shape[1])
     options = {} if weights is None else {"weights": weights[allowed]}
-    chosen = rule(basis[allowed], residual[allowed], wanted, rng, **options)
-    return np.concatenate([include, np.arange(len(sketch))[allowed][chosen]])
+    chosen = np.arange(len(sketch))[allowed][rule(basis[allowed], residual[allowed], wanted, rng, **options)]
+    if rule in SKETCH_RULES:  # which do not see the numerical rank by themselves
+        chosen = chosen[independent(sketch[chosen])]
+    return np.concatenate([include, chosen])
+
+
+def independent(rows):
+    """Which rows a pivoted QR factorisation takes before only rounding is left, in order."""
+    R, pivots = linalg.qr(rows.conj().T, mode="r", pivoting=True)
+    size = np.abs(R.diagonal())
+    return np.sort(pivots[: len(size)][size > 64 * np.finfo(size.dtype).eps * size.max()])
 
 
 def select_columns(A, k, *, method="osinsky", weights=None, include=(), exclude=(), sketch="sparse_sign", rng=None):
