@@ -106,4 +106,4 @@ def first_nonfinite(A):
 
 def largest(A):
     """Largest modulus of a real or imaginary part."""
-    return max(float(np.abs(panel.view(panel.real.dtype)).max()) for _, panel in panels(A))
+    return float(np.max([np.abs(panel.view(panel.real.dtype)).max() for _, panel in panels(A)]))
