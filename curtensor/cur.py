@@ -344,11 +344,13 @@ def row_choice(basis, rest, k, rule, rng):
 
 
 def shrinkage(sketched, left, coefficients):
-    """1, or where the sketch is left with most of its norm the factor that fits it best."""
+    """1, or where the sketch is left with most of its norm the factor that fits it, less one standard deviation."""
     product = left @ coefficients
-    if np.linalg.norm(sketched.right - product) <= 0.8 * np.linalg.norm(sketched.right):
+    size, whole = np.linalg.norm(product), np.linalg.norm(sketched.right)
+    if size == 0 or np.linalg.norm(sketched.right - product) <= 0.8 * whole:
         return 1
-    return max(np.vdot(product, sketched.right).real, 0) / np.linalg.norm(product) ** 2
+    alignment = np.vdot(product, sketched.right).real / (size * whole)
+    return float(max(alignment - 1 / np.sqrt(product.shape[1]), 0) * whole / size)
 
 
 def error_on_sketch(sketched, left, coefficients):
