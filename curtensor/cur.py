@@ -1,6 +1,7 @@
 """CUR decompositions: A is close to C U R with its own columns C and rows R."""
 
 import os
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -142,8 +143,12 @@ class CUR:
     @classmethod
     def load(cls, path: str | os.PathLike) -> "CUR":
         """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as file:
-            return cls(**_unpacked(dict(file)))
+        with open(path, "rb") as file:
+            try:
+                return cls(**_unpacked(dict(np.load(file, allow_pickle=False))))
+            except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+                got = _validation.describe(os.fspath(path))
+                raise _validation.complain(ValueError, "path", "a file written by CUR.save", got) from None
 
 
 def _arrays(part):

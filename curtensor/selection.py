@@ -463,7 +463,7 @@ def columns_of(operand, A, k, rule, sketch, rng, *, weights=None, include=(), ex
     m, n = A.shape
     if rule in ENTRY_RULES.values():
         weights = np.ones(n) if weights is None else weights.copy()
-        weights[exclude] = 0
+        weights[np.asarray(exclude, dtype=np.intp)] = 0
         return rule(operand, A, k, rng, weights, include)
     kind = operand.dtype(A)
     Y = random_matrix(sketch, m, sketch_size(k, n, m), kind, rng)
