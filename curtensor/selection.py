@@ -13,7 +13,7 @@ from scipy import linalg, sparse
 
 from curtensor import _kernels, _validation, operands
 from curtensor.operands import dense
-from curtensor.sketching import SKETCHES, random_matrix, sketch_matrix
+from curtensor.sketching import SKETCHES, gaussian, random_matrix, sketch_matrix
 
 RIDGE = 1e-2  # of the mean squared residual; anything in 1e-6..1e-1 does
 PANEL = 1024  # candidates scanned at a time, to stay in the cache
@@ -88,8 +88,9 @@ def bsqr(basis, residual, k, rng, weights=None):
 
 
 def lupp(sketch, residual, k, rng, weights=None):
-    """Row pivots of an LU factorisation of the sketch's first k columns (Dong and Martinsson 2023)."""
-    return deim(sketch[:, :k], residual, k, rng, weights)
+    """Row pivots of an LU factorisation of k combinations of the sketch's columns (Dong and Martinsson 2023)."""
+    mixed = sketch @ gaussian(sketch.shape[1], k, sketch.dtype, rng)  # a small A is its own sketch, in A's order
+    return deim(mixed, residual, k, rng, weights)
 
 
 def cpqr(sketch, residual, k, rng, weights=None):
