@@ -128,20 +128,23 @@ def interpolative_decomposition(A, rank=None, *, rtol=None, axis=1, method="osin
     sketch = _validation.choose(SKETCHES, sketch, "sketch")
     rng = _validation.generator(rng)
 
-    A = A if axis == 1 else A.T
+    def view_of(size):
+        sketched, _ = two_sided_sketch(operand, A, size, sketch, rng)
+        return sketched if axis == 1 else sketched.T
+
+    along = A if axis == 1 else A.T
     if rank is None:
-        result = id_to_tolerance(operand, A, rtol, rule, sketch, rng)
+        result = id_to_tolerance(operand, along, rtol, rule, view_of, rng)
     else:
-        view = two_sided_sketch(operand, A, sketch_size(rank, A.shape[1], max(A.shape)), sketch, rng)
-        result = id_from_sketch(operand, A, view, rank, rule, rng)
-    return (
-        result if axis == 1 else replace(result, coefficients=result.coefficients.T, skeleton=result.skeleton.T, axis=0)
-    )
+        sketched = view_of(sketch_size(rank, A.shape[axis], max(A.shape)))
+        result = id_from_sketch(operand, along, sketched, rank, rule, rng)
+    if axis == 1:
+        return result
+    return replace(result, coefficients=result.coefficients.T, skeleton=result.skeleton.T, axis=0)
 
 
-def id_from_sketch(operand, A, view, k, rule, rng):
+def id_from_sketch(operand, A, sketched, k, rule, rng):
     """The column ID of rank k whose indices come from a sketch."""
-    sketched, _ = view
     indices, basis, rest = column_basis(operand, sketched, k, rule, rng)
     skeleton = operand.take(sketched.A, indices, 1)
     projected = operand.rmatmat(sketched.A, basis).conj().T
@@ -151,19 +154,19 @@ def id_from_sketch(operand, A, view, k, rule, rng):
     return ID(indices, coefficients, operand.take(A, indices, 1), 1, float(error))
 
 
-def id_to_tolerance(operand, A, rtol, rule, sketch, rng):
+def id_to_tolerance(operand, A, rtol, rule, view_of, rng):
     """The column ID of the smallest rank found whose error is at most rtol."""
 
     def resketch(size):
-        view = two_sided_sketch(operand, A, size, sketch, rng)
-        return view, relative_tails(view[0].left, view[0].norm)
+        sketched = view_of(size)
+        return sketched, relative_tails(sketched.left, sketched.norm)
 
-    def attempt(view, k):
-        result = id_from_sketch(operand, A, view, k, rule, rng)
-        skeleton = dense(times_power(result.skeleton, view[0].exponent))
+    def attempt(sketched, k):
+        result = id_from_sketch(operand, A, sketched, k, rule, rng)
+        skeleton = dense(times_power(result.skeleton, sketched.exponent))
         error = result.error_estimate
         if error**2 < 1e4 * np.finfo(result.coefficients.dtype).eps:
-            error = operands.residual_norm(operand, view[0].A, skeleton, result.coefficients) / (view[0].norm or 1)
+            error = operands.residual_norm(operand, sketched.A, skeleton, result.coefficients) / (sketched.norm or 1)
         return replace(result, error_estimate=float(error)), error
 
     return smallest_rank(attempt, resketch, min(A.shape), rtol)
