@@ -110,13 +110,21 @@ def callback_function(callback):
     return callback
 
 
-def array_dtype(dtype):
+def array_dtype(dtype, name="A"):
     """The dtype to compute in: floats and complex numbers as they are, integers and bool as float64."""
     if dtype.name in DTYPES:
         return np.dtype(dtype.name)
     if dtype.kind in "iub":
         return np.dtype(float)
-    raise complain(TypeError, "A", f"an array of integers, bool, {', '.join(DTYPES)}", f"dtype {dtype}")
+    raise complain(TypeError, name, f"an array of integers, bool, {', '.join(DTYPES)}", f"dtype {dtype}")
+
+
+def nested_numbers(values):
+    """An array of nested lists of equal lengths."""
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise complain(ValueError, "A", "rows of equal length", describe(values)) from None
 
 
 def matrix_shape(shape):
@@ -178,6 +186,7 @@ def approximation_of(approximation, shape):
     except TypeError:
         got = type(approximation)
         raise complain(TypeError, "approximation", "an array or a decomposition", got) from None
+    array_dtype(np.dtype(operator.dtype), "approximation")
     if operator.shape != shape:
         raise complain(ValueError, "approximation", f"of shape {tuple(shape)}", operator.shape)
     return operator
