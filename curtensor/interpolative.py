@@ -1,9 +1,12 @@
 """Interpolative decompositions: A is close to its own columns, or rows, times coefficients."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy import linalg
+from scipy.sparse.linalg import LinearOperator
 
 from curtensor import _validation, operands
 from curtensor.operands import dense, times_power
@@ -32,41 +35,50 @@ class ID:
 
     indices: np.ndarray
     coefficients: np.ndarray
-    skeleton: object
+    skeleton: Any
     axis: int
     error_estimate: float
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[np.ndarray]:
         """The indices and the coefficients."""
         return iter((self.indices, self.coefficients))
 
     @property
-    def rank(self):
+    def rank(self) -> int:
         """Number of columns or rows chosen."""
         return len(self.indices)
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, int]:
         """Shape (m, n) of the approximation."""
         left, right = self._factors
         return left.shape[0], right.shape[1]
 
     @property
-    def _factors(self):
+    def _factors(self) -> tuple[Any, Any]:
         pair = self.skeleton, self.coefficients
         return pair if self.axis == 1 else pair[::-1]
 
-    def to_array(self):
+    def to_array(self) -> np.ndarray:
         """The approximation as a dense array (m, n)."""
         left, right = self._factors
         return dense(left @ right)
 
-    def as_linear_operator(self):
+    def as_linear_operator(self) -> LinearOperator:
         """The approximation as a `scipy.sparse.linalg.LinearOperator`."""
         return operands.product_operator(*self._factors)
 
 
-def interpolative_decomposition(A, rank=None, *, rtol=None, axis=1, method="osinsky", sketch="sparse_sign", rng=None):
+def interpolative_decomposition(
+    A: Any,
+    rank: int | None = None,
+    *,
+    rtol: float | None = None,
+    axis: int = 1,
+    method: str | Callable = "osinsky",
+    sketch: str | Callable = "sparse_sign",
+    rng: _validation.RandomSource = None,
+) -> ID:
     """Approximate a matrix by some of its columns, or rows, times coefficients.
 
     ``A`` is close to ``A[:, J] @ X`` with X = A[:, J]^+ A for ``axis=1``, and to ``X @ A[I]`` with X = A A[I]^+ for

@@ -350,7 +350,7 @@ def test_other_files_are_refused(kind, tmp_path, rng):
     path = tmp_path / "result.npz"
     ct.cur_decomposition(rng.standard_normal((30, 20)), 5, rng=0).save(path)
     path.write_bytes(contents(kind, path.read_bytes()))
-    with pytest.raises(ValueError, match="^path must be a file written by CUR.save, got "):
+    with pytest.raises(ValueError, match=r"^path must be a file written by CUR\.save, got "):
         ct.CUR.load(path)
 
 
