@@ -232,10 +232,16 @@ def test_a_reachable_tolerance_needs_few_of_slow_decay(rng):
 
 @pytest.mark.parametrize(("core", "passes"), [("projection", 2), ("intersection", 1)])
 def test_passes_over_the_matrix(core, passes, distant, rng):
-    A = distant(rng.standard_normal((90, 80)))
+    A = distant(FAMILIES["exponential"](90, 80, "float64", rng))
     ct.cur_decomposition(A, 5, core=core, rng=0)
     assert A.passes == passes
     assert A.log.count("take") <= 4
+
+
+def test_a_cross_which_explains_little_costs_one_more_pass(distant, rng):
+    A = distant(rng.standard_normal((90, 80)))
+    ct.cur_decomposition(A, 2, core="intersection", rng=0)
+    assert A.passes == 2
 
 
 @pytest.mark.parametrize("n_columns", [8, 13])
