@@ -253,6 +253,8 @@ def orthonormal_rest(sketch, indices):
 
 def choose_rows(basis, residual, k, rule, rng, weights=None):
     """At most k rows of a basis by a rule, and by `oversample` what goes beyond the basis."""
+    if basis.shape[1] == 0:
+        return np.empty(0, dtype=np.intp)
     options = {} if weights is None else {"weights": weights}
     chosen = np.asarray(rule(basis, residual, min(k, basis.shape[1]), rng, **options), dtype=np.intp)
     return chosen if k <= basis.shape[1] else oversample(basis, residual, chosen, k)
