@@ -1,5 +1,6 @@
 """Every check of a user's argument, and the one form of complaint: ``<name> must be <what>, got <value>``."""
 
+import itertools
 import numbers
 import os
 
@@ -222,6 +223,42 @@ def output_path(path, name):
     if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
         raise complain(ValueError, name, "a file in a folder that can be written to", describe(os.fspath(path)))
     return path
+
+
+def matrix_market(banner, fields, symmetries):
+    """Layout, field and symmetry that the first words of a MatrixMarket file say."""
+    if len(banner) != 5 or banner[:2] != ["%%matrixmarket", "matrix"]:
+        raise complain(ValueError, "its first line", "that of a MatrixMarket matrix", describe(" ".join(banner)))
+    layout, field, symmetry = banner[2:]
+    return (
+        one_of(("array", "coordinate"), layout, "its layout"),
+        one_of(fields, field, "its field"),
+        one_of(symmetries, symmetry, "its symmetry"),
+    )
+
+
+def number_table(lines, count, width):
+    """The numbers of so many lines, equally many in each."""
+    first = list(itertools.islice(lines, 1))
+    table = np.loadtxt(itertools.chain(first, lines), ndmin=2) if first else np.zeros((0, width))
+    if table.shape != (count, width):
+        raise complain(
+            ValueError, "its table", f"{count} lines of {width} numbers", f"{len(table)} of {table.shape[1]}"
+        )
+    return table
+
+
+def positions(table, shape):
+    """Rows and columns, counted from 1, as integers."""
+    if not ((table >= 1) & (table <= shape) & (table == np.floor(table))).all():
+        raise complain(ValueError, "its rows and columns", f"from 1 to {shape[0]} and {shape[1]}", "others")
+    return table.T.astype(np.int64)
+
+
+def some_lines(lines):
+    """Raise if a file has no lines of numbers."""
+    if not lines:
+        raise complain(ValueError, "its lines", "at least one beside column names", "none")
 
 
 def real_numbers(fields, size, name):

@@ -240,20 +240,26 @@ def compile_kernels(methods, kind):
 
 def image_format(path):
     """What matplotlib calls the format of a path's ending."""
+    known = matplotlib_loaded().backend_bases.FigureCanvasBase.get_supported_filetypes()
+    ending = os.path.splitext(os.fspath(path))[1].removeprefix(".").lower()
+    return _validation.one_of(known, ending, "the ending of the plot's file")
+
+
+def matplotlib_loaded():
+    """Matplotlib, or the name of the extra that brings it."""
     try:
-        from matplotlib.backend_bases import FigureCanvasBase
+        import matplotlib.backend_bases
+        import matplotlib.figure
+        import matplotlib.ticker
     except ImportError as error:
         raise ImportError("a plot needs matplotlib: pip install 'curtensor[plot]'") from error
-    ending = os.path.splitext(os.fspath(path))[1].removeprefix(".").lower()
-    return _validation.one_of(FigureCanvasBase.get_supported_filetypes(), ending, "the ending of the plot's file")
+    return matplotlib
 
 
 def drawn(rows):
     """The figure: errors on the left, CPU seconds on the right, the SVD's line black and on top."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    mpl = matplotlib_loaded()
+    figure = mpl.figure.Figure(figsize=(10, 4.5), layout="constrained")
     axes = figure.subplots(1, 2)
     methods = list(dict.fromkeys(row.method for row in rows))
     for i, method in enumerate(methods):
@@ -267,7 +273,7 @@ def drawn(rows):
         axes[1].plot(ranks, [max(row.cpu_seconds, 1e-6) for row in mine], **style)
     for ax, title in zip(axes, ("relative error (Frobenius norm)", "CPU seconds"), strict=True):
         ax.set(title=title, xlabel="rank", yscale="log")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
         ax.grid(True, which="both", color="0.9", linewidth=0.6)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
     return figure

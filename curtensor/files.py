@@ -4,6 +4,7 @@ import contextlib
 import csv
 import itertools
 import os
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -18,7 +19,7 @@ EXAMPLE = Path(__file__).parent / "data" / "breast_cancer.csv"
 # What the readers of NumPy, SciPy and Python raise for a file that is not what its ending says.
 UNREADABLE = (
     ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, MemoryError, NotImplementedError,
-    RuntimeError, SyntaxError, zipfile.BadZipFile, zlib.error, csv.Error,
+    RuntimeError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error, csv.Error,
 )  # fmt: skip
 
 
@@ -89,21 +90,47 @@ def read_npz(path):
     """The only array of an .npz file, or the sparse matrix that its arrays make; a dict where there are several."""
     from scipy import sparse
 
-    with np.load(path, allow_pickle=False) as file:
-        if "format" in file.files:
-            matrix = sparse.load_npz(path)
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as content:
+        if "format" not in content.files:
+            arrays = dict(content)
+        else:
+            file.seek(0)
+            matrix = sparse.load_npz(file)
             if matrix.format in ("csr", "csc", "bsr"):
                 matrix.check_format(full_check=True)  # an index out of range would be read out of bounds
             return matrix
-        arrays = dict(file)
     return arrays.popitem()[1] if len(arrays) == 1 else arrays
 
 
-def read_mtx(path):
-    """A MatrixMarket file."""
-    from scipy import io
+# Numbers a value takes in a MatrixMarket file, and what an entry above the diagonal is to the one below.
+MTX_FIELDS = {"real": 1, "integer": 1, "complex": 2, "pattern": 0}
+MTX_MIRRORS = {"general": None, "symmetric": np.positive, "skew-symmetric": np.negative, "hermitian": np.conj}
 
-    return io.mmread(path)
+
+def read_mtx(path):
+    """A MatrixMarket file; by hand, since scipy.io.mmread crashes the process on damaged ones."""
+    from scipy import sparse
+
+    with open(path, encoding="latin-1") as file:
+        layout, field, symmetry = _validation.matrix_market(file.readline().lower().split(), MTX_FIELDS, MTX_MIRRORS)
+        lines = (line for line in file if line.strip() and not line.startswith("%"))
+        m, n, *count = map(int, next(lines, "").split())
+        strict = int(symmetry == "skew-symmetric")
+        if layout == "array":  # column by column, all of it or from the diagonal down
+            count = [m * n if symmetry == "general" else n * (n + 1 - 2 * strict) // 2]
+        width = MTX_FIELDS[field]
+        table = _validation.number_table(lines, count[0], width + 2 * (layout == "coordinate"))
+    if layout == "coordinate":
+        i, j = _validation.positions(table[:, :2], (m, n)) - 1
+    else:
+        j, i = np.divmod(np.arange(m * n), m) if symmetry == "general" else np.triu_indices(n, strict)
+    values = np.ones(len(table)) if width == 0 else table[:, -width:] @ [1, 1j][:width]
+    if symmetry != "general":
+        off = i != j
+        i, j = np.concatenate([i, j[off]]), np.concatenate([j, i[off]])
+        values = np.concatenate([values, MTX_MIRRORS[symmetry](values[off])])
+    matrix = sparse.coo_array((values, (i, j)), shape=(m, n))
+    return matrix if layout == "coordinate" else matrix.toarray()
 
 
 def read_csv(path):
@@ -111,10 +138,11 @@ def read_csv(path):
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, strict=True)
         lines = ((f"line {reader.line_num}", line) for line in reader if line)
-        head = list(itertools.islice(lines, 2))
+        head = list(itertools.islice(lines, 3))
         header = head.pop(0)[1] if head and is_header(head[0][1]) else None
-        start = int((header or [None])[0] == "" or any(not is_number(line[0]) for _, line in head[-1:]))
-        width = len(header or (head[0][1] if head else [])) - start
+        _validation.some_lines(head)
+        start = int(not any(is_number(line[0]) for _, line in head) or (header or [None])[0] == "")
+        width = len(header or head[0][1]) - start
         names, rows = [], []
         for name, line in itertools.chain(head, lines):
             names.append("".join(line[:start]))

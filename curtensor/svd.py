@@ -182,7 +182,7 @@ def randomized_svd(
     _validation.one_of(SVD_METHODS, method, "method")
     if method == "single_pass" and rank is None:
         raise _validation.complain(ValueError, "method", "block_krylov or subspace where rtol is given", repr(method))
-    oversampling = _validation.integer(oversampling, "oversampling", 0, max(A.shape))
+    oversampling = _validation.integer(oversampling, "oversampling", 0, max(10, *A.shape))
     steps = _validation.integer(power_iterations, "power_iterations", 0, 100)
     sketch = _validation.choose(SKETCHES, sketch, "sketch")
     rng = _validation.generator(rng)
