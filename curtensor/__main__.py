@@ -95,6 +95,7 @@ def run_decompose(args):
     n_columns, n_rows = given(args.n_columns, int, "--n-columns"), given(args.n_rows, int, "--n-rows")
     seed = given(args.seed, int, "--seed")
     _validation.output_path(args.output, "--output")
+    _validation.one_of((".npz",), os.path.splitext(args.output)[1].lower(), "the ending of --output")
     matrix = read_matrix(args.file)
 
     with progress_bar() as callback:
