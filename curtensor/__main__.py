@@ -6,6 +6,7 @@ import dataclasses
 import os
 import sys
 import textwrap
+from collections.abc import Sequence
 
 import curtensor
 from curtensor import _validation
@@ -145,7 +146,7 @@ def progress_bar():
         yield lambda progress: bar.update(progress - bar.n)
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit status: 0, or 2 after one line of complaint, or 130 if interrupted."""
     try:
         args = parser().parse_args(argv)

@@ -4,8 +4,9 @@ import csv
 import io
 import os
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -96,7 +97,7 @@ class Comparison:
 
     rows: tuple[Row, ...]
 
-    def __str__(self):
+    def __str__(self) -> str:
         """An aligned table, ranks apart by an empty line."""
         width = max(len(row.method) for row in self.rows)
         lines = [f"{'method':{width}} {'rank':>6} {'error':>10} {'error / best':>13} {'CPU seconds':>12}"]
@@ -108,14 +109,14 @@ class Comparison:
 
     __repr__ = __str__
 
-    def to_csv(self, path):
+    def to_csv(self, path: str | os.PathLike) -> None:
         """Write the rows to a comma-separated file with a header, whole or not at all."""
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([Row._fields, *self.rows])
         with written_whole(path) as file:
             file.write(text.getvalue().encode())
 
-    def plot(self, path=None):
+    def plot(self, path: str | os.PathLike | None = None) -> Any:
         """Errors and CPU times over the rank, logarithmic, as a matplotlib Figure.
 
         Parameters
@@ -142,7 +143,14 @@ class Comparison:
         return figure
 
 
-def compare(A, ranks, *, methods=tuple(METHODS), rng=None, callback=None):
+def compare(
+    A: Any,
+    ranks: int | Sequence[int],
+    *,
+    methods: Sequence[str | Callable] = tuple(METHODS),
+    rng: _validation.RandomSource = None,
+    callback: Callable[[float], object] | None = None,
+) -> Comparison:
     """Errors and times of CUR decompositions beside those of the truncated SVD, which no method can beat.
 
     Parameters

@@ -31,7 +31,7 @@ class NamedMatrix(NamedTuple):
     col_names: np.ndarray | None
 
 
-def read_matrix(path):
+def read_matrix(path: str | os.PathLike) -> NamedMatrix:
     """The matrix in a .npy, .npz, .mtx or .csv file; nothing is ever unpickled.
 
     Parameters
@@ -76,7 +76,7 @@ def read_matrix(path):
     return matrix._replace(A=_validation.one_array(matrix.A, name))
 
 
-def example_matrix():
+def example_matrix() -> NamedMatrix:
     """The matrix shipped with the package: 30 measurements of 569 tumours, with names (see ``curtensor/data``)."""
     return read_matrix(EXAMPLE)
 
