@@ -206,12 +206,17 @@ def compare(
     True
     """
     operand, A = operands.find(A)
-    ranks = _validation.rank_list(ranks, A.shape)
-    methods = {"svd": svd} | _validation.chosen_methods(METHODS, methods)
+    each_rank = _validation.rank_list(ranks, A.shape)
+    each_method = {"svd": svd} | _validation.chosen_methods(METHODS, methods)
     rng = _validation.generator(rng)
     callback = _validation.callback_function(callback)
     _validation.finite(operand, A)
 
+    return compared(operand, A, each_rank, each_method, rng, callback)
+
+
+def compared(operand, A, ranks, methods, rng, callback):
+    """The comparison of a dict of methods, the SVD first."""
     kind = operand.dtype(A)
     compile_kernels(methods, kind)
     seed = int(rng.integers(2**63))
@@ -220,7 +225,7 @@ def compare(
         for name, method in methods.items():
             approximation, seconds = timed(method, A, k, np.random.default_rng([seed, k]))
             error = exact_error(operand, A, _validation.approximation_of(approximation, A.shape), np.linalg.norm)
-            best.setdefault(k, error)  # the SVD comes first
+            best.setdefault(k, error)
             rows.append(Row(name, k, error, over_best(error, best[k], kind), seconds))
             callback(len(rows) / (len(ranks) * len(methods)))
     return Comparison(tuple(rows))
