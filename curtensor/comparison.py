@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from curtensor import _validation, operands
 from curtensor.accuracy import exact_error
@@ -92,7 +93,7 @@ class Comparison:
     rows : tuple of Row
         Rank by rank, with ``method, rank, error, error_over_best, cpu_seconds``: the name; the rank asked for; the
         exact ``||A - approximation||_F / ||A||_F``; that over the error of the truncated SVD, both taken as at least
-        the dtype's epsilon; the CPU time of all threads in seconds, compiling apart.
+        the dtype's epsilon; the CPU time in seconds with one BLAS thread, compiling apart.
     """
 
     rows: tuple[Row, ...]
@@ -187,8 +188,8 @@ def compare(
     memory, and by block Krylov iteration beyond: then the best error is too large by a fraction of a percent. That
     the truncated SVD is the optimum is the theorem of Eckart and Young [1]_.
 
-    The seconds are CPU time of the process, all threads together. Every method is run once before on a small matrix,
-    so that no compiling is among them.
+    The seconds are CPU time of the process, with BLAS held to one thread: more of them wait for each other busily, at
+    a multiple of the CPU time. Every method is run once before on a small matrix, so that no compiling is among them.
 
     References
     ----------
@@ -212,7 +213,8 @@ def compare(
     callback = _validation.callback_function(callback)
     _validation.finite(operand, A)
 
-    return compared(operand, A, each_rank, each_method, rng, callback)
+    with threadpool_limits(1, "blas"):
+        return compared(operand, A, each_rank, each_method, rng, callback)
 
 
 def compared(operand, A, ranks, methods, rng, callback):
