@@ -12,9 +12,10 @@ import curtensor
 from curtensor import _validation
 from curtensor.files import example_matrix, read_matrix
 
+RANKS = (5, 10, 20)
 ABOUT = (
     f"{curtensor.__doc__} A randomized SVD gives less error for the work; CUR keeps real rows and columns, which have "
-    "names, stay sparse where the data are, and need no pass over all the data to be taken."
+    "names and are as sparse as the data."
 )
 FILE_HELP = (
     "a matrix: .npy, .npz (one array, or as scipy.sparse.save_npz writes it), .mtx, or .csv of real numbers (with or "
@@ -39,7 +40,7 @@ def parser():
     text = "errors and CPU times of CUR and SVD side by side"
     add = command(commands, "compare", run_compare, text)
     add("file", nargs="?", metavar="FILE", help=f"{FILE_HELP}; by default the matrix shipped in the package")
-    add("--rank", default="5,10,20", metavar="K,K,...", help="ranks, by default 5,10,20")
+    add("--rank", metavar="K,K,...", help="ranks, by default those of 5,10,20 that the matrix has room for")
     add("--methods", metavar="NAME,...", help="some of the methods, by default all; the SVD is always among them")
     add("--plot", metavar="FILE", help="write a plot: .png, .pdf, .svg (needs curtensor[plot])")
     add("--csv", metavar="FILE", help="write the table as comma-separated values")
@@ -70,7 +71,7 @@ def run_compare(args):
     """Print the table; write plot and CSV where asked for."""
     from curtensor.comparison import METHODS, compare, image_format
 
-    ranks = [_validation.number_in(text, int, "--rank") for text in args.rank.split(",")]
+    ranks = None if args.rank is None else [_validation.number_in(k, int, "--rank") for k in args.rank.split(",")]
     methods = list(METHODS) if args.methods is None else args.methods.split(",")
     seed = given(args.seed, int, "--seed")
     if args.csv is not None:
@@ -79,6 +80,8 @@ def run_compare(args):
         _validation.output_path(args.plot, "--plot")
         image_format(args.plot)
     matrix = example_matrix() if args.file is None else read_matrix(args.file)
+    if ranks is None:
+        ranks = [k for k in RANKS if k <= min(matrix.A.shape, default=0)] or 1
 
     with progress_bar() as callback:
         comparison = compare(matrix.A, ranks, methods=methods, rng=seed, callback=callback)
