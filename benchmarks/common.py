@@ -7,9 +7,7 @@ import time
 import numpy as np
 from scipy import linalg, sparse
 
-THREAD_PINS = {
-    name: "1" for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-}
+THREAD_PINS = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
 
 def prescribed(m, n, spectrum, rng):
@@ -307,8 +305,10 @@ def scipy_id(A, k, seed):
 def librla_id(A, k, seed):
     import librla
 
-    indices, coefficients = librla.id_decomp(np.array(A), k)[:2]
-    return A[:, indices[:k]], coefficients
+    _, order, rest = librla.id_sketch(np.array(A), k, rng=np.random.default_rng(seed))
+    coefficients = np.empty((k, A.shape[1]))
+    coefficients[:, order[:k]], coefficients[:, order[k:]] = np.eye(k), rest
+    return A[:, order[:k]], coefficients
 
 
 def naive_leverage_cur(A, k, seed):
