@@ -7,6 +7,10 @@ import time
 import numpy as np
 from scipy import linalg, sparse
 
+import curtensor
+from curtensor.selection import SELECTION_RULES
+from curtensor.svd import SVD_METHODS
+
 THREAD_PINS = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
 
@@ -227,23 +231,19 @@ FAMILIES = TUNING | CONFIRMING
 def random_sparse(m, n, entries, seed):
     """A CSR array with normal entries at random places."""
     rng = np.random.default_rng(seed)
-    places = rng.integers(m, size=entries), rng.integers(n, size=entries)
-    return sparse.coo_array((rng.standard_normal(entries), places), shape=(m, n)).tocsr()
+    places = (rng.integers(size, size=entries, dtype=np.int32) for size in (m, n))
+    return sparse.coo_array((rng.standard_normal(entries), tuple(places)), shape=(m, n)).tocsr()
 
 
 # ---- methods: (A, k, seed) -> arrays whose product is the approximation
 
 
 def cur(A, k, seed):
-    import curtensor
-
     result = curtensor.cur_decomposition(A, k, rng=seed)
     return result.left, result.middle, result.right
 
 
 def cur_intersection(A, k, seed):
-    import curtensor
-
     n_rows = min(k + k // 2, A.shape[0])
     result = curtensor.cur_decomposition(A, k, n_rows=n_rows, core="intersection", rng=seed)
     return result.left, result.middle, result.right
@@ -251,20 +251,19 @@ def cur_intersection(A, k, seed):
 
 def projected_columns(rule):
     def columns(A, k, seed):
-        import curtensor
-
         C = A[:, curtensor.select_columns(A, k, method=rule, rng=seed)]
         Q = np.linalg.qr(C.toarray() if sparse.issparse(C) else C)[0]
-        return Q, (A.T @ Q).T
+        return Q, (A.conj().T @ Q).conj().T
 
     return columns
 
 
-def our_svd(A, k, seed):
-    import curtensor
+def our_svd(method):
+    def svd(A, k, seed):
+        U, s, Vh = curtensor.randomized_svd(A, k, method=method, rng=seed)
+        return U, s[:, None] * Vh
 
-    U, s, Vh = curtensor.randomized_svd(A, k, rng=seed)
-    return U, s[:, None] * Vh
+    return svd
 
 
 def numpy_svd(A, k, seed):
@@ -339,30 +338,39 @@ def pivoted_sketch_cur(A, k, seed):
     return left, left.T @ A @ right.T, right
 
 
-RULES = ("osinsky", "lupp", "cpqr", "deim", "qdeim", "arp", "bsqr", "maxvol", "leverage", "uniform")
-OURS = {"CUR": cur, "CUR, intersection, 1.5 k rows": cur_intersection, "randomized_svd": our_svd} | {
-    f"columns, {rule}": projected_columns(rule) for rule in RULES
+CURS = {
+    "CUR": cur,
+    "CUR, intersection, 1.5 k rows": cur_intersection,
+    "naive leverage CUR": naive_leverage_cur,
+    "CUR, pivoted QR of a sketch": pivoted_sketch_cur,
 }
-# name -> (module which must be installed, function)
-PEERS = {
-    "numpy SVD": ("numpy", numpy_svd),
-    "scikit-learn randomized_svd": ("sklearn", sklearn_svd),
-    "fbpca": ("fbpca", fbpca_svd),
-    "torch.svd_lowrank": ("torch", torch_svd),
-    "scipy interp_decomp": ("scipy", scipy_id),
-    "librla ID": ("librla", librla_id),
-    "naive leverage CUR": ("numpy", naive_leverage_cur),
-    "CUR, pivoted QR of a sketch": ("scipy", pivoted_sketch_cur),
+COLUMNS = {f"columns, {rule}": projected_columns(rule) for rule in SELECTION_RULES} | {
+    "scipy interp_decomp": scipy_id,
+    "librla": librla_id,
 }
-METHODS = OURS | {name: function for name, (_, function) in PEERS.items()}
+SVDS = {f"randomized_svd, {method}": our_svd(method) for method in SVD_METHODS} | {
+    "numpy SVD": numpy_svd,
+    "scikit-learn": sklearn_svd,
+    "fbpca": fbpca_svd,
+    "torch.svd_lowrank": torch_svd,
+}
+METHODS = CURS | COLUMNS | SVDS
+# modules which a method needs besides what curtensor itself needs
+NEEDS = {"librla": "librla", "scikit-learn": "sklearn", "fbpca": "fbpca", "torch.svd_lowrank": "torch"}
 
 
 def installed(method):
     """Whether what a method needs can be imported."""
-    return method in OURS or importlib.util.find_spec(PEERS[method][0]) is not None
+    return method not in NEEDS or importlib.util.find_spec(NEEDS[method]) is not None
 
 
 # ---- measures
+
+
+def peak_gigabytes():
+    """Most memory that this process has held (Linux); unlike ru_maxrss not inherited from its parent."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1e6
 
 
 def tail(spectrum, k):
