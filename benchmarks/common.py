@@ -228,6 +228,31 @@ CONFIRMING = {
 FAMILIES = TUNING | CONFIRMING
 
 
+# what asv runs on: one family of each kind
+INCOHERENT, COHERENT, SPARSE, FAST = "1/i decay", "coherent", "very sparse", "fast decay"
+BENCHMARKED = (INCOHERENT, COHERENT, SPARSE, FAST)
+
+
+class OnFamilies:
+    """asv parameters method x family, on matrices built once with their singular values."""
+
+    shape = (1500, 1000)
+    k = 40
+    families = BENCHMARKED
+    param_names = ("method", "family")
+    timer = time.process_time
+
+    def setup_cache(self):
+        matrices = {name: FAMILIES[name](*self.shape, 0) for name in self.families}
+        return {name: (A, np.linalg.svd(A, compute_uv=False)) for name, A in matrices.items()}
+
+    def setup(self, cache, method, family):
+        if not installed(method):
+            raise NotImplementedError(f"{method} is not installed")
+        self.A, self.spectrum = cache[family]
+        METHODS[method](self.A[:100, :80].copy(), 5, 0)  # compiles, imports, starts BLAS
+
+
 def random_sparse(m, n, entries, seed):
     """A CSR array with normal entries at random places."""
     rng = np.random.default_rng(seed)
