@@ -26,6 +26,9 @@ class Tolerance(OnFamilies):
     params = (["projection", "intersection"], list(OnFamilies.families), [1e-1, 1e-2, 1e-4])
     param_names = ("core", "family", "rtol")
 
+    def setup_cache(self):  # of its own, since the shape is another
+        return self.matrices()
+
     def setup(self, cache, core, family, rtol):
         self.A, self.spectrum = cache[family]
         self.decompose(core, 0.5)
@@ -46,9 +49,10 @@ class Sparse:
     """A sparse array that would not fit in memory as a dense one."""
 
     timer = time.process_time
+    shape = (100_000, 20_000)
 
     def setup_cache(self):
-        A = random_sparse(100_000, 20_000, 500_000, 0)
+        A = random_sparse(*self.shape, 5 * self.shape[0], 0)
         curtensor.cur_decomposition(A[:200, :100], 5, rng=0)
         return A
 

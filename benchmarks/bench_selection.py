@@ -30,8 +30,10 @@ class WideSelection:
     param_names = ("rule",)
     timer = time.process_time
 
+    shape = (500, 10_000)
+
     def setup_cache(self):
-        return np.random.default_rng(0).standard_normal((500, 10000))
+        return np.random.default_rng(0).standard_normal(self.shape)
 
     def setup(self, A, rule):
         curtensor.select_columns(A[:, :2000], 5, method=rule, rng=0)
@@ -46,9 +48,10 @@ class PositiveSemidefinite:
     params = ("rpcholesky", "osinsky", "uniform")
     param_names = ("rule",)
     timer = time.process_time
+    n = 1000
 
     def setup_cache(self):
-        x = np.random.default_rng(0).standard_normal((1000, 1, 4))
+        x = np.random.default_rng(0).standard_normal((self.n, 1, 4))
         A = np.exp(-((x - x.transpose(1, 0, 2)) ** 2).sum(axis=2) / 4)
         return A, np.linalg.svd(A, compute_uv=False)
 

@@ -38,9 +38,10 @@ class LeverageScores:
     params = ("exact", "sketch")
     param_names = ("method",)
     timer = time.process_time
+    shape = (2000, 600)
 
     def setup_cache(self):
-        return prescribed(2000, 600, 0.9 ** np.arange(600), np.random.default_rng(0))
+        return prescribed(*self.shape, 0.9 ** np.arange(self.shape[1]), np.random.default_rng(0))
 
     def setup(self, A, method):
         curtensor.leverage_scores(A[:100, :50], 5, method=method, rng=0)
