@@ -3,7 +3,7 @@
 import time
 
 import curtensor
-from benchmarks.common import CURS, METHODS, OnFamilies, error, random_sparse, tail
+from benchmarks.common import COHERENT, CURS, METHODS, OnFamilies, error, random_sparse, tail
 
 
 class CUR(OnFamilies):
@@ -12,11 +12,17 @@ class CUR(OnFamilies):
     def time_method(self, cache, method, family):
         METHODS[method](self.A, self.k, 0)
 
-    def peakmem_method(self, cache, method, family):
-        METHODS[method](self.A, self.k, 0)
-
     def track_error_over_optimum(self, cache, method, family):
         return error(self.A, METHODS[method](self.A, self.k, 0)) / tail(self.spectrum, self.k)
+
+
+class CURMemory(OnFamilies):
+    """Peak memory, which hardly depends on the entries: one family."""
+
+    params = (list(CURS), [COHERENT])
+
+    def peakmem_method(self, cache, method, family):
+        METHODS[method](self.A, self.k, 0)
 
 
 class Tolerance(OnFamilies):

@@ -5,7 +5,7 @@ import time
 import numpy as np
 
 import curtensor
-from benchmarks.common import COLUMNS, METHODS, SELECTION_RULES, OnFamilies, error, projected_columns, tail
+from benchmarks.common import COHERENT, COLUMNS, METHODS, SELECTION_RULES, OnFamilies, error, projected_columns, tail
 
 
 class Columns(OnFamilies):
@@ -16,11 +16,17 @@ class Columns(OnFamilies):
     def time_method(self, cache, method, family):
         METHODS[method](self.A, self.k, 0)
 
-    def peakmem_method(self, cache, method, family):
-        METHODS[method](self.A, self.k, 0)
-
     def track_error_over_optimum(self, cache, method, family):
         return error(self.A, METHODS[method](self.A, self.k, 0)) / tail(self.spectrum, self.k)
+
+
+class ColumnsMemory(OnFamilies):
+    """Peak memory, which hardly depends on the entries: one family."""
+
+    params = (list(COLUMNS), [COHERENT])
+
+    def peakmem_method(self, cache, method, family):
+        METHODS[method](self.A, self.k, 0)
 
 
 class WideSelection:

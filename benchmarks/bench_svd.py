@@ -5,7 +5,7 @@ import time
 import numpy as np
 
 import curtensor
-from benchmarks.common import METHODS, SVDS, OnFamilies, error, prescribed, tail
+from benchmarks.common import COHERENT, METHODS, SVDS, OnFamilies, error, prescribed, tail
 
 
 class SVD(OnFamilies):
@@ -14,11 +14,17 @@ class SVD(OnFamilies):
     def time_method(self, cache, method, family):
         METHODS[method](self.A, self.k, 0)
 
-    def peakmem_method(self, cache, method, family):
-        METHODS[method](self.A, self.k, 0)
-
     def track_error_over_optimum(self, cache, method, family):
         return error(self.A, METHODS[method](self.A, self.k, 0)) / tail(self.spectrum, self.k)
+
+
+class SVDMemory(OnFamilies):
+    """Peak memory, which hardly depends on the entries: one family."""
+
+    params = (list(SVDS), [COHERENT])
+
+    def peakmem_method(self, cache, method, family):
+        METHODS[method](self.A, self.k, 0)
 
 
 class ErrorEstimate(OnFamilies):
