@@ -209,7 +209,7 @@ TUNING = {
     "Kahan": kahan,
 }
 CONFIRMING = {
-    "1/i decay": inverse_decay,
+    "inverse decay": inverse_decay,
     "steep decay": steep_decay,
     "staircase": staircase,
     "plateau": plateau,
@@ -229,7 +229,7 @@ FAMILIES = TUNING | CONFIRMING
 
 
 # what asv runs on: one family of each kind
-INCOHERENT, COHERENT, SPARSE, FAST = "1/i decay", "coherent", "very sparse", "fast decay"
+INCOHERENT, COHERENT, SPARSE, FAST = "inverse decay", "coherent", "very sparse", "fast decay"
 BENCHMARKED = (INCOHERENT, COHERENT, SPARSE, FAST)
 
 
