@@ -14,22 +14,13 @@ ROOT = Path(curtensor.__file__).parent
 LAYERS = [
     {"__main__"},
     {"adapters", "estimators"},
-<<<<<<< HEAD
-    {"comparison"},
-    {"cur", "interpolative", "tensor_cur", "tubal"},
-=======
     {"comparison", "tensor_comparison"},
     {"cur", "interpolative", "tensors", "tubal"},
->>>>>>> main
     {"tucker", "accuracy"},
     {"tolerance", "leverage"},
     {"selection", "svd"},
     {"sketching", "unfolding"},
-<<<<<<< HEAD
-    {"operands", "files"},
-=======
     {"operands", "files", "archive"},
->>>>>>> main
     {"_validation", "_kernels"},
 ]
 HEAVY = {"numba", "scipy", "tensorly", "torch", "dask", "matplotlib", "pandas", "sklearn", "tqdm", "h5py", "zarr"}
