@@ -10,12 +10,17 @@ _HOMES = {
     "ID": "interpolative",
     "SVD": "svd",
     "cur_decomposition": "cur",
+    "fold": "unfolding",
     "interpolative_decomposition": "interpolative",
     "leverage_scores": "leverage",
+    "mode_dot": "unfolding",
+    "mode_gram": "unfolding",
+    "multi_mode_dot": "unfolding",
     "randomized_svd": "svd",
     "relative_error": "accuracy",
     "select_columns": "selection",
     "select_rows": "selection",
+    "unfold": "unfolding",
 }
 
 __all__ = list(_HOMES)
