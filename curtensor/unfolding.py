@@ -17,7 +17,9 @@ from curtensor import _kernels, _validation
 from curtensor.operands import times_power
 
 BLOCK_BYTES = 2**19  # copied at a time: small enough for the second-level cache
+COLUMNS = 256  # at least, so that the additions to the Gram matrix are few
 SHORT = 64  # trailing entries, below which the kernel packs faster than NumPy
+TILE = 64  # rows and columns mirrored at a time
 LONG = 2**31  # columns of an unfolding from which on BLAS cannot count them
 
 
@@ -297,7 +299,7 @@ def mode_product(X, M, mode):
     """Product of X and a matrix of floats in one mode."""
     kind = np.result_type(_validation.array_dtype(X.dtype), M.dtype)
     axes = memory_order(X)
-    if is_viewable(X, axes, mode, kind):
+    if X.dtype == kind and is_dense(X, axes):
         return _viewed_product(X, M.astype(kind, copy=False), mode, axes)
     shape = *X.shape[:mode], len(M), *X.shape[mode + 1 :]
     product = np.empty_like(X, kind, shape=shape, subok=False)
@@ -323,50 +325,69 @@ def _viewed_product(X, M, mode, axes):
 def gram(X, mode, exponent=0):
     """The body of `mode_gram`, for 2^exponent X."""
     kind = np.result_type(X.dtype, float)
+    L, d, R = three_way(X, memory_order(X), mode)
+    update = blas.get_blas_funcs("herk" if kind.kind == "c" else "syrk", dtype=kind)
+    last = R == 1 and L > 1
+    adjoint = 2 if kind.kind == "c" else 1
+    total = np.zeros((d, d), kind, order="F")
+    for piece in unfolded_pieces(X, mode, kind, exponent):
+        if last:
+            total = update(1, piece, lower=1, beta=1, c=total, overwrite_c=1)
+        else:  # piece.T in Fortran order: the conjugate of G, in the upper triangle
+            total = update(1, piece.T, trans=adjoint, beta=1, c=total, overwrite_c=1)
+    return hermitian(total if last else total.T)
+
+
+def hermitian(G):
+    """G with the adjoint of its lower triangle written over the upper one, in tiles that stay in the cache."""
+    for start in range(0, len(G), TILE):
+        stop = start + TILE
+        G[:start, start:stop] = G[start:stop, :start].conj().T
+        tile = np.tril(G[start:stop, start:stop], -1)
+        G[start:stop, start:stop] = tile + tile.conj().T + np.diag(G.diagonal()[start:stop].real)
+    return G
+
+
+def unfolded_pieces(X, mode, kind, exponent=0):
+    """Contiguous pieces (d, p) of the unfolding of 2^exponent X, in C order, but in Fortran order for the last mode."""
     axes = memory_order(X)
-    if exponent == 0 and is_viewable(X, axes, mode, kind):
-        return _viewed_gram(X, mode, axes)
-    return sum(
-        gram(times_power(np.array(X[block], kind), exponent), mode) for block in blocks(X.shape, axes, mode, kind)
-    )
+    if is_dense(X, axes):
+        slabs = X.transpose(axes).reshape(three_way(X, axes, mode))
+        for piece in slab_pieces(slabs, kind, exponent != 0):
+            yield times_power(piece, exponent)
+    else:
+        for block in blocks(X.shape, axes, mode, kind):
+            yield from unfolded_pieces(np.array(X[block], kind), mode, kind, exponent)
 
 
-def _viewed_gram(X, mode, axes):
-    L, d, R = three_way(X, axes, mode)
-    Y = X.transpose(axes)
-    if R == 1 and L > 1:
-        return _hermitian(_rank_update(X.dtype)(1, Y.reshape(L, d).T, lower=1))
-    # P^T P^* in the upper triangle is P P^H in the lower triangle of the transpose
-    update = _rank_update(X.dtype)
-    total = np.zeros((d, d), X.dtype, order="F")
-    for panel in panels(Y.reshape(L, d, R)):
-        total = update(1, panel.T, trans=2 if X.dtype.kind == "c" else 1, beta=1, c=total, overwrite_c=1)
-    return _hermitian(total.T)
-
-
-def panels(slabs):
-    """Contiguous pieces of the mode-1 unfolding of slabs (L, d, R)."""
+def slab_pieces(slabs, kind, small):
+    """Pieces of the unfolding of slabs (L, d, R) side by side; copies only where needed or small ones are wanted."""
     L, d, R = slabs.shape
-    if L == 1:
-        yield slabs[0]
-        return
-    height = max(1, BLOCK_BYTES // (d * R * slabs.itemsize))
-    for start in range(0, L, height):
-        part = slabs[start : start + height]
-        panel = np.empty((d, len(part) * R), slabs.dtype)
-        if R < SHORT:
-            _kernels.pack_panel(part, panel)
-        else:
-            panel.reshape(d, len(part), R)[:] = part.transpose(1, 0, 2)
-        yield panel
+    width = max(BLOCK_BYTES // (d * kind.itemsize), COLUMNS)
+    whole = slabs.dtype == kind and not small and L * R < LONG
+    if L > 1 and R == 1:
+        height = L if whole else width
+        for start in range(0, L, height):
+            yield slabs[start : start + height, :, 0].astype(kind, copy=False).T
+    elif L == 1 or width < 2 * R:
+        width = R if whole else width
+        for slab in slabs:
+            for start in range(0, R, width):
+                yield slab[:, start : start + width].astype(kind, order="C", copy=False)
+    else:
+        for start in range(0, L, width // R):
+            yield packed(slabs[start : start + width // R], kind)
 
 
-def _rank_update(kind):
-    return blas.get_blas_funcs("herk" if kind.kind == "c" else "syrk", dtype=kind)
-
-
-def _hermitian(lower):
-    return lower + np.tril(lower, -1).conj().T
+def packed(slabs, kind):
+    """Slabs (l, d, R) side by side, as (d, l R)."""
+    l, d, R = slabs.shape
+    panel = np.empty((d, l * R), kind)
+    if R < SHORT and slabs.dtype.kind in "fc":
+        _kernels.pack_panel(slabs, panel)
+    else:
+        panel.reshape(d, l, R)[:] = slabs.transpose(1, 0, 2)
+    return panel
 
 
 def memory_order(X):
@@ -374,10 +395,10 @@ def memory_order(X):
     return sorted(range(X.ndim), key=lambda axis: -abs(X.strides[axis]))
 
 
-def is_viewable(X, axes, mode, kind):
-    """Whether BLAS can take X, of this dtype and without gaps, as (L, d, R)."""
+def is_dense(X, axes):
+    """Whether X lies in memory without gaps, in numbers the processor can read."""
     in_order = X.transpose(axes).flags
-    return X.dtype == kind and in_order.c_contiguous and in_order.aligned and X.size // X.shape[mode] < LONG
+    return in_order.c_contiguous and in_order.aligned and X.dtype.isnative
 
 
 def three_way(X, axes, mode):

@@ -68,6 +68,7 @@ def read_only(X):
 def small_blocks(request, monkeypatch):
     if "real_blocks" not in request.keywords:
         monkeypatch.setattr(unfolding, "BLOCK_BYTES", 256)
+        monkeypatch.setattr(unfolding, "COLUMNS", 2)
 
 
 @pytest.fixture
