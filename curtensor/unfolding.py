@@ -339,12 +339,14 @@ def gram(X, mode, exponent=0):
 
 
 def hermitian(G):
-    """G with the adjoint of its lower triangle written over the upper one, in tiles that stay in the cache."""
+    """G, of which only the lower triangle is filled, completed in tiles that stay in the cache."""
     for start in range(0, len(G), TILE):
         stop = start + TILE
         G[:start, start:stop] = G[start:stop, :start].conj().T
-        tile = np.tril(G[start:stop, start:stop], -1)
-        G[start:stop, start:stop] = tile + tile.conj().T + np.diag(G.diagonal()[start:stop].real)
+        tile = G[start:stop, start:stop]
+        diagonal = tile.diagonal().copy()
+        tile += tile.conj().T
+        np.fill_diagonal(tile, diagonal)
     return G
 
 
