@@ -9,8 +9,10 @@ _HOMES = {
     "CUR": "cur",
     "ID": "interpolative",
     "SVD": "svd",
+    "Tucker": "tucker",
     "cur_decomposition": "cur",
     "fold": "unfolding",
+    "hooi": "tucker",
     "interpolative_decomposition": "interpolative",
     "leverage_scores": "leverage",
     "mode_dot": "unfolding",
@@ -20,6 +22,8 @@ _HOMES = {
     "relative_error": "accuracy",
     "select_columns": "selection",
     "select_rows": "selection",
+    "st_hosvd": "tucker",
+    "tucker_to_tensor": "tucker",
     "unfold": "unfolding",
 }
 
