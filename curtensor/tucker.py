@@ -29,7 +29,7 @@ class Tucker:
     factors : tuple of ndarray, shapes (d_n, r_n)
         Orthonormal columns.
     error_estimate : float
-        ``||X - approximation||_F / ||X||_F``, exact up to rounding.
+        ``||X - approximation||_F / ||X||_F``: exact up to rounding, where it comes from Gram matrices above 1e-7.
     """
 
     core: np.ndarray
@@ -317,9 +317,10 @@ def truncated(X, ranks, rtol, find_basis, rng):
         loss = found.losses[rank]
         lost, kept = lost + kept * loss, kept * (1 - loss)
         factors[mode] = np.ascontiguousarray(found.vectors[:, :rank], kind)
-        core = mode_product(core, factors[mode].conj().T, mode)
-    if not np.isfinite(core).all():
-        raise OverflowError(f"the norm of X must be representable in {kind}, got one beyond")
+        with np.errstate(over="ignore", invalid="ignore"):
+            core = mode_product(core, factors[mode].conj().T, mode)
+        if not np.isfinite(core).all():
+            raise OverflowError(f"norm of X must be representable in {kind}, got one beyond")
     return Tucker(core, tuple(factors[mode] for mode in range(X.ndim)), float(np.sqrt(lost)))
 
 
