@@ -62,16 +62,36 @@ def naive_st_hosvd(X, ranks):
 # ---- oracle
 
 
+SHAPES_AND_RANKS = [((7, 9), (3, 4)), ((12, 9, 11), (3, 3, 4)), ((4, 5, 6, 7), (2, 3, 2, 3))]
+
+
 @pytest.mark.parametrize("method", TUCKER_METHODS)
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape, ranks", [((7, 9), (3, 4)), ((12, 9, 11), (3, 3, 4)), ((4, 5, 6, 7), (2, 3, 2, 3))])
-def test_st_hosvd_is_its_naive_twin(shape, ranks, dtype, method, rng):
-    X = random_array(rng, shape, dtype)
+@pytest.mark.parametrize("shape, ranks", SHAPES_AND_RANKS)
+def test_st_hosvd_is_its_naive_twin_where_spectra_have_gaps(shape, ranks, dtype, method, rng):
+    X = low_rank(rng, shape, ranks, dtype) + 1e-2 * random_array(rng, shape, dtype)
     result = ct.st_hosvd(X, ranks, method=method, rng=0)
     expected = ct.tucker_to_tensor(*naive_st_hosvd(X, ranks))
     assert_allclose(result.to_array(), expected, atol=1e3 * np.finfo(dtype).eps)
     assert result.dtype == np.dtype(dtype)
     assert result.ranks == ranks and result.shape == shape
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("method", ["auto", "gram", "qr"])
+@pytest.mark.parametrize(
+    "shape, ranks", [((20, 21, 22), (4, 4, 4)), ((9, 12, 10, 11), (2, 3, 3, 4)), ((3, 40, 40), (2, 5, 5))]
+)
+def test_st_hosvd_is_within_one_percent_of_hooi_where_spectra_fall_slowly(shape, ranks, method, seed):
+    rng = np.random.default_rng(seed)
+    decay = 0.8 ** sum(np.ogrid[tuple(slice(0, d) for d in shape)])
+    X = ct.tucker_to_tensor(
+        rng.standard_normal(shape) * decay, [np.linalg.qr(rng.standard_normal((d, d)))[0] for d in shape]
+    )
+    result = ct.st_hosvd(X, ranks, method=method)
+    assert result.ranks == ranks
+    assert relative_error(X, result) < 1.01 * ct.hooi(X, ranks, tol=1e-6, max_sweeps=200).error_estimate
+    assert_allclose(result.error_estimate, relative_error(X, result), rtol=1e-9)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -83,13 +103,16 @@ def test_tucker_to_tensor_is_an_einsum(dtype, rng):
     assert_allclose(tensorly.tucker_to_tensor((core, factors)), expected, atol=1e2 * np.finfo(dtype).eps)
 
 
-@pytest.mark.parametrize("load, ranks", [(load_kinetic, (3, 3, 3, 3)), (load_indian_pines, (20, 20, 8))])
+@pytest.mark.parametrize(
+    "load, ranks", [(load_kinetic, (3, 3, 3, 3)), (load_kinetic, (5, 5, 5, 5)), (load_indian_pines, (10, 10, 10))]
+)
 def test_st_hosvd_is_within_one_percent_of_hooi_on_real_tensors(load, ranks):
     X = np.asarray(load().tensor, dtype=float)
-    theirs = tensorly.decomposition.tucker(X, ranks, n_iter_max=20, tol=1e-6)
-    best = np.linalg.norm(X - tensorly.tucker_to_tensor(theirs)) / np.linalg.norm(X)
-    assert ct.st_hosvd(X, ranks).error_estimate <= 1.01 * best
-    assert ct.hooi(X, ranks).error_estimate <= 1.0001 * best
+    best = ct.hooi(X, ranks, tol=1e-5)
+    assert ct.st_hosvd(X, ranks).error_estimate <= 1.01 * best.error_estimate
+    if X.ndim == 4:  # tensorly takes seconds for the other
+        theirs = tensorly.decomposition.tucker(X, ranks)
+        assert best.error_estimate <= 1.0001 * np.linalg.norm(X - tensorly.tucker_to_tensor(theirs)) / np.linalg.norm(X)
 
 
 # ---- exactness
@@ -221,7 +244,7 @@ def test_the_shortest_modes_are_cut_first(monkeypatch, rng):
     order = []
     product = tucker.mode_product
     monkeypatch.setattr(tucker, "mode_product", lambda X, M, mode: order.append(mode) or product(X, M, mode))
-    ct.st_hosvd(random_array(rng, (9, 5, 7)), (2, 2, 2))
+    ct.st_hosvd(low_rank(rng, (9, 5, 7), (2, 2, 2)), (2, 2, 2))
     assert order == [1, 2, 0]
 
 
@@ -232,7 +255,7 @@ def test_same_seed_same_result(rng):
 
 
 def test_extra_memory_is_a_tenth_of_the_tensor(rng):
-    X = random_array(rng, (160, 160, 160))
+    X = low_rank(rng, (160, 160, 160), (8, 8, 8)) + 1e-3 * random_array(rng, (160, 160, 160))
     ct.st_hosvd(X, (8, 8, 8))
     tracemalloc.start()
     ct.st_hosvd(X, (8, 8, 8))
