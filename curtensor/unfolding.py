@@ -325,9 +325,14 @@ def _viewed_product(X, M, mode, axes):
 def gram(X, mode, exponent=0):
     """The body of `mode_gram`, for 2^exponent X."""
     kind = np.result_type(X.dtype, float)
-    L, d, R = three_way(X, memory_order(X), mode)
+    axes = memory_order(X)
+    L, d, R = three_way(X, axes, mode)
     update = blas.get_blas_funcs("herk" if kind.kind == "c" else "syrk", dtype=kind)
     last = R == 1 and L > 1
+    if kind.kind == "f" and X.dtype == kind and 1 in (L, R) and exponent == 0 and is_dense(X, axes):
+        whole = X.transpose(axes).reshape((d, R) if L == 1 else (L, d))
+        whole = whole if L == 1 else whole.T
+        return whole @ whole.T  # one call of BLAS by NumPy, which mirrors it itself
     adjoint = 2 if kind.kind == "c" else 1
     total = np.zeros((d, d), kind, order="F")
     for piece in unfolded_pieces(X, mode, kind, exponent):
