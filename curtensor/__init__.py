@@ -11,13 +11,22 @@ _HOMES = {
     "ID": "interpolative",
     "SVD": "svd",
     "compare": "comparison",
+    "Tucker": "tucker",
     "cur_decomposition": "cur",
+    "fold": "unfolding",
+    "hooi": "tucker",
     "interpolative_decomposition": "interpolative",
     "leverage_scores": "leverage",
+    "mode_dot": "unfolding",
+    "mode_gram": "unfolding",
+    "multi_mode_dot": "unfolding",
     "randomized_svd": "svd",
     "relative_error": "accuracy",
     "select_columns": "selection",
     "select_rows": "selection",
+    "st_hosvd": "tucker",
+    "tucker_to_tensor": "tucker",
+    "unfold": "unfolding",
 }
 
 __all__ = list(_HOMES)

@@ -70,6 +70,40 @@ def rank_or_rtol(rank, rtol, shape, dtype):
     return integer(rank, "rank", 1, min(shape)), None
 
 
+def multilinear_ranks(ranks, shape) -> tuple[int, ...]:
+    """One rank for each mode, between 1 and its length."""
+    if isinstance(ranks, (str, bytes)) or not np.iterable(ranks):
+        raise complain(TypeError, "ranks", f"a sequence of {len(shape)} integers", describe(ranks))
+    ranks = tuple(ranks)
+    if len(ranks) != len(shape):
+        raise complain(ValueError, "ranks", f"one for each of {len(shape)} modes", describe(ranks))
+    return tuple(integer(rank, f"ranks[{mode}]", 1, shape[mode]) for mode, rank in enumerate(ranks))
+
+
+def ranks_or_rtol(ranks, rtol, shape, dtype) -> tuple[tuple[int, ...] | None, float | None]:
+    """The pair with exactly one of the two given, checked."""
+    if (ranks is None) == (rtol is None):
+        got = "neither" if ranks is None else "both"
+        raise complain(ValueError, "ranks or rtol", "given, one of the two", got)
+    return (None, tolerance(rtol, dtype)) if ranks is None else (multilinear_ranks(ranks, shape), None)
+
+
+def tucker_parts(core, factors) -> tuple[np.ndarray, list[np.ndarray]]:
+    """A core and one matrix for each of its modes, with as many columns as the mode is long."""
+    core = tensor(core, "core")
+    if isinstance(factors, (str, bytes)) or not np.iterable(factors):
+        raise complain(TypeError, "factors", f"a sequence of {core.ndim} matrices", describe(factors))
+    factors = list(factors)
+    if len(factors) != core.ndim:
+        raise complain(ValueError, "factors", f"one for each of {core.ndim} modes", f"{len(factors)} factors")
+    for mode, size in enumerate(core.shape):
+        name = f"factors[{mode}]"
+        factors[mode] = mode_factor(factors[mode], size, name=name)
+        if factors[mode].ndim != 2:
+            raise complain(ValueError, name, f"of shape (d, {size})", f"shape {factors[mode].shape}")
+    return core, factors
+
+
 def index_list(values, name, size):
     """Distinct integers in [0, size) as an index array."""
     values = list(np.atleast_1d(values)) if np.ndim(values) <= 1 else values
@@ -138,11 +172,61 @@ def matrix_shape(shape):
     return shape
 
 
-def finite(operand, A):
+def tensor(X, name="X", *, least=1) -> np.ndarray:
+    """A plain view of an array of numbers with at least so many modes, not empty."""
+    if isinstance(X, np.ma.MaskedArray):
+        raise complain(TypeError, name, "an array without a mask", "a masked array")
+    X = np.asarray(X)
+    array_dtype(X.dtype, name)
+    if X.ndim < least:
+        raise complain(ValueError, name, f"of at least {least} modes", f"shape {X.shape}")
+    if X.size == 0:
+        raise complain(ValueError, name, "not empty", f"shape {X.shape}")
+    return X
+
+
+def mode_index(mode, ndim, name="mode") -> int:
+    """A mode from 0; negative ones count from the last."""
+    return integer(mode, name, -ndim, ndim - 1) % ndim
+
+
+def mode_factor(M, size, transpose=False, name="M") -> np.ndarray:
+    """A vector (size,) or a matrix (J, size) of numbers to multiply a mode by; the adjoint of M for transpose."""
+    M = tensor(M, name)
+    if M.ndim > 2 or M.shape[0 if transpose else -1] != size:
+        what = f"of shape ({size},) or {f'({size}, J)' if transpose else f'(J, {size})'}"
+        raise complain(ValueError, name, what, f"shape {M.shape}")
+    M = M.astype(array_dtype(M.dtype), copy=False)
+    return M.conj().T if transpose else M
+
+
+def mode_factors(Ms, modes, skip, transpose, shape) -> dict[int, np.ndarray]:
+    """What to multiply each mode by, in the order of modes, without the skipped one."""
+    Ms = list(Ms)
+    modes = range(len(Ms)) if modes is None else modes
+    modes = [mode_index(mode, len(shape), "each of modes") for mode in modes]
+    if len(modes) != len(Ms):
+        raise complain(ValueError, "modes", f"as many as Ms ({len(Ms)})", len(modes))
+    if len(set(modes)) != len(modes):
+        raise complain(ValueError, "modes", "distinct", describe(modes))
+    order = np.argsort(modes).tolist()
+    if skip is not None:
+        del order[integer(skip, "skip", 0, len(Ms) - 1)]
+    return {modes[i]: mode_factor(Ms[i], shape[modes[i]], transpose, f"Ms[{i}]") for i in order}
+
+
+def lengths(shape, name="shape") -> tuple[int, ...]:
+    """A tuple of positive lengths."""
+    if isinstance(shape, numbers.Integral) or not np.iterable(shape):
+        raise complain(TypeError, name, "a sequence of integers", describe(shape))
+    return tuple(integer(length, f"each length of {name}", 1, np.iinfo(np.intp).max) for length in shape)
+
+
+def finite(operand, A, name="A"):
     """Raise with the first index if A holds NaN or infinity."""
     index = operand.first_nonfinite(A)
     if index is not None:
-        raise complain(ValueError, "A", "finite", f"NaN or infinity, first at {index}")
+        raise complain(ValueError, name, "finite", f"NaN or infinity, first at {index}")
 
 
 def enough_candidates(k, size, include, exclude, weights):

@@ -34,3 +34,8 @@ def osinsky_pass(basis, residual, k, ridge, weights):
         score[chosen] = np.inf
         chosen.append(int(score.argmin()))
     return chosen
+
+
+def pack_panel(slabs, panel):
+    """The slabs' mode-1 unfolding."""
+    panel[:] = np.concatenate(list(slabs), axis=1)
