@@ -55,8 +55,24 @@ def osinsky_pass():
     return lambda: _kernels.osinsky_pass(state.copy(), k, 0, 1e-6, weights, np.inf, chosen), by_numpy
 
 
+def pack_panel():
+    """Slabs with 31 trailing entries laid side by side."""
+    slabs = np.random.default_rng(0).standard_normal((33, 64, 31))
+    panel = np.empty((64, 33 * 31))
+
+    def by_numpy():
+        panel.reshape(64, 33, 31)[:] = slabs.transpose(1, 0, 2)
+
+    return lambda: _kernels.pack_panel(slabs, panel), by_numpy
+
+
 # name of the kernel -> () to two functions without arguments: the kernel, and the same without it
-CASES = {"sketch_panel": sketch_panel, "squared_moduli": squared_moduli, "osinsky_pass": osinsky_pass}
+CASES = {
+    "sketch_panel": sketch_panel,
+    "squared_moduli": squared_moduli,
+    "osinsky_pass": osinsky_pass,
+    "pack_panel": pack_panel,
+}
 
 
 class Kernels:

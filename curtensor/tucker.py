@@ -378,7 +378,7 @@ def hooi(
         Real or complex, in any memory order; integers and bool are taken as float64.
     ranks : sequence of int
         Lengths (r_0, ..., r_{N-1}) of the core, 1 to d_n each.
-    tol : float, default 1e-4
+    tol : float, default 0.0001
         Stop when a sweep lowers the error by less than this part of itself; above 0, below 1.
     max_sweeps : int, default 50
         Sweeps over all modes at most, at least 1.
