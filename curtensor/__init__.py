@@ -9,6 +9,8 @@ _HOMES = {
     "CUR": "cur",
     "ID": "interpolative",
     "SVD": "svd",
+    "TubalCUR": "tubal",
+    "TubalSVD": "tubal",
     "cur_decomposition": "cur",
     "interpolative_decomposition": "interpolative",
     "leverage_scores": "leverage",
@@ -16,6 +18,10 @@ _HOMES = {
     "relative_error": "accuracy",
     "select_columns": "selection",
     "select_rows": "selection",
+    "t_adjoint": "tubal",
+    "t_product": "tubal",
+    "tubal_cur": "tubal",
+    "tubal_svd": "tubal",
 }
 
 __all__ = list(_HOMES)

@@ -110,13 +110,13 @@ def callback_function(callback):
     return callback
 
 
-def array_dtype(dtype):
+def array_dtype(dtype, name="A"):
     """The dtype to compute in: floats and complex numbers as they are, integers and bool as float64."""
     if dtype.name in DTYPES:
         return np.dtype(dtype.name)
     if dtype.kind in "iub":
         return np.dtype(float)
-    raise complain(TypeError, "A", f"an array of integers, bool, {', '.join(DTYPES)}", f"dtype {dtype}")
+    raise complain(TypeError, name, f"an array of integers, bool, {', '.join(DTYPES)}", f"dtype {dtype}")
 
 
 def matrix_shape(shape):
@@ -128,11 +128,32 @@ def matrix_shape(shape):
     return shape
 
 
-def finite(operand, A):
+def tensor(X, name="X", *, least=1):
+    """A plain view of an array of numbers with at least so many modes, not empty."""
+    if isinstance(X, np.ma.MaskedArray):
+        raise complain(TypeError, name, "an array without a mask", "a masked array")
+    X = np.asarray(X)
+    array_dtype(X.dtype, name)
+    if X.ndim < least:
+        raise complain(ValueError, name, f"of at least {least} modes", f"shape {X.shape}")
+    if X.size == 0:
+        raise complain(ValueError, name, "not empty", f"shape {X.shape}")
+    return X
+
+
+def third_order(X, name="X"):
+    """A plain view of an array of numbers with three modes, not empty."""
+    X = tensor(X, name)
+    if X.ndim != 3:
+        raise complain(ValueError, name, "of three modes", f"shape {X.shape}")
+    return X
+
+
+def finite(operand, A, name="A"):
     """Raise with the first index if A holds NaN or infinity."""
     index = operand.first_nonfinite(A)
     if index is not None:
-        raise complain(ValueError, "A", "finite", f"NaN or infinity, first at {index}")
+        raise complain(ValueError, name, "finite", f"NaN or infinity, first at {index}")
 
 
 def enough_candidates(k, size, include, exclude, weights):

@@ -1,12 +1,11 @@
 """CUR decompositions: A is close to C U R with its own columns C and rows R."""
 
-import os
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse
 
-from curtensor import _validation, operands
+from curtensor import _validation, archive, operands
 from curtensor.operands import dense, times_power
 from curtensor.selection import (
     ENTRY_RULES,
@@ -127,21 +126,12 @@ class CUR:
 
     def save(self, path):
         """Write to an npz file, whole or not at all; `CUR.load` reads it, without pickle."""
-        path = os.fspath(path)
-        temporary = f"{path}.part"
-        try:
-            with open(temporary, "wb") as file:
-                np.savez(file, **_packed(self))
-            os.replace(temporary, path)
-        finally:
-            if os.path.exists(temporary):
-                os.remove(temporary)
+        archive.write(path, _packed(self))
 
     @classmethod
     def load(cls, path):
         """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as file:
-            return cls(**_unpacked(dict(file)))
+        return cls(**_unpacked(archive.read(path)))
 
 
 def _arrays(part):
