@@ -137,7 +137,7 @@ def t_adjoint(X):
     References
     ----------
     .. [1] M. E. Kilmer, C. D. Martin, "Factorization strategies for third-order tensors", Linear Algebra Appl.
-       435(3), 2011, Definition 3.14.
+       435(3), 2011, section 3.
 
     Examples
     --------
@@ -236,7 +236,7 @@ def tubal_svd(X, rank):
     References
     ----------
     .. [1] M. E. Kilmer, C. D. Martin, "Factorization strategies for third-order tensors", Linear Algebra Appl.
-       435(3), 2011, Theorem 4.3.
+       435(3), 2011, section 4.
 
     Examples
     --------
@@ -501,22 +501,27 @@ def tubal_cur(
 
     sketched = sketch_unfoldings(X, n_columns, sketch, rng)
     columns = choose_from_sketch(sketched.left, n_columns, rule, rng)
-    rows = row_choice(sketched, columns, n_columns, n_rows, rule, sketch, rng)
-    half = is_real(X)
-    C, R = (spectrum(slices, half) for slices in chosen_slices(sketched.A, columns, rows))
-    left, middle, right = core(sketched.A, C, R, rows, rank)
+    C = lateral_slices(X, columns)
+    rows = row_choice(sketched, C, n_columns, n_rows, rule, sketch, rng)
+    R = horizontal_slices(X, rows)
+    spectra = (spectrum(times_power(part, sketched.exponent), is_real(X)) for part in (C, R))
+    left, middle, right = core(sketched.A, *spectra, rows, rank)
     if core is projection:
         error = projection_error(sketched, left, middle, right)
     else:
         middle, error = shrunken(sketched, left, middle, right, rng)
     middle = times_power(middle, -sketched.exponent)
-    return TubalCUR(*chosen_slices(X, columns, rows), columns, rows, left, middle, right, error)
+    return TubalCUR(C, R, columns, rows, left, middle, right, error)
 
 
-def chosen_slices(X, columns, rows):
-    """Copies of lateral and of horizontal slices."""
-    dtype = frontal_slices.dtype(X)
-    return np.take(X, columns, axis=1).astype(dtype, copy=False), np.take(X, rows, axis=0).astype(dtype, copy=False)
+def lateral_slices(X, columns):
+    """Copies of lateral slices."""
+    return np.take(X, columns, axis=1).astype(frontal_slices.dtype(X), copy=False)
+
+
+def horizontal_slices(X, rows):
+    """Copies of horizontal slices."""
+    return np.take(X, rows, axis=0).astype(frontal_slices.dtype(X), copy=False)
 
 
 def sketch_unfoldings(X, k, sketch, rng):
@@ -528,15 +533,15 @@ def sketch_unfoldings(X, k, sketch, rng):
     return sketch_matrix(frontal_slices, X, Y, W)
 
 
-def row_choice(sketched, columns, n_columns, n_rows, rule, sketch, rng):
+def row_choice(sketched, C, n_columns, n_rows, rule, sketch, rng):
     """Horizontal slices chosen from C by its unfolding along mode 0, and by what the sketch has outside of it."""
-    if len(columns) < n_columns:  # the unfoldings' ranks are lower
-        n_rows = min(n_rows, split_sketch(sketched.right, n_rows)[0].shape[1]) if len(columns) else 0
+    d1, count, d3 = C.shape
+    if count < n_columns:  # the unfoldings' ranks are lower
+        n_rows = min(n_rows, split_sketch(sketched.right, n_rows)[0].shape[1]) if count else 0
     if n_rows == 0:
         return np.zeros(0, dtype=np.intp)
-    C = chosen_slices(sketched.A, columns, [])[0].reshape(len(sketched.A), -1)
-    test = random_matrix(sketch, C.shape[1], sketched.right.shape[1], C.dtype, rng)
-    basis, _ = split_sketch(C @ test, max(n_rows, len(columns)))
+    test = random_matrix(sketch, count * d3, sketched.right.shape[1], C.dtype, rng)
+    basis, _ = split_sketch(times_power(C, sketched.exponent).reshape(d1, -1) @ test, max(n_rows, count))
     return choose_rows(basis, sketched.right - basis @ (basis.conj().T @ sketched.right), n_rows, rule, rng)
 
 

@@ -171,6 +171,19 @@ def test_exact_where_the_slices_of_the_spectrum_differ_in_rank(core):
 
 
 @pytest.mark.parametrize("core", tubal.CORES)
+def test_nothing_is_taken_from_outside_the_span_of_slices_that_depend_on_each_other(core):
+    X = normal((9, 8, 5), "float64", 1)
+    X[:, 1] = X[:, 0]
+    X[3] = 2 * X[2]
+
+    def first(basis, residual, k, rng):
+        return np.arange(k)
+
+    C, U, R, _, _ = result = ct.tubal_cur(X, 4, n_columns=4, n_rows=4, core=core, method=first, rng=0)
+    close(ct.t_product(ct.t_product(C, U), R), result.to_array(), 1e4)
+
+
+@pytest.mark.parametrize("core", tubal.CORES)
 def test_a_constant_tensor_has_tubal_rank_one(core):
     X = np.full((6, 5, 7), 3.0)
     result = ct.tubal_cur(X, 3, core=core, rng=0)
