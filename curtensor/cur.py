@@ -268,7 +268,7 @@ def cur_decomposition(
     if rank is None:
         result = cur_to_tolerance(operand, A, rtol, rule, core, sketch, rng, callback)
     else:
-        view = two_sided_sketch(operand, A, sketch_size(n_columns, max(A.shape)), sketch, rng)
+        view = two_sided_sketch(operand, A, sketch_size(n_columns, max(A.shape), max(A.shape)), sketch, rng)
         callback(1 / 3)
         result = cur_from_sketch(operand, A, view, n_columns, n_rows, rule, core, rng)
     callback(1.0)
