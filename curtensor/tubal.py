@@ -527,7 +527,7 @@ def horizontal_slices(X, rows):
 def sketch_unfoldings(X, k, sketch, rng):
     """`Sketched` of the unfoldings along mode 1 (left) and mode 0 (right), to choose k slices from."""
     d1, d2, d3 = X.shape
-    size = sketch_size(min(d3, 2) * k, max(d1, d2) * d3)  # twice that of a matrix: more of an unfolding is left
+    size = sketch_size(k, max(d1, d2), max(d1, d2) * d3)
     Y = random_matrix(sketch, d3 * d1, size, frontal_slices.dtype(X), rng)
     W = random_matrix(sketch, d3 * d2, size, frontal_slices.dtype(X), rng)
     return sketch_matrix(frontal_slices, X, Y, W)

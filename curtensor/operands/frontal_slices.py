@@ -9,7 +9,7 @@ import numpy as np
 from curtensor import _validation
 from curtensor.operands import ndarray
 
-SLICES = 16  # copied at a time: with the last mode fastest in memory, whole cache lines
+SLICES = 8  # copied at a time: with the last mode fastest in memory, whole cache lines
 
 
 def dtype(X):
