@@ -12,8 +12,12 @@ _HOMES = {
     "TubalCUR": "tubal",
     "TubalSVD": "tubal",
     "cur_decomposition": "cur",
+    "fold": "unfolding",
     "interpolative_decomposition": "interpolative",
     "leverage_scores": "leverage",
+    "mode_dot": "unfolding",
+    "mode_gram": "unfolding",
+    "multi_mode_dot": "unfolding",
     "randomized_svd": "svd",
     "relative_error": "accuracy",
     "select_columns": "selection",
@@ -22,6 +26,7 @@ _HOMES = {
     "t_product": "tubal",
     "tubal_cur": "tubal",
     "tubal_svd": "tubal",
+    "unfold": "unfolding",
 }
 
 __all__ = list(_HOMES)

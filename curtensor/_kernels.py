@@ -146,3 +146,13 @@ def osinsky_pass(state, k, done, ridge, weights, limit, chosen):
             leverage[j] = rho
             loss[j] = e
     return k
+
+
+@kernel
+def pack_panel(slabs, panel):
+    """Lay slabs (L, d, R) side by side: ``panel[i, l * R + r] = slabs[l, i, r]``."""
+    L, d, R = slabs.shape
+    for l in range(L):
+        for i in range(d):
+            for r in range(R):
+                panel[i, l * R + r] = slabs[l, i, r]

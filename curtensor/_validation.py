@@ -128,7 +128,7 @@ def matrix_shape(shape):
     return shape
 
 
-def tensor(X, name="X", *, least=1):
+def tensor(X, name="X", *, least=1) -> np.ndarray:
     """A plain view of an array of numbers with at least so many modes, not empty."""
     if isinstance(X, np.ma.MaskedArray):
         raise complain(TypeError, name, "an array without a mask", "a masked array")
@@ -141,12 +141,49 @@ def tensor(X, name="X", *, least=1):
     return X
 
 
-def third_order(X, name="X"):
+def third_order(X, name="X") -> np.ndarray:
     """A plain view of an array of numbers with three modes, not empty."""
     X = tensor(X, name)
     if X.ndim != 3:
         raise complain(ValueError, name, "of three modes", f"shape {X.shape}")
     return X
+
+
+def mode_index(mode, ndim, name="mode") -> int:
+    """A mode from 0; negative ones count from the last."""
+    return integer(mode, name, -ndim, ndim - 1) % ndim
+
+
+def mode_factor(M, size, transpose=False, name="M") -> np.ndarray:
+    """A vector (size,) or a matrix (J, size) of numbers to multiply a mode by; the adjoint of M for transpose."""
+    M = tensor(M, name)
+    if M.ndim > 2 or M.shape[0 if transpose else -1] != size:
+        what = f"of shape ({size},) or {f'({size}, J)' if transpose else f'(J, {size})'}"
+        raise complain(ValueError, name, what, f"shape {M.shape}")
+    M = M.astype(array_dtype(M.dtype), copy=False)
+    return M.conj().T if transpose else M
+
+
+def mode_factors(Ms, modes, skip, transpose, shape) -> dict[int, np.ndarray]:
+    """What to multiply each mode by, in the order of modes, without the skipped one."""
+    Ms = list(Ms)
+    modes = range(len(Ms)) if modes is None else modes
+    modes = [mode_index(mode, len(shape), "each of modes") for mode in modes]
+    if len(modes) != len(Ms):
+        raise complain(ValueError, "modes", f"as many as Ms ({len(Ms)})", len(modes))
+    if len(set(modes)) != len(modes):
+        raise complain(ValueError, "modes", "distinct", describe(modes))
+    order = np.argsort(modes).tolist()
+    if skip is not None:
+        del order[integer(skip, "skip", 0, len(Ms) - 1)]
+    return {modes[i]: mode_factor(Ms[i], shape[modes[i]], transpose, f"Ms[{i}]") for i in order}
+
+
+def lengths(shape, name="shape") -> tuple[int, ...]:
+    """A tuple of positive lengths."""
+    if isinstance(shape, numbers.Integral) or not np.iterable(shape):
+        raise complain(TypeError, name, "a sequence of integers", describe(shape))
+    return tuple(integer(length, f"each length of {name}", 1, np.iinfo(np.intp).max) for length in shape)
 
 
 def finite(operand, A, name="A"):

@@ -50,3 +50,8 @@ def tubal_truncation(X, rank):
         Z[:, :, k] = U[:, :rank] * s[:rank] @ Vh[:rank]
     Y = np.fft.ifft(Z, axis=2)
     return Y if np.iscomplexobj(X) else Y.real
+
+
+def pack_panel(slabs, panel):
+    """The slabs' mode-1 unfolding."""
+    panel[:] = np.concatenate(list(slabs), axis=1)
