@@ -11,11 +11,10 @@ import numpy as np
 from scipy import fft
 
 from curtensor import _validation, archive
-from curtensor.operands import frontal_slices, times_power
+from curtensor.operands import horizontal_slices, ndarray, times_power
 from curtensor.selection import SELECTION_RULES, choose_from_sketch, choose_rows, sketch_size, split_sketch
 from curtensor.sketching import SKETCHES, error_by_energy, gaussian, random_matrix, sketch_matrix
 
-PANEL_BYTES = 2**24  # of the tensor, transformed at a time
 PROBES = 10  # random vectors on which the error of a core that is no projection is seen
 
 
@@ -51,7 +50,7 @@ def adjoint(stack):
 
 def is_real(X):
     """Whether the half of the spectrum is enough."""
-    return frontal_slices.dtype(X).kind == "f"
+    return horizontal_slices.dtype(X).kind == "f"
 
 
 def t_product(X, Y):
@@ -98,10 +97,10 @@ def t_product(X, Y):
     X, Y = _validation.third_order(X), _validation.third_order(Y, "Y")
     if (Y.shape[0], Y.shape[2]) != X.shape[1:]:
         raise _validation.complain(ValueError, "Y", f"of shape ({X.shape[1]}, d2, {X.shape[2]})", f"shape {Y.shape}")
-    _validation.finite(frontal_slices, X, "X")
-    _validation.finite(frontal_slices, Y, "Y")
+    _validation.finite(horizontal_slices, X, "X")
+    _validation.finite(horizontal_slices, Y, "Y")
 
-    dtype = np.result_type(frontal_slices.dtype(X), frontal_slices.dtype(Y))
+    dtype = np.result_type(horizontal_slices.dtype(X), horizontal_slices.dtype(Y))
     half = dtype.kind == "f"
     Z = spectrum(X.astype(dtype, copy=False), half) @ spectrum(Y.astype(dtype, copy=False), half)
     return from_spectrum(Z, X.shape[2], half)
@@ -251,11 +250,11 @@ def tubal_svd(X, rank):
     """
     X = _validation.third_order(X)
     rank = _validation.integer(rank, "rank", 1, min(X.shape[:2]))
-    _validation.finite(frontal_slices, X, "X")
+    _validation.finite(horizontal_slices, X, "X")
 
     half, d3 = is_real(X), X.shape[2]
-    exponent = -int(np.frexp(frontal_slices.largest(X))[1])
-    X = times_power(X.astype(frontal_slices.dtype(X), copy=False), exponent)
+    exponent = -int(np.frexp(horizontal_slices.largest(X))[1])
+    X = times_power(X.astype(horizontal_slices.dtype(X), copy=False), exponent)
     U, s, Vh = np.linalg.svd(spectrum(X, half), full_matrices=False)
     squares = slice_weights(d3, half)[:, 0] * s.astype(float) ** 2
     rank = min(rank, int(above_rounding(s).sum(axis=1).max()))
@@ -375,11 +374,8 @@ def row_bases(R):
 
 def spectral_panels(X):
     """Spectra of a few horizontal slices at a time, with the numbers of these slices."""
-    half = is_real(X)
-    height = max(1, PANEL_BYTES // X[0].nbytes)
-    for start in range(0, len(X), height):
-        rows = slice(start, start + height)
-        yield rows, spectrum(X[rows].astype(frontal_slices.dtype(X), copy=False), half)
+    for rows, panel in horizontal_slices.panels(X):
+        yield rows, spectrum(panel, is_real(X))
 
 
 def projection(X, C, R, rows, rank):
@@ -497,13 +493,13 @@ def tubal_cur(
     rule = _validation.choose(SELECTION_RULES, method, "method")
     sketch = _validation.choose(SKETCHES, sketch, "sketch")
     rng = _validation.generator(rng)
-    _validation.finite(frontal_slices, X, "X")
+    _validation.finite(horizontal_slices, X, "X")
 
     sketched = sketch_unfoldings(X, n_columns, sketch, rng)
     columns = choose_from_sketch(sketched.left, n_columns, rule, rng)
-    C = lateral_slices(X, columns)
+    C = ndarray.take(X, columns, 1)
     rows = row_choice(sketched, C, n_columns, n_rows, rule, sketch, rng)
-    R = horizontal_slices(X, rows)
+    R = ndarray.take(X, rows, 0)
     spectra = (spectrum(times_power(part, sketched.exponent), is_real(X)) for part in (C, R))
     left, middle, right = core(sketched.A, *spectra, rows, rank)
     if core is projection:
@@ -514,23 +510,13 @@ def tubal_cur(
     return TubalCUR(C, R, columns, rows, left, middle, right, error)
 
 
-def lateral_slices(X, columns):
-    """Copies of lateral slices."""
-    return np.take(X, columns, axis=1).astype(frontal_slices.dtype(X), copy=False)
-
-
-def horizontal_slices(X, rows):
-    """Copies of horizontal slices."""
-    return np.take(X, rows, axis=0).astype(frontal_slices.dtype(X), copy=False)
-
-
 def sketch_unfoldings(X, k, sketch, rng):
     """`Sketched` of the unfoldings along mode 1 (left) and mode 0 (right), to choose k slices from."""
     d1, d2, d3 = X.shape
     size = sketch_size(k, max(d1, d2), max(d1, d2) * d3)
-    Y = random_matrix(sketch, d3 * d1, size, frontal_slices.dtype(X), rng)
-    W = random_matrix(sketch, d3 * d2, size, frontal_slices.dtype(X), rng)
-    return sketch_matrix(frontal_slices, X, Y, W)
+    Y = random_matrix(sketch, d1 * d3, size, horizontal_slices.dtype(X), rng)
+    W = random_matrix(sketch, d2 * d3, size, horizontal_slices.dtype(X), rng)
+    return sketch_matrix(horizontal_slices, X, Y, W)
 
 
 def row_choice(sketched, C, n_columns, n_rows, rule, sketch, rng):
@@ -560,11 +546,10 @@ def projection_error(sketched, left, middle, right):
 def shrunken(sketched, left, middle, right, rng):
     """The middle, less where a slice's product would be worse than zero, and the relative error on random vectors."""
     X = sketched.A
-    d2, d3 = X.shape[1:]
-    weights = slice_weights(d3, is_real(X))
-    probes = gaussian(d2, PROBES, middle.dtype, rng)
-    images = np.concatenate([stack @ probes for stack in frontal_slices.stacks(X)])
-    images = spectrum(np.moveaxis(images, 0, 2), is_real(X))
+    weights = slice_weights(X.shape[2], is_real(X))
+    probes = gaussian(X.shape[1], PROBES, middle.dtype, rng)
+    images = np.concatenate([probes.T @ panel for _, panel in horizontal_slices.panels(X)])
+    images = spectrum(images, is_real(X))
     products = left @ (middle @ (right @ probes))
     along = np.einsum("kij,kij->k", products.conj(), images).real
     sizes = np.linalg.norm(products, axis=(1, 2)) ** 2

@@ -10,6 +10,7 @@ import pytest
 
 import curtensor as ct
 from curtensor import tubal
+from curtensor.operands import horizontal_slices
 from curtensor.selection import SELECTION_RULES
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
@@ -323,7 +324,7 @@ def test_saved_and_loaded_it_is_the_same(core, dtype, tmp_path):
 def test_large_tensors_are_transformed_in_panels(monkeypatch):
     X = normal((40, 30, 9), "float64", 1)
     whole = ct.tubal_cur(X, 5, rng=0)
-    monkeypatch.setattr(tubal, "PANEL_BYTES", 7 * X[0].nbytes)
+    monkeypatch.setattr(horizontal_slices, "PANEL_BYTES", 7 * X[0].nbytes)
     assert len(list(tubal.spectral_panels(X))) == 6
     panels = ct.tubal_cur(X, 5, rng=0)
     np.testing.assert_array_equal(whole.col_indices, panels.col_indices)
@@ -331,7 +332,7 @@ def test_large_tensors_are_transformed_in_panels(monkeypatch):
 
 
 def test_memory_is_that_of_the_slices_not_of_the_tensor(monkeypatch):
-    monkeypatch.setattr(tubal, "PANEL_BYTES", 2**18)
+    monkeypatch.setattr(horizontal_slices, "PANEL_BYTES", 2**18)
     X = normal((200, 200, 64), "float64", 1)
     ct.tubal_cur(X[:20, :20, :20], 2, rng=0)
     tracemalloc.start()
