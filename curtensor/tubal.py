@@ -535,7 +535,7 @@ def projection_error(sketched, left, middle, right):
     """Relative error of a projection: from the norms, or from the residual where rounding would spoil these."""
     X = sketched.A
     weights = slice_weights(X.shape[2], is_real(X))
-    error = error_by_energy(sketched.norm, middle * np.sqrt(weights))
+    error = error_by_energy(sketched.norm, middle * np.sqrt(weights).astype(middle.real.dtype))
     if error is None:
         product = middle @ right
         squares = [weighted_square(panel - left[:, rows] @ product, weights) for rows, panel in spectral_panels(X)]
