@@ -141,7 +141,7 @@ def interpolative_decomposition(A, rank=None, *, rtol=None, axis=1, method="osin
 
 def id_from_sketch(operand, A, view, k, rule, rng):
     """The column ID of rank k whose indices come from a sketch."""
-    sketched, X = view
+    sketched, _ = view
     indices, basis, rest = column_basis(operand, sketched, k, rule, rng)
     skeleton = operand.take(sketched.A, indices, 1)
     projected = operand.rmatmat(sketched.A, basis).conj().T

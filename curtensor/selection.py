@@ -5,6 +5,8 @@ candidate has outside the basis. It returns at most k distinct indices, in the o
 """
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from scipy import linalg, sparse
@@ -308,7 +310,17 @@ def independent(rows):
     return np.sort(pivots[: len(size)][size > 64 * np.finfo(size.dtype).eps * size.max()])
 
 
-def select_columns(A, k, *, method="osinsky", weights=None, include=(), exclude=(), sketch="sparse_sign", rng=None):
+def select_columns(
+    A: Any,
+    k: int,
+    *,
+    method: str | Callable = "osinsky",
+    weights: Any = None,
+    include: Sequence[int] = (),
+    exclude: Sequence[int] = (),
+    sketch: str | Callable = "sparse_sign",
+    rng: _validation.RandomSource = None,
+) -> np.ndarray:
     """Choose k columns of a matrix whose span comes close to it.
 
     With C = A[:, indices], the error is ||A - C C^+ A||_F; no k columns can bring it below that of the truncated SVD.
@@ -378,7 +390,17 @@ def select_columns(A, k, *, method="osinsky", weights=None, include=(), exclude=
     return columns_of(operand, A, k, rule, sketch, rng, weights=weights, include=include, exclude=exclude)
 
 
-def select_rows(A, k, *, method="osinsky", weights=None, include=(), exclude=(), sketch="sparse_sign", rng=None):
+def select_rows(
+    A: Any,
+    k: int,
+    *,
+    method: str | Callable = "osinsky",
+    weights: Any = None,
+    include: Sequence[int] = (),
+    exclude: Sequence[int] = (),
+    sketch: str | Callable = "sparse_sign",
+    rng: _validation.RandomSource = None,
+) -> np.ndarray:
     """Choose k rows of a matrix whose span comes close to it: `select_columns` of the adjoint.
 
     With R = A[indices], the error is ||A - A R^+ R||_F.
@@ -431,9 +453,9 @@ def select_rows(A, k, *, method="osinsky", weights=None, include=(), exclude=(),
 
 
 def sketch_size(k, candidates, limit):
-    """Rows of the sketch from which k candidates are chosen: 4 k where the candidates are few, else 2 k."""
+    """Rows of the sketch from which k candidates are chosen: 8 k where the candidates are few, down to 2 k."""
     affordable = math.isqrt(int(SKETCH_WORK / candidates))
-    return min(max(2 * k, k + 20, min(affordable, max(4 * k, k + 40))), limit)
+    return min(max(2 * k, k + 20, min(affordable, max(8 * k, k + 80))), limit)
 
 
 def columns_of(operand, A, k, rule, sketch, rng, *, weights=None, include=(), exclude=()):
@@ -441,7 +463,7 @@ def columns_of(operand, A, k, rule, sketch, rng, *, weights=None, include=(), ex
     m, n = A.shape
     if rule in ENTRY_RULES.values():
         weights = np.ones(n) if weights is None else weights.copy()
-        weights[exclude] = 0
+        weights[np.asarray(exclude, dtype=np.intp)] = 0
         return rule(operand, A, k, rng, weights, include)
     kind = operand.dtype(A)
     Y = random_matrix(sketch, m, sketch_size(k, n, m), kind, rng)
