@@ -11,8 +11,10 @@ _HOMES = {
     "SVD": "svd",
     "TubalCUR": "tubal",
     "TubalSVD": "tubal",
+    "Tucker": "tucker",
     "cur_decomposition": "cur",
     "fold": "unfolding",
+    "hooi": "tucker",
     "interpolative_decomposition": "interpolative",
     "leverage_scores": "leverage",
     "mode_dot": "unfolding",
@@ -26,6 +28,8 @@ _HOMES = {
     "t_product": "tubal",
     "tubal_cur": "tubal",
     "tubal_svd": "tubal",
+    "st_hosvd": "tucker",
+    "tucker_to_tensor": "tucker",
     "unfold": "unfolding",
 }
 

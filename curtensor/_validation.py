@@ -68,6 +68,40 @@ def rank_or_rtol(rank, rtol, shape, dtype):
     return integer(rank, "rank", 1, min(shape)), None
 
 
+def multilinear_ranks(ranks, shape) -> tuple[int, ...]:
+    """One rank for each mode, between 1 and its length."""
+    if isinstance(ranks, (str, bytes)) or not np.iterable(ranks):
+        raise complain(TypeError, "ranks", f"a sequence of {len(shape)} integers", describe(ranks))
+    ranks = tuple(ranks)
+    if len(ranks) != len(shape):
+        raise complain(ValueError, "ranks", f"one for each of {len(shape)} modes", describe(ranks))
+    return tuple(integer(rank, f"ranks[{mode}]", 1, shape[mode]) for mode, rank in enumerate(ranks))
+
+
+def ranks_or_rtol(ranks, rtol, shape, dtype) -> tuple[tuple[int, ...] | None, float | None]:
+    """The pair with exactly one of the two given, checked."""
+    if (ranks is None) == (rtol is None):
+        got = "neither" if ranks is None else "both"
+        raise complain(ValueError, "ranks or rtol", "given, one of the two", got)
+    return (None, tolerance(rtol, dtype)) if ranks is None else (multilinear_ranks(ranks, shape), None)
+
+
+def tucker_parts(core, factors) -> tuple[np.ndarray, list[np.ndarray]]:
+    """A core and one matrix for each of its modes, with as many columns as the mode is long."""
+    core = tensor(core, "core")
+    if isinstance(factors, (str, bytes)) or not np.iterable(factors):
+        raise complain(TypeError, "factors", f"a sequence of {core.ndim} matrices", describe(factors))
+    factors = list(factors)
+    if len(factors) != core.ndim:
+        raise complain(ValueError, "factors", f"one for each of {core.ndim} modes", f"{len(factors)} factors")
+    for mode, size in enumerate(core.shape):
+        name = f"factors[{mode}]"
+        factors[mode] = mode_factor(factors[mode], size, name=name)
+        if factors[mode].ndim != 2:
+            raise complain(ValueError, name, f"of shape (d, {size})", f"shape {factors[mode].shape}")
+    return core, factors
+
+
 def index_list(values, name, size):
     """Distinct integers in [0, size) as an index array."""
     values = list(np.atleast_1d(values)) if np.ndim(values) <= 1 else values

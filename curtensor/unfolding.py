@@ -350,23 +350,27 @@ def hermitian(G):
     return G
 
 
-def unfolded_pieces(X, mode, kind, exponent=0):
-    """Contiguous pieces (d, p) of the unfolding of 2^exponent X, in C order, but in Fortran order for the last mode."""
+def unfolded_pieces(X, mode, kind, exponent=0, width=None):
+    """Pieces (d, p) of the unfolding of 2^exponent X, contiguous: in C order, but in Fortran order for the last mode.
+
+    As large as X allows without a copy, or of about the given width.
+    """
     axes = memory_order(X)
     if is_dense(X, axes):
         slabs = X.transpose(axes).reshape(three_way(X, axes, mode))
-        for piece in slab_pieces(slabs, kind, exponent != 0):
+        whole = X.dtype == kind and X.size // X.shape[mode] < LONG and exponent == 0 and width is None
+        for piece in slab_pieces(
+            slabs, kind, width or max(BLOCK_BYTES // (X.shape[mode] * kind.itemsize), COLUMNS), whole
+        ):
             yield times_power(piece, exponent)
     else:
         for block in blocks(X.shape, axes, mode, kind):
-            yield from unfolded_pieces(np.array(X[block], kind), mode, kind, exponent)
+            yield from unfolded_pieces(np.array(X[block], kind), mode, kind, exponent, width)
 
 
-def slab_pieces(slabs, kind, small):
-    """Pieces of the unfolding of slabs (L, d, R) side by side; copies only where needed or small ones are wanted."""
-    L, d, R = slabs.shape
-    width = max(BLOCK_BYTES // (d * kind.itemsize), COLUMNS)
-    whole = slabs.dtype == kind and not small and L * R < LONG
+def slab_pieces(slabs, kind, width, whole):
+    """Pieces of slabs (L, d, R) side by side, of about a width, or uncut where they lie side by side already."""
+    L, _, R = slabs.shape
     if L > 1 and R == 1:
         height = L if whole else width
         for start in range(0, L, height):
@@ -423,3 +427,13 @@ def blocks(shape, axes, mode, kind):
     ]
     cuts[mode] = [slice(None)]
     yield from itertools.product(*cuts)
+
+
+def first_nonfinite(X):
+    """Index of the first NaN or infinity in reading order, or None."""
+    for block in blocks(X.shape, range(X.ndim), X.ndim - 1, X.dtype):
+        bad = ~np.isfinite(X[block])
+        if bad.any():
+            place = np.unravel_index(bad.argmax(), bad.shape)
+            return tuple(int(cut.start or 0) + int(i) for cut, i in zip(block, place, strict=True))
+    return None

@@ -1,0 +1,499 @@
+"""Tucker decompositions: a small core times an orthonormal factor in each mode."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import linalg
+
+from curtensor import _validation, archive, unfolding
+from curtensor.operands import times_power
+from curtensor.unfolding import gram, memory_order, mode_product, mode_products, unfold, unfolded_pieces
+
+EPS = float(np.finfo(float).eps)
+OVERSAMPLING = 10  # vectors of the randomized method beyond the rank
+WIDTH = 1024  # columns of an unfolding taken at a time where it is cut
+RESIDUAL_BYTES = 2**22  # of the tensor, approximated at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Tucker:
+    """A Tucker decomposition, which unpacks to ``core, factors``.
+
+    Attributes
+    ----------
+    core : ndarray, shape (r_0, ..., r_{N-1})
+        Coefficients in the factors' bases.
+    factors : tuple of ndarray, shapes (d_n, r_n)
+        Orthonormal columns.
+    error_estimate : float
+        ``||X - approximation||_F / ||X||_F``, exact up to rounding.
+    """
+
+    core: np.ndarray
+    factors: tuple[np.ndarray, ...]
+    error_estimate: float
+
+    def __iter__(self):
+        """The core and the factors."""
+        return iter((self.core, self.factors))
+
+    @property
+    def ranks(self):
+        """Lengths (r_0, ..., r_{N-1}) of the core."""
+        return self.core.shape
+
+    @property
+    def shape(self):
+        """Shape (d_0, ..., d_{N-1}) of the approximation."""
+        return tuple(len(U) for U in self.factors)
+
+    @property
+    def dtype(self):
+        """Dtype of the approximation."""
+        return self.core.dtype
+
+    @property
+    def nbytes(self):
+        """Bytes of the core and the factors."""
+        return self.core.nbytes + sum(U.nbytes for U in self.factors)
+
+    def to_array(self):
+        """The approximation as a dense array."""
+        return mode_products(self.core, dict(enumerate(self.factors)))
+
+    def to_tensorly(self):
+        """The same as a `tensorly.tucker_tensor.TuckerTensor`."""
+        from tensorly.tucker_tensor import TuckerTensor
+
+        return TuckerTensor((self.core, list(self.factors)))
+
+    def save(self, path):
+        """Write to an npz file, whole or not at all; `Tucker.load` reads it, without pickle."""
+        factors = {f"factors.{mode}": U for mode, U in enumerate(self.factors)}
+        archive.write(path, {"core": self.core, "error_estimate": self.error_estimate} | factors)
+
+    @classmethod
+    def load(cls, path):
+        """Read what `save` wrote."""
+        arrays = archive.read(path)
+        factors = tuple(arrays[f"factors.{mode}"] for mode in range(arrays["core"].ndim))
+        return cls(arrays["core"], factors, float(arrays["error_estimate"]))
+
+
+class Basis(NamedTuple):
+    """Leading left singular vectors of an unfolding, and shares of its squared norm."""
+
+    vectors: np.ndarray
+    shares: np.ndarray  # of each vector
+    rest: float  # of all that has no vector here
+    doubt: float  # by how much rounding may have changed these
+
+    @property
+    def losses(self):
+        """Shares that are lost with the first 0, 1, 2, ... vectors alone."""
+        return np.append(np.cumsum(self.shares[::-1])[::-1], 0) + self.rest
+
+
+def gram_basis(X, mode, rank, rtol, rng):
+    """Eigenvectors of the Gram matrix: the fastest, and blind to what is below 1e-8 of the norm."""
+    d = X.shape[mode]
+    if d * d > X.size:
+        return svd_basis(X, mode, rank)
+    G = in_range(gram, X, mode)[0]
+    total = G.diagonal().real.sum()
+    wanted = d if rank is None else rank
+    squares, vectors = linalg.eigh(G, subset_by_index=(d - wanted, d - 1), overwrite_a=True, check_finite=False)
+    shares = np.maximum(squares[::-1], 0) / (total or 1)
+    return Basis(vectors[:, ::-1], shares, remainder(shares, d), d * EPS)
+
+
+def qr_basis(X, mode, rank, rtol, rng):
+    """Singular vectors of the triangular factor: all digits, at two to four times the cost."""
+    if X.shape[mode] ** 2 > X.size:
+        return svd_basis(X, mode, rank)
+    _, s, Wh = np.linalg.svd(in_range(triangular_factor, X, mode)[0])
+    return basis_from_svd(Wh.conj().T, s)
+
+
+def svd_basis(X, mode, rank):
+    """Singular vectors of an unfolding with fewer columns than rows."""
+    M = in_range(scaled_unfolding, X, mode)[0]
+    U, s, _ = np.linalg.svd(M, full_matrices=rank is not None and rank > M.shape[1])
+    return basis_from_svd(U, np.append(s, np.zeros(U.shape[1] - len(s))))
+
+
+def basis_from_svd(U, s):
+    """The `Basis` of all left singular vectors and values."""
+    shares = (s / (s[0] or 1)) ** 2
+    return Basis(U, shares / (shares.sum() or 1), 0.0, len(U) * EPS**2)
+
+
+def randomized_basis(X, mode, rank, rtol, rng):
+    """Eigenvectors of a Nystrom approximation of the Gram matrix: fast where the rank is far below the length."""
+    d = X.shape[mode]
+    size = rank + OVERSAMPLING
+    if 2 * size >= d:
+        return gram_basis(X, mode, rank, rtol, rng)
+    sketch, exponent = in_range(sketched_unfolding, X, mode, size, rng)
+    Q = np.linalg.qr(sketch)[0]
+    image, total = np.zeros_like(Q), 0.0
+    for piece in unfolded_pieces(X, mode, Q.dtype, exponent, width=WIDTH):
+        image += piece @ (piece.conj().T @ Q)
+        total += np.linalg.norm(piece) ** 2
+    shift = np.sqrt(d) * EPS * np.linalg.norm(image) + np.finfo(float).tiny
+    image += shift * Q
+    lower = np.linalg.cholesky(Q.conj().T @ image)
+    U, s, _ = np.linalg.svd(linalg.solve_triangular(lower, image.conj().T, lower=True).conj().T, full_matrices=False)
+    shares = np.maximum(s[:rank] ** 2 - shift, 0) / (total or 1)
+    return Basis(U[:, :rank], shares, remainder(shares, d), d * EPS)
+
+
+def remainder(shares, d):
+    """What some of d shares leave of 1."""
+    return max(1 - float(shares.sum()), 0.0) if len(shares) < d and shares.any() else 0.0
+
+
+def auto_basis(X, mode, rank, rtol, rng):
+    """`gram_basis`, or `qr_basis` where the tolerance, or what the spectrum leaves, asks for more digits."""
+    d = X.shape[mode]
+    visible = 20 * d * EPS  # shares that a Gram matrix shows well
+    if np.finfo(_validation.array_dtype(X.dtype)).eps > EPS:
+        return gram_basis(X, mode, rank, rtol, rng)
+    if rank is None:
+        return (gram_basis if rtol**2 > X.ndim * visible else qr_basis)(X, mode, rank, rtol, rng)
+    found = gram_basis(X, mode, rank, rtol, rng)
+    return found if rank == d or found.losses[rank] > visible else qr_basis(X, mode, rank, rtol, rng)
+
+
+TUCKER_METHODS = {"auto": auto_basis, "gram": gram_basis, "qr": qr_basis, "randomized": randomized_basis}
+
+
+def in_range(condense, X, mode, *rest):
+    """A small matrix made of X, or of 2^e X where the range of floats asks for it, and e; X is found finite or not."""
+    with np.errstate(all="ignore"):
+        small = condense(X, mode, 0, *rest)
+        fits = 1e-190 < np.abs(small).max() < 1e190
+    if fits:
+        return small, 0
+    exponent = safe_exponent(X)
+    return condense(X, mode, exponent, *rest), exponent
+
+
+def safe_exponent(X):
+    """An exponent e with which squares of 2^e X neither overflow nor underflow; raises if X is not finite."""
+    _validation.finite(unfolding, X, "X")
+    kind = np.result_type(X.dtype, float)
+    largest = max(float(np.abs(piece.ravel().view(float)).max()) for piece in unfolded_pieces(X, 0, kind, width=WIDTH))
+    return -int(np.clip(np.frexp(largest)[1], -1000, 1000))
+
+
+def triangular_factor(X, mode, exponent):
+    """R of a QR decomposition of the adjoint of an unfolding of 2^exponent X, updated piece by piece."""
+    d = X.shape[mode]
+    kind = np.result_type(X.dtype, float)
+    factor, factor_size = linalg.get_lapack_funcs(("geqrf", "geqrf_lwork"), dtype=kind)
+    work = int(factor_size(2 * d, d)[0].real)
+    adjoint = np.zeros((d, d), kind)
+    for piece in unfolded_pieces(X, mode, kind, exponent, width=4 * d):
+        stack = np.hstack([adjoint, piece.conj()])
+        adjoint = np.triu(factor(stack.T, lwork=work, overwrite_a=True)[0][:d]).T
+    return adjoint.T
+
+
+def scaled_unfolding(X, mode, exponent):
+    """The unfolding of 2^exponent X, in double precision."""
+    return times_power(unfold(X, mode).astype(np.result_type(X.dtype, float)), exponent)
+
+
+def sketched_unfolding(X, mode, exponent, size, rng):
+    """The unfolding of 2^exponent X times a matrix of random signs."""
+    sketch = np.zeros((X.shape[mode], size), np.result_type(X.dtype, float))
+    for piece in unfolded_pieces(X, mode, sketch.dtype, exponent, width=WIDTH):
+        sketch += piece @ (2.0 * rng.integers(0, 2, size=(piece.shape[1], size), dtype=np.int8) - 1)
+    return sketch
+
+
+def st_hosvd(
+    X: ArrayLike,
+    ranks: Sequence[int] | None = None,
+    *,
+    rtol: float | None = None,
+    method: str | Callable = "auto",
+    rng: _validation.RandomSource = None,
+) -> Tucker:
+    """Tucker decomposition of a tensor by the sequentially truncated higher-order SVD.
+
+    X is close to ``core x_0 factors[0] x_1 factors[1] ...``; each factor holds leading left singular vectors of its
+    mode's unfolding, after the modes before it have been cut down: ``core = X x_0 factors[0]^H x_1 ...``.
+
+    Parameters
+    ----------
+    X : array_like, shape (d_0, ..., d_{N-1}), N >= 2
+        Real or complex, in any memory order; integers and bool are taken as float64.
+    ranks : sequence of int, optional
+        Lengths (r_0, ..., r_{N-1}) of the core, 1 to d_n each. Exactly one of `ranks` and `rtol` is given.
+    rtol : float, optional
+        Largest ``||X - approximation||_F / ||X||_F`` wanted, from 64 times the dtype's epsilon to 1; held. Each mode
+        takes the smallest rank that leaves the modes after it their equal share.
+    method : str or callable, default "auto"
+        How singular vectors are found. "gram": eigenvectors of the mode's Gram matrix, the fastest. "qr": from the
+        triangular factor of the unfolding's adjoint, accurate to rounding. "auto": the first, and the second where
+        `rtol`, or the part that is cut off, is below 1e-6 and the dtype has such digits. "randomized": a Nystrom
+        approximation of the Gram matrix from two passes, the fastest for ranks below a twentieth of the lengths; goes
+        with `ranks` only. Or a function as in `curtensor.tucker.TUCKER_METHODS`.
+    rng : None, int, SeedSequence or Generator, optional
+        Source of randomness, for "randomized".
+
+    Returns
+    -------
+    result : Tucker
+        Unpacks to ``core, factors``; the core has the lengths asked for also where the rank of X is lower.
+
+    Raises
+    ------
+    TypeError
+        If X is no array of numbers, or another argument of the wrong kind.
+    ValueError
+        If X has fewer than two modes, is empty or not finite; if not exactly one of `ranks` and `rtol` is given; if
+        ranks are not as many as modes or out of range, or `rtol` is below what the dtype can reach.
+    OverflowError
+        If the norm of X is beyond the range of its dtype.
+
+    Notes
+    -----
+    Modes are taken by ascending length [1]_: on real tensors the error came closer to the best than in their given
+    order. The error is at most sqrt(N) times that of the best approximation of these ranks [1]_; in practice hardly
+    larger, and `hooi` refines it.
+
+    About (d + 2 r) size(X) operations for the first mode (d, r), as little as r / d of that for the others; "qr" two to
+    four times as many. Passes over X: one for the singular vectors, one for the product. Memory beside the result:
+    the core after the first mode, r / d of X, and pieces of half a megabyte or 4 d columns.
+
+    References
+    ----------
+    .. [1] N. Vannieuwenhoven, R. Vandebril, K. Meerbergen, "A new truncation strategy for the higher-order singular
+       value decomposition", SIAM J. Sci. Comput. 34(2), 2012.
+    .. [2] R. Minster, A. K. Saibaba, M. E. Kilmer, "Randomized algorithms for low-rank tensor decompositions in the
+       Tucker format", SIAM J. Math. Data Sci. 2(1), 2020.
+    .. [3] J. A. Tropp, A. Yurtsever, M. Udell, V. Cevher, "Fixed-rank approximation of a positive-semidefinite matrix
+       from streaming data", NeurIPS 2017.
+
+    Examples
+    --------
+    >>> import numpy as np, curtensor as ct
+    >>> t = np.linspace(0, 1, 30)
+    >>> X = 1 / (1 + t[:, None, None] + t[:, None] + t)
+    >>> core, factors = ct.st_hosvd(X, (3, 3, 3))
+    >>> core.shape, factors[0].shape
+    ((3, 3, 3), (30, 3))
+    >>> ct.st_hosvd(X, rtol=1e-6).ranks
+    (4, 4, 4)
+    """
+    X = _validation.tensor(X, least=2)
+    ranks, rtol = _validation.ranks_or_rtol(ranks, rtol, X.shape, _validation.array_dtype(X.dtype))
+    find_basis = _validation.choose(TUCKER_METHODS, method, "method")
+    if find_basis is randomized_basis and ranks is None:
+        raise _validation.complain(ValueError, "method", "auto, gram or qr where rtol is given", repr(method))
+    rng = _validation.generator(rng)
+
+    return truncated(X, ranks, rtol, find_basis, rng)
+
+
+def truncated(X, ranks, rtol, find_basis, rng):
+    """The body of `st_hosvd`."""
+    kind = _validation.array_dtype(X.dtype)
+    budget = None if rtol is None else rtol**2 - (16 * np.finfo(kind).eps) ** 2  # the rest is for rounding
+    core, factors = X, {}
+    lost, kept = 0.0, 1.0
+    for mode in by_length(X):
+        rank = None if ranks is None else ranks[mode]
+        found = find_basis(core, mode, rank, rtol, rng)
+        if rank is None:
+            share = (budget - lost) / kept / (X.ndim - len(factors))
+            rank = smallest_rank(found, share)
+        loss = found.losses[rank]
+        lost, kept = lost + kept * loss, kept * (1 - loss)
+        factors[mode] = np.ascontiguousarray(found.vectors[:, :rank], kind)
+        core = mode_product(core, factors[mode].conj().T, mode)
+    if not np.isfinite(core).all():
+        raise OverflowError(f"the norm of X must be representable in {kind}, got one beyond")
+    return Tucker(core, tuple(factors[mode] for mode in range(X.ndim)), float(np.sqrt(lost)))
+
+
+def by_length(X):
+    """The modes by ascending length, those farthest apart in memory first where lengths are equal."""
+    return sorted(memory_order(X), key=lambda mode: X.shape[mode])
+
+
+def smallest_rank(found, share):
+    """The smallest rank whose loss is surely within a share; all vectors lose nothing."""
+    fitting = np.flatnonzero(found.losses[1:] + found.doubt <= share)
+    return int(fitting[0]) + 1 if len(fitting) else found.vectors.shape[1]
+
+
+def hooi(
+    X: ArrayLike,
+    ranks: Sequence[int],
+    *,
+    tol: float = 1e-4,
+    max_sweeps: int = 50,
+    method: str | Callable = "auto",
+    callback: Callable | None = None,
+    rng: _validation.RandomSource = None,
+) -> Tucker:
+    """Tucker decomposition of a tensor by higher-order orthogonal iteration, from `st_hosvd`.
+
+    Each factor in turn becomes the best for the others: leading left singular vectors of the mode's unfolding of
+    ``X x_m factors[m]^H`` over all other modes m.
+
+    Parameters
+    ----------
+    X : array_like, shape (d_0, ..., d_{N-1}), N >= 2
+        Real or complex, in any memory order; integers and bool are taken as float64.
+    ranks : sequence of int
+        Lengths (r_0, ..., r_{N-1}) of the core, 1 to d_n each.
+    tol : float, default 1e-4
+        Stop when a sweep lowers the error by less than this part of itself; above 0, below 1.
+    max_sweeps : int, default 50
+        Sweeps over all modes at most, at least 1.
+    method : str or callable, default "auto"
+        How singular vectors are found, as in `st_hosvd`.
+    callback : callable, optional
+        Called with the fraction of `max_sweeps` done, a float from 0 to 1.
+    rng : None, int, SeedSequence or Generator, optional
+        Source of randomness, for ``method="randomized"``.
+
+    Returns
+    -------
+    result : Tucker
+        Unpacks to ``core, factors``; its error is at most that of `st_hosvd`, and as a rule by less than one percent
+        below it.
+
+    Raises
+    ------
+    TypeError
+        If X is no array of numbers, or another argument of the wrong kind.
+    ValueError
+        If X has fewer than two modes, is empty or not finite; if ranks are not as many as modes or out of range; if
+        another number is out of range.
+    OverflowError
+        If the norm of X is beyond the range of its dtype.
+
+    Notes
+    -----
+    Passes over X: two for the start, N for each sweep, one more for the error where that is below 1e-6. About
+    2 N r size(X) operations a sweep for ranks r. Converges to a stationary point, not always the best [1]_; its error
+    is at most sqrt(N) times that of the best, as is the start's.
+
+    References
+    ----------
+    .. [1] L. De Lathauwer, B. De Moor, J. Vandewalle, "On the best rank-1 and rank-(R1, R2, ..., RN) approximation of
+       higher-order tensors", SIAM J. Matrix Anal. Appl. 21(4), 2000.
+
+    Examples
+    --------
+    >>> import numpy as np, curtensor as ct
+    >>> X = np.random.default_rng(0).standard_normal((6, 7, 8))
+    >>> ct.hooi(X, (2, 2, 2)).error_estimate < ct.st_hosvd(X, (2, 2, 2)).error_estimate
+    True
+    """
+    X = _validation.tensor(X, least=2)
+    ranks = _validation.multilinear_ranks(ranks, X.shape)
+    tol = _validation.tolerance(tol, _validation.array_dtype(X.dtype), "tol")
+    max_sweeps = _validation.integer(max_sweeps, "max_sweeps", 1, 10**6)
+    find_basis = _validation.choose(TUCKER_METHODS, method, "method")
+    callback = _validation.callback_function(callback)
+    rng = _validation.generator(rng)
+
+    return refined(X, truncated(X, ranks, None, find_basis, rng), tol, max_sweeps, find_basis, callback, rng)
+
+
+def refined(X, start, tol, max_sweeps, find_basis, callback, rng):
+    """The body of `hooi`, from a Tucker decomposition."""
+    scale = np.abs(start.core).max() or 1
+    factors = dict(enumerate(start.factors))
+    core, error = start.core, start.error_estimate
+    total = squared_norm(core, scale) / (1 - error**2) or 1
+    shown = np.sqrt(1e4 * np.finfo(core.dtype).eps)  # errors that a difference of squares shows
+    for sweep in range(max_sweeps):
+        before = error
+        for mode in by_length(X):
+            others = {other: U.conj().T for other, U in factors.items() if other != mode}
+            reduced = mode_products(X, others)
+            vectors = find_basis(reduced, mode, start.ranks[mode], None, rng).vectors
+            factors[mode] = np.ascontiguousarray(vectors[:, : start.ranks[mode]], core.dtype)
+        core = mode_product(reduced, factors[mode].conj().T, mode)
+        error = np.sqrt(max(1 - squared_norm(core, scale) / total, 0))
+        callback((sweep + 1) / max_sweeps)
+        if error >= (1 - tol) * before or error < shown:
+            break
+    callback(1.0)
+    result = Tucker(core, tuple(factors[mode] for mode in range(X.ndim)), float(error))
+    if error < shown:
+        result = replace(result, error_estimate=residual_norm(X, result, scale) / np.sqrt(total))
+    return min(start, result, key=lambda tucker: tucker.error_estimate)
+
+
+def squared_norm(X, scale):
+    """Squared norm of X / scale, in double precision."""
+    return float(np.linalg.norm((X / scale).astype(np.result_type(X.dtype, float)))) ** 2
+
+
+def residual_norm(X, result, scale):
+    """Norm of (X - approximation) / scale from the difference itself, slab by slab."""
+    axis = memory_order(X)[0]
+    height = max(1, RESIDUAL_BYTES * X.shape[axis] // X.nbytes)
+    total = 0.0
+    for start in range(0, X.shape[axis], height):
+        rows = slice(start, start + height)
+        part = X[(slice(None),) * axis + (rows,)]
+        factors = dict(enumerate(result.factors)) | {axis: result.factors[axis][rows]}
+        total += squared_norm(part - mode_products(result.core, factors), scale)
+    return float(np.sqrt(total))
+
+
+def tucker_to_tensor(core: ArrayLike, factors: Sequence[ArrayLike]) -> np.ndarray:
+    """Tensor of a core and a factor in each mode.
+
+    ``core x_0 factors[0] x_1 factors[1] ...``
+
+    Parameters
+    ----------
+    core : array_like, shape (r_0, ..., r_{N-1})
+        Real or complex; integers and bool are taken as float64.
+    factors : sequence of array_like, shapes (d_n, r_n)
+        One for each mode.
+
+    Returns
+    -------
+    X : ndarray, shape (d_0, ..., d_{N-1})
+        In the common dtype of the core and the factors.
+
+    Raises
+    ------
+    TypeError
+        If the core or a factor is no array of numbers.
+    ValueError
+        If it is empty, or of another shape, or factors are not as many as modes.
+
+    Notes
+    -----
+    At most 2 r size(X) operations for the last mode, and less for those before; their order is that of least cost.
+
+    References
+    ----------
+    .. [1] T. G. Kolda, B. W. Bader, "Tensor decompositions and applications", SIAM Review 51(3), 2009, section 4.
+
+    Examples
+    --------
+    >>> import numpy as np, curtensor as ct
+    >>> X = np.arange(8.0).reshape(2, 2, 2)
+    >>> bool(np.allclose(ct.tucker_to_tensor(*ct.st_hosvd(X, (2, 2, 2))), X))
+    True
+    """
+    core, factors = _validation.tucker_parts(core, factors)
+
+    return mode_products(core, dict(enumerate(factors)))
