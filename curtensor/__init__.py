@@ -9,6 +9,7 @@ _HOMES = {
     "CUR": "cur",
     "ID": "interpolative",
     "SVD": "svd",
+    "TensorCUR": "tensors",
     "cur_decomposition": "cur",
     "fold": "unfolding",
     "interpolative_decomposition": "interpolative",
@@ -20,6 +21,7 @@ _HOMES = {
     "relative_error": "accuracy",
     "select_columns": "selection",
     "select_rows": "selection",
+    "tensor_cur": "tensors",
     "unfold": "unfolding",
 }
 
