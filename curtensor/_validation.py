@@ -273,3 +273,56 @@ def approximation_of(approximation, shape):
     if operator.shape != shape:
         raise complain(ValueError, "approximation", f"of shape {tuple(shape)}", operator.shape)
     return operator
+
+
+def finite_tensor(X):
+    """Raise with the first index if X holds NaN or infinity."""
+    for i, slab in enumerate(X):
+        bad = ~np.isfinite(slab)
+        if bad.any():
+            index = (i, *(int(j) for j in np.unravel_index(bad.argmax(), bad.shape)))
+            raise complain(ValueError, "X", "finite", f"NaN or infinity, first at {index}")
+
+
+def function_values(values, indices, dtype):
+    """Values of a function of index arrays: finite, and of their common shape."""
+    values = np.asarray(values)
+    shape = np.broadcast_shapes(*(index.shape for index in indices))
+    if values.shape != shape:
+        raise complain(ValueError, "X(*indices)", f"of the indices' common shape {shape}", f"shape {values.shape}")
+    if np.result_type(values.dtype, dtype) != dtype:
+        raise complain(TypeError, "X(*indices)", f"of dtype {dtype} in every call", f"dtype {values.dtype}")
+    bad = ~np.isfinite(values)
+    if bad.any():
+        where = np.unravel_index(bad.argmax(), shape)
+        index = tuple(int(np.broadcast_to(place, shape)[where]) for place in indices)
+        raise complain(ValueError, "X(*indices)", "finite", f"{values[where]} at {index}")
+    return values.astype(dtype, copy=False)
+
+
+def tensor_ranks(ranks, shape):
+    """One rank for each mode; an int stands for the same rank in all modes, cut to the modes' lengths."""
+    if isinstance(ranks, numbers.Integral):
+        rank = integer(ranks, "ranks", 1, max(shape))
+        return tuple(min(rank, length) for length in shape)
+    if not np.iterable(ranks) or isinstance(ranks, str):
+        raise complain(TypeError, "ranks", "an integer or a sequence of integers", describe(ranks))
+    ranks = tuple(ranks)
+    if len(ranks) != len(shape):
+        raise complain(ValueError, "ranks", f"of length {len(shape)}, one for each mode", describe(ranks))
+    return tuple(integer(rank, f"ranks[{n}]", 1, length) for n, (rank, length) in enumerate(zip(ranks, shape)))
+
+
+def sample_sizes(n_samples, ranks, shape, times) -> tuple[int, ...]:
+    """Numbers of slices of each mode, from the rank to the length; a few times the rank where not given."""
+    if n_samples is None:
+        return tuple(min(times * rank, length) for rank, length in zip(ranks, shape, strict=True))
+    if isinstance(n_samples, numbers.Integral):
+        n_samples = [min(integer(n_samples, "n_samples", max(ranks), max(shape)), length) for length in shape]
+    sizes = tuple(n_samples)
+    if len(sizes) != len(shape):
+        raise complain(ValueError, "n_samples", f"of length {len(shape)}, one for each mode", describe(n_samples))
+    return tuple(
+        integer(size, f"n_samples[{n}]", rank, length)
+        for n, (size, rank, length) in enumerate(zip(sizes, ranks, shape, strict=True))
+    )
