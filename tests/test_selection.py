@@ -120,9 +120,7 @@ def test_all_columns_can_be_chosen(rule, rng):
 @pytest.mark.parametrize("rule", SELECTION_RULES)
 def test_rows_are_columns_of_the_adjoint(rule, rng):
     A = normal((50, 40), "complex128", rng)
-    assert_array_equal(
-        ct.select_rows(A, 6, method=rule, rng=0), ct.select_columns(A.T.copy(), 6, method=rule, rng=0)
-    )
+    assert_array_equal(ct.select_rows(A, 6, method=rule, rng=0), ct.select_columns(A.T.copy(), 6, method=rule, rng=0))
 
 
 @pytest.mark.parametrize("rule", [*SELECTION_RULES, "rpcholesky"])
@@ -214,7 +212,9 @@ def test_a_rule_of_ones_own_is_a_function(rng):
 
 
 @given(
-    hnp.arrays(float, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.sampled_from([0.0, 1, -1, 1e-9])),
+    hnp.arrays(
+        float, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.sampled_from([0.0, 1, -1, 1e-9])
+    ),
     st.sampled_from(sorted(SELECTION_RULES)),
     st.data(),
 )

@@ -141,7 +141,15 @@ def test_operators_with_nan_are_refused(value):
 
 RANKED = ["randomized_svd", "interpolative_decomposition", "cur_decomposition"]
 NO_RANK = {"zero": 0, "negative": -1, "too large": 8, "huge": 10**30}
-NO_INTEGER = {"float": 2.0, "bool": True, "numpy bool": np.True_, "text": "2", "list": [2], "array": np.array([2]), "complex": 2j}
+NO_INTEGER = {
+    "float": 2.0,
+    "bool": True,
+    "numpy bool": np.True_,
+    "text": "2",
+    "list": [2],
+    "array": np.array([2]),
+    "complex": 2j,
+}
 
 
 @pytest.mark.parametrize("name", RANKED)
@@ -282,7 +290,9 @@ def test_the_axis_is_checked(name):
 
 def test_normalize_is_checked():
     for value in (1, "yes", None):
-        assert complaint(TypeError, lambda value=value: ct.leverage_scores(GOOD, normalize=value)).startswith("normalize")
+        assert complaint(TypeError, lambda value=value: ct.leverage_scores(GOOD, normalize=value)).startswith(
+            "normalize"
+        )
     complaint(ValueError, lambda: ct.leverage_scores(np.zeros((3, 3)), normalize=True))
 
 

@@ -40,7 +40,9 @@ def tensor_cur(
     else:
         entries = ArrayEntries(_validation.tensor(X, least=2))
     if (ranks is None) == (rtol is None):
-        raise _validation.complain(ValueError, "ranks or rtol", "given, one of the two", "neither" if ranks is None else "both")
+        raise _validation.complain(
+            ValueError, "ranks or rtol", "given, one of the two", "neither" if ranks is None else "both"
+        )
     method = _validation.choose(TENSOR_METHODS, method, "method")
     rule = _validation.choose(SELECTION_RULES, selection, "selection")
     core = _validation.choose(TENSOR_CORES, core, "core")
