@@ -277,13 +277,21 @@ def approximation_of(approximation, shape):
     return operator
 
 
-def finite_tensor(X):
+def tensor_approximation(approximation, shape):
+    """An approximation of a tensor as an array of the right shape."""
+    Y = approximation.to_array() if hasattr(approximation, "to_array") else tensor(approximation, "approximation")
+    if Y.shape != shape:
+        raise complain(ValueError, "approximation", f"of shape {shape}", f"shape {Y.shape}")
+    return Y
+
+
+def finite_tensor(X, name="X"):
     """Raise with the first index if X holds NaN or infinity."""
     for i, slab in enumerate(X):
         bad = ~np.isfinite(slab)
         if bad.any():
             index = (i, *(int(j) for j in np.unravel_index(bad.argmax(), bad.shape)))
-            raise complain(ValueError, "X", "finite", f"NaN or infinity, first at {index}")
+            raise complain(ValueError, name, "finite", f"NaN or infinity, first at {index}")
 
 
 def function_values(values, indices, dtype):

@@ -1,4 +1,4 @@
-"""CUR against the truncated SVD: errors and times side by side."""
+"""CUR against the truncated SVD, and of tensors against ST-HOSVD: errors and times side by side."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from curtensor import _validation, operands
+from curtensor import _validation, operands, tensor_comparison
 from curtensor.accuracy import exact_error
 from curtensor.cur import cur_decomposition
 from curtensor.files import written_whole
@@ -19,8 +19,9 @@ from curtensor.operands import product_operator
 from curtensor.svd import randomized_svd
 
 EXACT_WORK = 4e9  # m n min(m, n) up to which the SVD is computed in full: a few seconds
-COLORS = ("black", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # told apart by the colour-blind
-MARKERS = "osD^v<>P"
+# told apart by the colour-blind
+COLORS = ("black", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#999999", "#882255")
+MARKERS = "osD^v<>PX*"
 
 
 def svd(A, k, rng):
@@ -61,7 +62,7 @@ def uniform(A, k, rng):
     return cur_decomposition(A, k, method="uniform", rng=rng)
 
 
-# (A, k, rng) to what `relative_error` takes. The first, the optimum, is part of every comparison.
+# (A, k, rng) to what `relative_error` takes, for matrices. The first, the optimum, is part of every comparison.
 METHODS = {
     "svd": svd,
     "randomized_svd": krylov_svd,
@@ -91,8 +92,8 @@ class Comparison:
     ----------
     rows : tuple of Row
         Rank by rank, with ``method, rank, error, error_over_best, cpu_seconds``: the name; the rank asked for; the
-        exact ``||A - approximation||_F / ||A||_F``; that over the error of the truncated SVD, both taken as at least
-        the dtype's epsilon; the CPU time of all threads in seconds, compiling apart.
+        exact ``||A - approximation||_F / ||A||_F``; that over the error of the truncated SVD (of a tensor: of
+        ST-HOSVD), both taken as at least the dtype's epsilon; the CPU time of all threads in seconds, compiling apart.
     """
 
     rows: tuple[Row, ...]
@@ -143,25 +144,69 @@ class Comparison:
         return figure
 
 
+class Case(NamedTuple):
+    """A matrix or a tensor to compare methods on."""
+
+    A: Any
+    dtype: np.dtype
+    largest_rank: int
+    methods: dict[str, Callable]  # the first is the reference
+    check: Callable[[], None]  # raises if A is not finite
+    error: Callable[[Any], float]  # of an approximation
+    small: tuple[int, ...]  # the shape of an array to compile kernels on
+
+
+def matrix_case(A):
+    """The case of a matrix."""
+    operand, A = operands.find(A)
+
+    def error(approximation):
+        return exact_error(operand, A, _validation.approximation_of(approximation, A.shape), np.linalg.norm)
+
+    def check():
+        _validation.finite(operand, A)
+
+    return Case(A, operand.dtype(A), min(A.shape), METHODS, check, error, (200, 150))
+
+
+def tensor_case(A):
+    """The case of a tensor."""
+    A = _validation.tensor(A, "A")
+
+    def error(approximation):
+        return tensor_comparison.error(A, _validation.tensor_approximation(approximation, A.shape))
+
+    def check():
+        _validation.finite_tensor(A, "A")
+
+    methods, dtype = tensor_comparison.methods_for(A), _validation.array_dtype(A.dtype)
+    return Case(A, dtype, max(A.shape), methods, check, error, (12, 11, 10) + (3,) * (A.ndim - 3))
+
+
 def compare(
     A: Any,
     ranks: int | Sequence[int],
     *,
-    methods: Sequence[str | Callable] = tuple(METHODS),
+    methods: Sequence[str | Callable] | None = None,
     rng: _validation.RandomSource = None,
     callback: Callable[[float], object] | None = None,
 ) -> Comparison:
     """Errors and times of CUR decompositions beside those of the truncated SVD, which no method can beat.
 
+    Of tensors with three modes or more, beside those of ST-HOSVD.
+
     Parameters
     ----------
-    A : array_like, sparse matrix or DataFrame, shape (m, n)
+    A : array_like, sparse matrix or DataFrame, shape (m, n) or (d_0, d_1, d_2, ...)
         Real or complex; integers and bool are taken as float64.
     ranks : int or sequence of int
-        Distinct ranks, each 1 to min(m, n).
-    methods : sequence of str and callables, default all
-        Names of `curtensor.comparison.METHODS`, and functions ``(A, k, rng)`` to an approximation of A (an array or
-        anything that `relative_error` takes). "svd" comes first, asked for or not.
+        Distinct ranks, each 1 to min(m, n). Of a tensor, each from 1 to the length of its longest mode: the rank of
+        every mode that is as long, and the length of the shorter ones.
+    methods : sequence of str and callables, optional
+        Names of `curtensor.comparison.METHODS`, for tensors of `curtensor.tensor_comparison.METHODS` (with three modes
+        also of its THIRD_ORDER_METHODS), and functions ``(A, k, rng)`` to an approximation of A: an array or anything
+        that `relative_error` takes; of a tensor an array or anything with ``to_array()``. By default all names.
+        The reference, "svd" or "st_hosvd", comes first, asked for or not.
     rng : None, int, SeedSequence or Generator, optional
         Source of randomness. At each rank all methods start from the same seed, so that a method's row does not
         depend on the others.
@@ -178,7 +223,7 @@ def compare(
     TypeError
         If A is no array of numbers, or another argument of the wrong kind.
     ValueError
-        If A is not two-dimensional, empty, or not finite; if a rank or a method is unknown or given twice.
+        If A has less than two modes, is empty, or not finite; if a rank or a method is unknown or given twice.
 
     Notes
     -----
@@ -187,12 +232,19 @@ def compare(
     memory, and by block Krylov iteration beyond: then the best error is too large by a fraction of a percent. That
     the truncated SVD is the optimum is the theorem of Eckart and Young [1]_.
 
-    The seconds are CPU time of the process, all threads together. Every method is run once before on a small matrix,
+    For tensors no optimum is known. ST-HOSVD comes within the square root of the number of modes of it [2]_, and
+    others may be a little better than it. The tubal methods hold k (d_0 + d_1) d_2 numbers, far more than a
+    Tucker decomposition of the same rank: they are there to be compared with each other. The approximations are formed
+    whole for their errors.
+
+    The seconds are CPU time of the process, all threads together. Every method is run once before on a small array,
     so that no compiling is among them.
 
     References
     ----------
     .. [1] C. Eckart, G. Young, "The approximation of one matrix by another of lower rank", Psychometrika 1, 1936.
+    .. [2] N. Vannieuwenhoven, R. Vandebril, K. Meerbergen, "A new truncation strategy for the higher-order singular
+       value decomposition", SIAM J. Sci. Comput. 34(2), 2012.
 
     Examples
     --------
@@ -204,29 +256,32 @@ def compare(
     [('svd', 3), ('cur', 3), ('svd', 6), ('cur', 6)]
     >>> all(1 <= row.error_over_best < 2.5 for row in comparison.rows)
     True
+    >>> X = np.abs(t[:30, None, None] + t[:20, None] - t[:10])
+    >>> [row.method for row in ct.compare(X, 3, methods=["hooi", "cur"], rng=0).rows]
+    ['st_hosvd', 'hooi', 'cur']
     """
-    operand, A = operands.find(A)
-    each_rank = _validation.rank_list(ranks, A.shape)
-    each_method = {"svd": svd} | _validation.chosen_methods(METHODS, methods)
+    case = tensor_case(A) if np.ndim(A) > 2 else matrix_case(A)
+    each_rank = _validation.rank_list(ranks, (case.largest_rank,))
+    chosen = _validation.chosen_methods(case.methods, tuple(case.methods) if methods is None else methods)
+    reference = next(iter(case.methods))
     rng = _validation.generator(rng)
     callback = _validation.callback_function(callback)
-    _validation.finite(operand, A)
+    case.check()
 
-    return compared(operand, A, each_rank, each_method, rng, callback)
+    return compared(case, each_rank, {reference: case.methods[reference]} | chosen, rng, callback)
 
 
-def compared(operand, A, ranks, methods, rng, callback):
-    """The comparison of a dict of methods, the SVD first."""
-    kind = operand.dtype(A)
-    compile_kernels(methods, kind)
+def compared(case, ranks, methods, rng, callback):
+    """The comparison of a dict of methods, the reference first."""
+    compile_kernels(case, methods)
     seed = int(rng.integers(2**63))
     rows, best = [], {}
     for k in ranks:
         for name, method in methods.items():
-            approximation, seconds = timed(method, A, k, np.random.default_rng([seed, k]))
-            error = exact_error(operand, A, _validation.approximation_of(approximation, A.shape), np.linalg.norm)
+            approximation, seconds = timed(method, case.A, k, np.random.default_rng([seed, k]))
+            error = case.error(approximation)
             best.setdefault(k, error)
-            rows.append(Row(name, k, error, over_best(error, best[k], kind), seconds))
+            rows.append(Row(name, k, error, over_best(error, best[k], case.dtype), seconds))
             callback(len(rows) / (len(ranks) * len(methods)))
     return Comparison(tuple(rows))
 
@@ -244,11 +299,11 @@ def timed(method, A, k, rng):
     return approximation, time.process_time() - start
 
 
-def compile_kernels(methods, kind):
-    """Run our own of the methods once on a small matrix."""
-    small = np.random.default_rng(0).standard_normal((200, 150)).astype(kind)
-    for name in METHODS.keys() & methods.keys():
-        METHODS[name](small, 2, np.random.default_rng(0))
+def compile_kernels(case, methods):
+    """Run our own of the methods once on a small array."""
+    small = np.random.default_rng(0).standard_normal(case.small).astype(case.dtype)
+    for name in case.methods.keys() & methods.keys():
+        case.methods[name](small, 2, np.random.default_rng(0))
 
 
 def image_format(path):
@@ -270,7 +325,7 @@ def matplotlib_loaded():
 
 
 def drawn(rows):
-    """The figure: errors on the left, CPU seconds on the right, the SVD's line black and on top."""
+    """The figure: errors on the left, CPU seconds on the right, the reference's line black and on top."""
     mpl = matplotlib_loaded()
     figure = mpl.figure.Figure(figsize=(10, 4.5), layout="constrained")
     axes = figure.subplots(1, 2)
@@ -278,9 +333,7 @@ def drawn(rows):
     for i, method in enumerate(methods):
         mine = sorted((row for row in rows if row.method == method), key=lambda row: row.rank)
         style = {"label": method, "color": COLORS[i % len(COLORS)], "marker": MARKERS[i % len(MARKERS)]}
-        style |= (
-            {"zorder": 3, "markersize": 4, "linewidth": 2} if method == "svd" else {"markersize": 7, "linewidth": 1.2}
-        )
+        style |= {"zorder": 3, "markersize": 4, "linewidth": 2} if i == 0 else {"markersize": 7, "linewidth": 1.2}
         ranks = [row.rank for row in mine]
         axes[0].plot(ranks, [max(row.error, 1e-17) for row in mine], **style)
         axes[1].plot(ranks, [max(row.cpu_seconds, 1e-6) for row in mine], **style)
