@@ -371,6 +371,19 @@ def number_in(text, kind, name):
         raise complain(ValueError, name, what, describe(text)) from None
 
 
+def only_one(values, name):
+    """The only one of some values."""
+    if len(values) != 1:
+        raise complain(ValueError, name, "one integer", describe(values))
+    return values[0]
+
+
+def only_without(given, name, other, other_name):
+    """Raise if two things are given of which the one does not go with the other."""
+    if given and other:
+        raise complain(ValueError, name, f"left out with {other_name}", "both")
+
+
 def output_path(path, name):
     """The path, if a file can come to be there."""
     folder = os.path.dirname(os.path.abspath(path))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from curtensor import _validation, operands, tensor_comparison
 from curtensor.accuracy import exact_error
@@ -84,6 +85,17 @@ class Row(NamedTuple):
     cpu_seconds: float
 
 
+class TensorRow(NamedTuple):
+    """One method at one rank, of a tensor."""
+
+    method: str
+    rank: int
+    error: float
+    error_over_best: float
+    cpu_seconds: float
+    numbers: int
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """Errors and times of methods at some ranks, one row each; prints as a table.
@@ -93,18 +105,21 @@ class Comparison:
     rows : tuple of Row
         Rank by rank, with ``method, rank, error, error_over_best, cpu_seconds``: the name; the rank asked for; the
         exact ``||A - approximation||_F / ||A||_F``; that over the error of the truncated SVD (of a tensor: of
-        ST-HOSVD), both taken as at least the dtype's epsilon; the CPU time of all threads in seconds, compiling apart.
+        ST-HOSVD), both taken as at least the dtype's epsilon; the CPU time in seconds with one BLAS thread, compiling
+        apart. Of a tensor also ``numbers``: how many numbers the approximation holds.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[Row | TensorRow, ...]
 
     def __str__(self) -> str:
         """An aligned table, ranks apart by an empty line."""
         width = max(len(row.method) for row in self.rows)
         lines = [f"{'method':{width}} {'rank':>6} {'error':>10} {'error / best':>13} {'CPU seconds':>12}"]
+        lines[0] += "".join(f" {name + ' held':>13}" for name in self.rows[0]._fields[5:])
         for before, row in zip((self.rows[0], *self.rows), self.rows, strict=False):
             lines += [""] * (row.rank != before.rank)
             figures = f"{row.error:>10.4g} {row.error_over_best:>13.3f} {row.cpu_seconds:>12.3g}"
+            figures += "".join(f" {number:>13}" for number in row[5:])
             lines.append(f"{row.method:{width}} {row.rank:>6} {figures}")
         return "\n".join(lines)
 
@@ -113,7 +128,7 @@ class Comparison:
     def to_csv(self, path: str | os.PathLike) -> None:
         """Write the rows to a comma-separated file with a header, whole or not at all."""
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([Row._fields, *self.rows])
+        csv.writer(text, lineterminator="\n").writerows([self.rows[0]._fields, *self.rows])
         with written_whole(path) as file:
             file.write(text.getvalue().encode())
 
@@ -153,6 +168,7 @@ class Case(NamedTuple):
     methods: dict[str, Callable]  # the first is the reference
     check: Callable[[], None]  # raises if A is not finite
     error: Callable[[Any], float]  # of an approximation
+    row: Callable[..., Row | TensorRow]  # from an approximation and the figures of any row
     small: tuple[int, ...]  # the shape of an array to compile kernels on
 
 
@@ -166,7 +182,10 @@ def matrix_case(A):
     def check():
         _validation.finite(operand, A)
 
-    return Case(A, operand.dtype(A), min(A.shape), METHODS, check, error, (200, 150))
+    def row(approximation, *figures):
+        return Row(*figures)
+
+    return Case(A, operand.dtype(A), min(A.shape), METHODS, check, error, row, (200, 150))
 
 
 def tensor_case(A):
@@ -179,8 +198,11 @@ def tensor_case(A):
     def check():
         _validation.finite_tensor(A, "A")
 
+    def row(approximation, *figures):
+        return TensorRow(*figures, tensor_comparison.numbers(approximation))
+
     methods, dtype = tensor_comparison.methods_for(A), _validation.array_dtype(A.dtype)
-    return Case(A, dtype, max(A.shape), methods, check, error, (12, 11, 10) + (3,) * (A.ndim - 3))
+    return Case(A, dtype, max(A.shape), methods, check, error, row, (12, 11, 10) + (3,) * (A.ndim - 3))
 
 
 def compare(
@@ -232,13 +254,13 @@ def compare(
     memory, and by block Krylov iteration beyond: then the best error is too large by a fraction of a percent. That
     the truncated SVD is the optimum is the theorem of Eckart and Young [1]_.
 
-    For tensors no optimum is known. ST-HOSVD comes within the square root of the number of modes of it [2]_, and
-    others may be a little better than it. The tubal methods hold k (d_0 + d_1) d_2 numbers, far more than a
-    Tucker decomposition of the same rank: they are there to be compared with each other. The approximations are formed
-    whole for their errors.
+    For tensors no optimum is known. ST-HOSVD comes within the square root of the number of modes of the best of this
+    multilinear rank [2]_. Tensor CUR keeps more slices than the rank, and the tubal methods far more numbers than a
+    Tucker decomposition: read their errors beside the numbers that they hold, which the table says. The approximations
+    are formed whole for their errors.
 
-    The seconds are CPU time of the process, all threads together. Every method is run once before on a small array,
-    so that no compiling is among them.
+    The seconds are CPU time of the process, with BLAS held to one thread: more of them wait for each other busily, at
+    a multiple of the CPU time. Every method is run once before on a small array, so that no compiling is among them.
 
     References
     ----------
@@ -268,7 +290,8 @@ def compare(
     callback = _validation.callback_function(callback)
     case.check()
 
-    return compared(case, each_rank, {reference: case.methods[reference]} | chosen, rng, callback)
+    with threadpool_limits(1, "blas"):
+        return compared(case, each_rank, {reference: case.methods[reference]} | chosen, rng, callback)
 
 
 def compared(case, ranks, methods, rng, callback):
@@ -281,7 +304,7 @@ def compared(case, ranks, methods, rng, callback):
             approximation, seconds = timed(method, case.A, k, np.random.default_rng([seed, k]))
             error = case.error(approximation)
             best.setdefault(k, error)
-            rows.append(Row(name, k, error, over_best(error, best[k], case.dtype), seconds))
+            rows.append(case.row(approximation, name, k, error, over_best(error, best[k], case.dtype), seconds))
             callback(len(rows) / (len(ranks) * len(methods)))
     return Comparison(tuple(rows))
 

@@ -1,16 +1,17 @@
 """What `compare` sets side by side for tensors: functions ``(X, k, rng)`` to an approximation with ``to_array``.
 
-The multilinear rank is k in each mode, or the mode's length where that is less; the tubal rank the same.
+The multilinear rank is k in each mode, or the mode's length where that is less; the tubal rank the same. Tensor CUR
+keeps more slices of each mode than that.
 """
 
 import numpy as np
 
 from curtensor import tubal, tucker
-from curtensor.tensors import tensor_cur
+from curtensor.tensors import TensorCUR, tensor_cur
 
 
 def ranks(X, k):
-    """The rank of each mode."""
+    """The rank of each mode of a tensor or a core."""
     return tuple(min(k, length) for length in X.shape)
 
 
@@ -32,6 +33,13 @@ def cur(X, k, rng):
 def cur_projection(X, k, rng):
     """Tensor CUR with the best core for its fibres, in one more pass."""
     return tensor_cur(X, ranks(X, k), core="projection", rng=rng)
+
+
+def cur_recompressed(X, k, rng):
+    """The same cut to the rank itself, without reading anything more: a Tucker decomposition as small as the others."""
+    result = tensor_cur(X, ranks(X, k), rng=rng)
+    core, factors = result.to_tucker(ranks(result.core, k))
+    return tucker.Tucker(core, tuple(factors), result.error_estimate)
 
 
 def chidori(X, k, rng):
@@ -70,6 +78,7 @@ METHODS = {
     "hooi": hooi,
     "cur": cur,
     "cur_projection": cur_projection,
+    "cur_recompressed": cur_recompressed,
     "chidori": chidori,
     "fiber": fiber,
     "cross": cross,
@@ -81,6 +90,24 @@ THIRD_ORDER_METHODS = {"tubal_svd": tubal_svd, "tubal_cur": tubal_cur}
 def methods_for(X):
     """The methods which take tensors with so many modes."""
     return METHODS | THIRD_ORDER_METHODS if X.ndim == 3 else METHODS
+
+
+def tucker_numbers(Y):
+    """Numbers in a core and its factors."""
+    return Y.core.size + sum(factor.size for factor in Y.factors)
+
+
+NUMBERS = {
+    tucker.Tucker: tucker_numbers,
+    TensorCUR: tucker_numbers,
+    tubal.TubalSVD: lambda Y: Y.U.size + Y.s.size + Y.Vh.size,
+    tubal.TubalCUR: lambda Y: Y.C.size + Y.R.size + Y.C.shape[1] * Y.R.shape[0] * Y.C.shape[2],
+}
+
+
+def numbers(Y):
+    """How many numbers an approximation holds; those of an array are all its entries."""
+    return NUMBERS.get(type(Y), lambda Y: int(np.prod(Y.shape)))(Y)
 
 
 def error(X, Y):

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 from scipy import sparse
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import curtensor
 from curtensor.comparison import METHODS, Comparison, Row, compare, svd
@@ -96,6 +97,22 @@ def test_same_seed_same_errors_and_other_methods_change_nothing():
     first = {(row.method, row.rank): row.error for row in compare(A, [3, 6], rng=5).rows}
     second = {(row.method, row.rank): row.error for row in compare(A, [6, 3], methods=["leverage", "cur"], rng=5).rows}
     assert second == {key: first[key] for key in second}
+
+
+def test_blas_has_one_thread_while_methods_run_and_its_own_number_after():
+    def threads():
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    def counting(A, k, rng):
+        seen.extend(threads())
+        return np.zeros(A.shape)
+
+    seen = []
+    with threadpool_limits(2, "blas"):
+        before = threads()
+        compare(matrix(20, 10), 2, methods=[counting])
+        assert threads() == before
+    assert seen and set(seen) == {1}
 
 
 def test_input_is_untouched():
