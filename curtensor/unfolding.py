@@ -379,7 +379,7 @@ def slab_pieces(slabs, kind, width, whole):
         width = R if whole else width
         for slab in slabs:
             for start in range(0, R, width):
-                yield slab[:, start : start + width].astype(kind, order="C", copy=False)
+                yield slab[:, start : start + width].astype(kind, copy=False)
     else:
         for start in range(0, L, width // R):
             yield packed(slabs[start : start + width // R], kind)

@@ -1,0 +1,121 @@
+"""Tucker decompositions, ours and the peers': time, memory, error over that of HOOI."""
+
+import importlib.util
+import time
+
+import numpy as np
+
+import curtensor as ct
+from benchmarks.tensors import TENSORS, low_rank, noise
+from curtensor.tucker import TUCKER_METHODS
+
+
+def ours(method):
+    def decompose(X, ranks, seed):
+        return ct.st_hosvd(X, ranks, method=method, rng=seed).to_array
+
+    return decompose
+
+
+def our_hooi(X, ranks, seed):
+    return ct.hooi(X, ranks).to_array
+
+
+def tensorly_tucker(**options):
+    def decompose(X, ranks, seed):
+        from tensorly import tucker_to_tensor
+        from tensorly.decomposition import tucker
+
+        result = tucker(X, list(ranks), random_state=seed, **options)
+        return lambda: tucker_to_tensor(result)
+
+    return decompose
+
+
+def pyttb_hosvd(X, ranks, seed):
+    import pyttb
+
+    return pyttb.hosvd(pyttb.tensor(X), tol=1e-4, ranks=np.array(ranks), verbosity=0).full().double
+
+
+def pyttb_tucker_als(X, ranks, seed):
+    import pyttb
+
+    np.random.seed(seed)  # noqa: NPY002  (pyttb draws from the global state)
+    return pyttb.tucker_als(pyttb.tensor(X), np.array(ranks), printitn=-1)[0].full().double
+
+
+def naive_st_hosvd(X, ranks, seed):
+    """A dozen lines with Gram matrices of unfoldings, in the order of the modes."""
+    core, factors = X, []
+    for mode, rank in enumerate(ranks):
+        unfolded = np.moveaxis(core, mode, 0).reshape(core.shape[mode], -1)
+        factors.append(np.linalg.eigh(unfolded @ unfolded.T)[1][:, -rank:])
+        core = np.moveaxis(np.tensordot(factors[-1].T, core, (1, mode)), 0, mode)
+    return lambda: ct.tucker_to_tensor(core, factors)
+
+
+# (X, ranks, seed) to a function without arguments that gives the approximation as an array
+OURS = {f"st_hosvd, {method}": ours(method) for method in TUCKER_METHODS} | {"hooi": our_hooi}
+TENSORLY = {
+    "TensorLy": tensorly_tucker(),
+    "TensorLy, randomized": tensorly_tucker(svd="randomized_svd"),
+    "TensorLy, random start": tensorly_tucker(init="random"),
+    "TensorLy, randomized, random start": tensorly_tucker(svd="randomized_svd", init="random"),
+}
+PYTTB = {"pyttb hosvd": pyttb_hosvd, "pyttb tucker_als": pyttb_tucker_als}
+METHODS = OURS | {"a dozen lines": naive_st_hosvd} | TENSORLY | PYTTB
+
+
+def installed(method):
+    return method not in PYTTB or importlib.util.find_spec("pyttb") is not None
+
+
+def signal_and_noise(shape, rank):
+    """A tensor of given ranks and one percent of noise."""
+    rng = np.random.default_rng(0)
+    return low_rank(shape, rank, rng) + 1e-2 * noise(shape, rng), (rank,) * len(shape)
+
+
+CASES = {"200^3, r=10": ((200, 200, 200), 10), "60^4, r=8": ((60, 60, 60, 60), 8)}
+
+
+class Large:
+    """Time and memory where passes over the tensor decide."""
+
+    params = (list(METHODS), list(CASES))
+    param_names = ("method", "case")
+    timer = time.process_time
+    timeout = 300
+
+    def setup(self, method, case):
+        if not installed(method):
+            raise NotImplementedError(f"{method} is not installed")
+        self.X, self.ranks = signal_and_noise(*CASES[case])
+        METHODS[method](self.X[:20, :20, :20], (2,) * self.X.ndim, 0)
+
+    def time_method(self, method, case):
+        METHODS[method](self.X, self.ranks, 0)
+
+    def peakmem_method(self, method, case):
+        METHODS[method](self.X, self.ranks, 0)
+
+
+class Errors:
+    """Error of the approximation over that of HOOI, on every family of tensors."""
+
+    params = (list(METHODS), list(TENSORS))
+    param_names = ("method", "family")
+    shape, rank = (100, 90, 80), 6
+
+    def setup(self, method, family):
+        if not installed(method):
+            raise NotImplementedError(f"{method} is not installed")
+        self.X = TENSORS[family](self.shape, 0)
+        self.ranks = tuple(min(self.rank, length) for length in self.X.shape)
+
+    def track_error_over_hooi(self, method, family):
+        if family == "rank deficient":
+            raise NotImplementedError("both errors are those of rounding")
+        error = np.linalg.norm(self.X - METHODS[method](self.X, self.ranks, 0)())
+        return error / np.linalg.norm(self.X - ct.hooi(self.X, self.ranks).to_array())

@@ -1,0 +1,150 @@
+"""The figures claimed for tensors, measured: ``python -m benchmarks.verify_tensors [claim ...]``.
+
+One line for each: the claim, its target, what was measured, held or MISSED. Exit status 1 where one was missed.
+Names of claims pick some; ``--list`` shows them. Runs itself again with one BLAS thread where the environment does not
+say so already. Times are CPU seconds, the best of several, both sides in turn in the same process.
+"""
+
+import os
+import sys
+import tracemalloc
+import warnings
+from functools import partial
+
+import numpy as np
+
+import curtensor as ct
+from benchmarks import bench_tucker, bench_unfolding, common
+from benchmarks.common import cpu_seconds
+from benchmarks.tensors import TENSORS
+from benchmarks.verify_matrices import Line, at_most, blas_in_use
+
+REAL_RANKS = {
+    "kinetic": [(2, 2, 2, 2), (3, 3, 3, 3), (4, 3, 3, 6), (5, 5, 5, 5), (8, 4, 4, 8)],
+    "Indian Pines": [(5, 5, 5), (10, 10, 10), (20, 20, 8), (30, 30, 30), (40, 40, 10)],
+}
+
+
+def at_least(what, target, value, note=""):
+    return Line(what, f">= {target:g}", f"{value:.4g}{note}", bool(value >= target))
+
+
+def extra_megabytes(call):
+    """Most memory that a call takes besides its result, in MB."""
+    call()
+    tracemalloc.start()
+    result = call()
+    extra = tracemalloc.get_traced_memory()[1] - getattr(result, "nbytes", 0)
+    tracemalloc.stop()
+    return extra / 1e6
+
+
+def products():
+    """Mode products against TensorLy's: inner modes 1.8 times as fast, outer ones no slower; 32 MB at most."""
+    for name in bench_unfolding.CASES:
+        X, M, mode = bench_unfolding.case(name)
+        calls = [partial(f, X, M, mode) for f in (ct.mode_dot, bench_unfolding.tensorly_mode_dot)]
+        ours, theirs = cpu_seconds(calls, 9)
+        yield at_least(
+            f"mode_dot, {name}: speed over TensorLy's", 1.8 if 0 < mode < X.ndim - 1 else 0.95, theirs / ours
+        )
+        yield at_most(f"mode_dot, {name}: extra MB", 32, extra_megabytes(calls[0]))
+
+
+def grams():
+    """Gram matrices of modes against unfolding and one BLAS call, 31 and 3 trailing entries included; 32 MB at most."""
+    for name in bench_unfolding.CASES:
+        X, _, mode = bench_unfolding.case(name)
+        calls = [partial(f, X, mode) for f in (ct.mode_gram, bench_unfolding.tensorly_gram)]
+        ours, theirs = cpu_seconds(calls, 9)
+        yield at_least(f"mode_gram, {name}: speed over unfold and syrk", 0.97, theirs / ours)
+        yield at_most(f"mode_gram, {name}: extra MB", 32, extra_megabytes(calls[0]))
+
+
+def converted_gram(X, mode):
+    return bench_unfolding.tensorly_gram(X.astype("f8"), mode)
+
+
+def single_precision_grams():
+    """Gram matrices of float32, summed in float64, against unfolding, conversion and one BLAS call."""
+    for name in bench_unfolding.CASES:
+        X, _, mode = bench_unfolding.case(name, "f4")
+        calls = [partial(f, X, mode) for f in (ct.mode_gram, converted_gram)]
+        ours, theirs = cpu_seconds(calls, 5)
+        yield at_least(f"mode_gram of float32, {name}: speed over unfold and syrk", 0.97, theirs / ours)
+
+
+def tucker_speed():
+    """st_hosvd against TensorLy's default (50 times), its fastest setting (7 times) and pyttb.hosvd (10 times)."""
+    for name, (shape, rank) in bench_tucker.CASES.items():
+        X, ranks = bench_tucker.signal_and_noise(shape, rank)
+        methods = {"ours": bench_tucker.METHODS["st_hosvd, auto"]} | bench_tucker.TENSORLY | bench_tucker.PYTTB
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            seconds = {
+                m: cpu_seconds([partial(f, X, ranks, 0)], 5 if m == "ours" else 1)[0] for m, f in methods.items()
+            }
+        fastest = min(bench_tucker.TENSORLY, key=seconds.get)
+        for peer, target in (("TensorLy", 50), (fastest, 7), ("pyttb hosvd", 10), ("pyttb tucker_als", 1)):
+            yield at_least(f"st_hosvd, {name}: times as fast as {peer}", target, seconds[peer] / seconds["ours"])
+        error, best = (np.linalg.norm(X - methods[m](X, ranks, 0)()) for m in ("ours", fastest))
+        yield at_most(f"st_hosvd, {name}: error over that of {fastest}", 1.01, error / best)
+        extra = extra_megabytes(partial(ct.st_hosvd, X, ranks)) * 1e6 / X.nbytes
+        yield at_most(f"st_hosvd, {name}: extra memory over the tensor's", 0.1, extra)
+
+
+def tucker_errors():
+    """st_hosvd's error over that of HOOI, run until it stands still, on real tensors."""
+    for name, choices in REAL_RANKS.items():
+        X = TENSORS[name]((1000,) * 4, 0)
+        for ranks in choices:
+            best = ct.hooi(X, ranks, tol=1e-6, max_sweeps=200)
+            ratio = ct.st_hosvd(X, ranks).error_estimate / best.error_estimate
+            yield at_most(f"st_hosvd, {name}, ranks {ranks}: error over HOOI's", 1.01, ratio)
+
+
+def tucker_tolerances():
+    """A tolerance is held on every family, to 1e-12."""
+    for rtol in (1e-2, 1e-4, 1e-6, 1e-8, 1e-10, 1e-12):
+        errors = {}
+        for name, family in TENSORS.items():
+            X = family((50, 45, 40), 1)
+            errors[name] = np.linalg.norm(X - ct.st_hosvd(X, rtol=rtol).to_array()) / np.linalg.norm(X)
+        worst = max(errors, key=errors.get)
+        yield at_most(f"st_hosvd, rtol={rtol:g}: error, worst of {len(errors)}", rtol, errors[worst], f" ({worst})")
+
+
+# name -> () to lines
+CLAIMS = {
+    "products": products,
+    "grams": grams,
+    "single_precision_grams": single_precision_grams,
+    "tucker_speed": tucker_speed,
+    "tucker_errors": tucker_errors,
+    "tucker_tolerances": tucker_tolerances,
+}
+
+
+def main(names):
+    if "--list" in names:
+        print("\n".join(f"{name:24}{claim.__doc__}" for name, claim in CLAIMS.items()))
+        return 0
+    unknown = [name for name in names if name not in CLAIMS]
+    if unknown:
+        print(f"claim must be one of {', '.join(CLAIMS)}, got {unknown[0]}")
+        return 2
+    print(blas_in_use())
+    missed = 0
+    for name in names or CLAIMS:
+        for line in CLAIMS[name]():
+            print(f"{'held' if line.held else 'MISSED':7}{line.what:76}  {line.target:8}  {line.measured}", flush=True)
+            missed += not line.held
+    print(f"{missed} missed")
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    if not common.pinned():
+        arguments = [sys.executable, "-m", "benchmarks.verify_tensors", *sys.argv[1:]]
+        os.execve(sys.executable, arguments, common.pinned_environment())
+    sys.exit(main(sys.argv[1:]))
