@@ -12,9 +12,10 @@ import curtensor
 from curtensor import _validation
 from curtensor.files import EXAMPLE, EXAMPLE_TENSOR, read_matrix
 
+RANKS = (5, 10, 20)
 ABOUT = (
     f"{curtensor.__doc__} A randomized SVD gives less error for the work; CUR keeps real rows and columns, which have "
-    "names, stay sparse where the data are, and need no pass over all the data to be taken."
+    "names and are as sparse as the data."
 )
 FILE_HELP = (
     "a matrix: .npy, .npz (one array, or as scipy.sparse.save_npz writes it), .mtx, or .csv of real numbers (with or "
@@ -40,7 +41,7 @@ def parser():
     add = command(commands, "compare", run_compare, text)
     add("file", nargs="?", metavar="FILE", help=f"{FILE_HELP}; by default the matrix shipped in the package")
     add("--tensor", action="store_true", help="without FILE: the tensor shipped in the package")
-    add("--rank", default="5,10,20", metavar="K,K,...", help="ranks, by default 5,10,20")
+    add("--rank", metavar="K,K,...", help="ranks, by default those of 5,10,20 that the matrix or tensor has room for")
     add("--methods", metavar="NAME,...", help="some of the methods, by default all; svd or st_hosvd always comes first")
     add("--plot", metavar="FILE", help="write a plot: .png, .pdf, .svg (needs curtensor[plot])")
     add("--csv", metavar="FILE", help="write the table as comma-separated values")
@@ -73,7 +74,7 @@ def run_compare(args):
     """Print the table; write plot and CSV where asked for."""
     from curtensor.comparison import compare, image_format
 
-    ranks = numbers_in(args.rank, "--rank")
+    ranks = None if args.rank is None else numbers_in(args.rank, "--rank")
     methods = None if args.methods is None else args.methods.split(",")
     shipped = EXAMPLE_TENSOR if args.tensor else EXAMPLE
     _validation.only_without(args.tensor, "--tensor", args.file, "FILE")
@@ -84,6 +85,9 @@ def run_compare(args):
         _validation.output_path(args.plot, "--plot")
         image_format(args.plot)
     matrix = read_matrix(args.file or shipped)
+    if ranks is None:
+        largest = max if matrix.A.ndim > 2 else min
+        ranks = [k for k in RANKS if k <= largest(matrix.A.shape, default=0)] or 1
 
     with progress_bar() as callback:
         comparison = compare(matrix.A, ranks, methods=methods, rng=seed, callback=callback)

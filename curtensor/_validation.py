@@ -440,8 +440,8 @@ def real_numbers(fields, size, name):
 
 def one_array(content, name):
     """The array or sparse matrix, if the file held one."""
-    if isinstance(content, dict):
-        got = f"{len(content)} arrays: {', '.join(content)}"
+    if not hasattr(content, "shape"):
+        got = f"{len(content)} arrays: {', '.join(content)}" if isinstance(content, dict) else describe(content)
         raise complain(ValueError, name, "one array, or as scipy.sparse.save_npz writes it", got)
     return content
 

@@ -52,6 +52,13 @@ def test_compare_of_a_file_writes_table_and_plot(file, folder, capsys):
         assert "<svg" in file.read()
 
 
+@pytest.mark.parametrize(("shape", "ranks"), [((30, 25), [5, 10, 20]), ((9, 12), [5]), ((3, 4), [1])])
+def test_ranks_by_default_are_those_that_fit(shape, ranks, folder):
+    np.save("other.npy", np.random.default_rng(0).standard_normal(shape))
+    assert main(["compare", "other.npy", "--methods", "svd", "--csv", "out.csv"]) == 0
+    assert pd.read_csv("out.csv")["rank"].tolist() == ranks
+
+
 def test_decompose_writes_a_cur_and_prints_indices_and_names(folder, capsys):
     assert main(["decompose", "matrix.csv", "--rank", "3", "--seed", "1", "-o", "out.npz"]) == 0
     result = curtensor.CUR.load("out.npz")
@@ -144,10 +151,11 @@ BAD = [
     (["compare", "object.npy"], "object.npy must be a whole .npy file without pickled objects, got "),
     (["compare", "two.npz"], "two.npz must be one array, or as scipy.sparse.save_npz writes it, got 2 arrays: a, b"),
     (["compare", "text.npy"], "A must be an array of integers, .*, got dtype <U1"),
-    (["compare", "cube.npy"], "each of ranks must be between 1 and 2, got 5"),
-    (["compare", "cube.npy", "--rank", "2", "--methods", "svd"], "each of methods must be .*st_hosvd.*, got 'svd'"),
-    (["compare", "line.npy", "--rank", "2"], "A must be 2-dimensional, got 1 dimensions"),
-    (["compare", "nan_cube.npy", "--rank", "2"], r"A must be finite, got NaN or infinity, first at \(1, 0, 1\)"),
+    (["compare", "cube.npy", "--rank", "3"], "each of ranks must be between 1 and 2, got 3"),
+    (["compare", "cube.npy", "--methods", "svd"], "each of methods must be .*st_hosvd.*, got 'svd'"),
+    (["compare", "line.npy"], "A must be 2-dimensional, got 1 dimensions"),
+    (["compare", "point.npy"], "A must be 2-dimensional, got 0 dimensions"),
+    (["compare", "nan_cube.npy"], r"A must be finite, got NaN or infinity, first at \(1, 0, 1\)"),
     (["compare", "matrix.npy", "--tensor"], "--tensor must be left out with FILE, got both"),
     (["compare", "nan.npy", "--rank", "2"], r"A must be finite, got NaN or infinity, first at \(1, 2\)"),
     (["compare", "nan.csv", "--rank", "2"], r"A must be finite, got NaN or infinity, first at \(0, 1\)"),
@@ -214,6 +222,7 @@ def test_bad_input_gets_one_line_and_status_2_and_writes_nothing(command, messag
     cube[1, 0, 1] = np.nan
     np.save("nan_cube.npy", cube)
     np.save("line.npy", np.arange(5.0))
+    np.save("point.npy", 1.0)
     A[1, 2] = np.nan
     np.save("nan.npy", A)
     (folder / "nan.csv").write_text("1,nan\n3,4\n")

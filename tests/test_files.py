@@ -2,6 +2,7 @@
 
 import itertools
 import pickle
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -181,6 +182,7 @@ HOSTILE = {
     "zip_as.npy": lambda path: written(path.parent, ".npz").rename(path),
     "npy_as.npz": lambda path: written(path.parent, ".npy").rename(path),
     "two.npz": lambda path: np.savez(path, first=A, second=A),
+    "raw.npz": lambda path: zipfile.ZipFile(path, "w").writestr("text", "hello"),
     "none.npz": lambda path: np.savez(path),
     "empty.npy": lambda path: path.write_bytes(b""),
     "empty.npz": lambda path: path.write_bytes(b""),
