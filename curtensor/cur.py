@@ -1,7 +1,6 @@
 """CUR decompositions: A is close to C U R with its own columns C and rows R."""
 
 import os
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -135,12 +134,8 @@ class CUR:
     @classmethod
     def load(cls, path: str | os.PathLike) -> "CUR":
         """Read what `save` wrote."""
-        with open(path, "rb") as file:
-            try:
-                return cls(**_unpacked(dict(np.load(file, allow_pickle=False))))
-            except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
-                got = _validation.describe(os.fspath(path))
-                raise _validation.complain(ValueError, "path", "a file written by CUR.save", got) from None
+        with archive.written_by("CUR.save", path) as parts:
+            return cls(**_unpacked(parts))
 
 
 def _arrays(part):

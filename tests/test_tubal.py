@@ -321,6 +321,17 @@ def test_saved_and_loaded_it_is_the_same(core, dtype, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["result.npz"]
 
 
+def test_another_file_is_refused(tmp_path):
+    np.savez(tmp_path / "other.npz", C=np.ones(3), error_estimate=0.0)
+    np.save(tmp_path / "array.npy", np.ones(3))
+    (tmp_path / "empty.npz").touch()
+    for path in tmp_path.iterdir():
+        with pytest.raises(ValueError, match=r"^path must be a file written by TubalCUR.save, got"):
+            ct.TubalCUR.load(path)
+    with pytest.raises(FileNotFoundError):
+        ct.TubalCUR.load(tmp_path / "none.npz")
+
+
 def test_large_tensors_are_transformed_in_panels(monkeypatch):
     X = normal((40, 30, 9), "float64", 1)
     whole = ct.tubal_cur(X, 5, rng=0)
