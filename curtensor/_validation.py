@@ -155,6 +155,14 @@ def array_dtype(dtype, name="A"):
     raise complain(TypeError, name, f"an array of integers, bool, {', '.join(DTYPES)}", f"dtype {dtype}")
 
 
+def nested_numbers(values):
+    """An array of nested lists of equal lengths."""
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise complain(ValueError, "A", "rows of equal length", describe(values)) from None
+
+
 def matrix_shape(shape):
     """A shape of two positive lengths."""
     if len(shape) != 2:
@@ -272,6 +280,7 @@ def approximation_of(approximation, shape):
     except TypeError:
         got = type(approximation)
         raise complain(TypeError, "approximation", "an array or a decomposition", got) from None
+    array_dtype(np.dtype(operator.dtype), "approximation")
     if operator.shape != shape:
         raise complain(ValueError, "approximation", f"of shape {tuple(shape)}", operator.shape)
     return operator

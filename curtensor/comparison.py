@@ -282,7 +282,8 @@ def compare(
     >>> [row.method for row in ct.compare(X, 3, methods=["hooi", "cur"], rng=0).rows]
     ['st_hosvd', 'hooi', 'cur']
     """
-    case = tensor_case(A) if np.ndim(A) > 2 else matrix_case(A)
+    A = _validation.nested_numbers(A) if isinstance(A, (list, tuple)) else A
+    case = tensor_case(A) if getattr(A, "ndim", 2) > 2 else matrix_case(A)
     each_rank = _validation.rank_list(ranks, (case.largest_rank,))
     chosen = _validation.chosen_methods(case.methods, tuple(case.methods) if methods is None else methods)
     reference = next(iter(case.methods))

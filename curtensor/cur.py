@@ -265,7 +265,7 @@ def cur_decomposition(
     >>> bool(np.linalg.norm(A - result.to_array()) < 1e-5 * np.linalg.norm(A))
     True
     >>> ct.cur_decomposition(A, rtol=1e-3, rng=0).rank
-    3
+    2
     """
     row_names, col_names = operands.names(A)
     operand, A = operands.find(A)

@@ -1,9 +1,12 @@
 """Randomized singular value decomposition."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import linalg, sparse
+from scipy.sparse.linalg import LinearOperator
 
 from curtensor import _validation, operands
 from curtensor.operands import dense, times_power
@@ -34,30 +37,30 @@ class SVD:
     Vh: np.ndarray
     error_estimate: float
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[np.ndarray]:
         """U, s, Vh."""
         return iter((self.U, self.s, self.Vh))
 
     @property
-    def rank(self):
+    def rank(self) -> int:
         """Number of singular values."""
         return len(self.s)
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, int]:
         """Shape (m, n) of the approximation."""
         return self.U.shape[0], self.Vh.shape[1]
 
     @property
-    def dtype(self):
+    def dtype(self) -> np.dtype:
         """Dtype of the approximation."""
         return self.U.dtype
 
-    def to_array(self):
+    def to_array(self) -> np.ndarray:
         """The approximation as a dense array (m, n)."""
         return self.U @ (self.s[:, None] * self.Vh)
 
-    def as_linear_operator(self):
+    def as_linear_operator(self) -> LinearOperator:
         """The approximation as a `scipy.sparse.linalg.LinearOperator`."""
         return operands.product_operator(self.U, self.s[:, None] * self.Vh)
 
@@ -102,16 +105,16 @@ def outside(Y, basis):
 
 
 def randomized_svd(
-    A,
-    rank=None,
+    A: Any,
+    rank: int | None = None,
     *,
-    rtol=None,
-    method="block_krylov",
-    oversampling=10,
-    power_iterations=4,
-    sketch="sparse_sign",
-    rng=None,
-):
+    rtol: float | None = None,
+    method: str = "block_krylov",
+    oversampling: int = 10,
+    power_iterations: int = 4,
+    sketch: str | Callable = "sparse_sign",
+    rng: _validation.RandomSource = None,
+) -> SVD:
     """Leading singular values and vectors of a matrix, from its products with random vectors.
 
     ``A`` is close to ``U diag(s) Vh``, with an error close to that of the truncated SVD.

@@ -2,6 +2,9 @@ import io
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from matrices import (
     DTYPES,
     FAMILIES,
@@ -356,7 +359,7 @@ def test_other_files_are_refused(kind, tmp_path, rng):
     path = tmp_path / "result.npz"
     ct.cur_decomposition(rng.standard_normal((30, 20)), 5, rng=0).save(path)
     path.write_bytes(contents(kind, path.read_bytes()))
-    with pytest.raises(ValueError, match="^path must be a file written by CUR.save, got "):
+    with pytest.raises(ValueError, match=r"^path must be a file written by CUR\.save, got "):
         ct.CUR.load(path)
 
 
@@ -398,3 +401,41 @@ def test_ones_own_core_is_a_function(rng):
     plain = ct.cur_decomposition(A, 5, rng=0).to_array()
     own = ct.cur_decomposition(A, 5, core=doubled, rng=0)
     assert np.vdot(own.to_array(), plain) > 0
+
+
+few_values = hnp.arrays(
+    st.sampled_from([np.float32, np.float64, np.complex128, np.int8, np.bool_]),
+    hnp.array_shapes(min_dims=2, max_dims=2, max_side=10),
+    elements=st.sampled_from([0, 1]),
+)
+
+
+@given(few_values, st.sampled_from(sorted(GREEDY)), st.sampled_from(sorted(CORES)), st.booleans())
+def test_any_small_matrix_of_zeros_and_ones_comes_back_at_full_rank(A, rule, core, as_sparse):
+    given_form = sparse.csr_array(A) if as_sparse else A
+    result = ct.cur_decomposition(given_form, min(A.shape), method=rule, core=core, rng=0)
+    tolerance = 1e4 * eps(result.dtype) * max(1, np.abs(A).max())
+    assert result.rank == np.linalg.matrix_rank(A.astype(np.result_type(A, np.float64)))
+    assert_allclose(result.to_array(), A, atol=tolerance)
+    assert_array_equal(dense(result.C), A[:, result.col_indices])
+    assert np.isfinite(result.U).all()
+
+
+@given(
+    hnp.arrays(float, hnp.array_shapes(min_dims=2, max_dims=2, max_side=8), elements=st.floats(-1e307, 1e307)),
+    st.sampled_from(sorted(CORES)),
+    st.integers(1, 8),
+)
+def test_any_small_matrix_of_any_scale_has_finite_factors(A, core, rank):
+    result = ct.cur_decomposition(A, min(rank, *A.shape), core=core, rng=0)
+    scale = np.abs(A).max() or 1
+    assert np.isfinite(result.to_array()).all()
+    assert np.linalg.norm(A / scale - result.to_array() / scale) <= (1 + 1e-9) * np.linalg.norm(A / scale)
+    assert result.rank <= min(rank, *A.shape)
+    assert 0 <= result.error_estimate < np.inf
+
+
+@given(few_values, st.sampled_from([0.5, 1e-2, 1e-4]), st.sampled_from(sorted(CORES)))
+def test_tolerance_is_held_for_any_small_matrix(A, rtol, core):
+    result = ct.cur_decomposition(A, rtol=rtol, core=core, rng=0)
+    assert np.linalg.norm(A - result.to_array()) <= rtol * np.linalg.norm(A)
