@@ -30,13 +30,8 @@ def cur(X, k, rng):
     return tensor_cur(X, ranks(X, k), rng=rng)
 
 
-def cur_projection(X, k, rng):
-    """Tensor CUR with the best core for its fibres, in one more pass."""
-    return tensor_cur(X, ranks(X, k), core="projection", rng=rng)
-
-
 def cur_recompressed(X, k, rng):
-    """The same cut to the rank itself, without reading anything more: a Tucker decomposition as small as the others."""
+    """The same, cut to the rank itself without reading anything more: a Tucker decomposition as small as the others."""
     result = tensor_cur(X, ranks(X, k), rng=rng)
     core, factors = result.to_tucker(ranks(result.core, k))
     return tucker.Tucker(core, tuple(factors), result.error_estimate)
@@ -77,7 +72,6 @@ METHODS = {
     "st_hosvd": st_hosvd,
     "hooi": hooi,
     "cur": cur,
-    "cur_projection": cur_projection,
     "cur_recompressed": cur_recompressed,
     "chidori": chidori,
     "fiber": fiber,
