@@ -465,9 +465,10 @@ def tubal_cur(
     Slices are chosen by the rules for matrices on sketches of X's unfoldings along modes 1 and 0: those of the d2 by
     d1 d3 matrix with a lateral slice in each row, and the like. The result is exact where in each slice of the
     spectrum the chosen columns and rows have the rank of the slice: r slices are enough for a tensor of tubal rank r
-    unless the slices of the spectrum need different ones. For d3 = 1 this is `cur_decomposition`. No bound is
-    proved; on the Indian Pines image (145, 145, 200), rank 20 and 40 slices each, the error was 1.05 times that of the
-    t-SVD of this rank with the projection, and 1.30 times with the truncated core (medians of ten seeds).
+    unless the slices of the spectrum need different ones. For d3 = 1 and n_rows >= n_columns this is
+    `cur_decomposition`. No bound is proved; on the Indian Pines image (145, 145, 200), rank 20 and 40 slices each, the
+    error was 1.05 times that of the t-SVD of this rank with the projection, and 1.30 times with the truncated core
+    (medians of ten seeds).
 
     Where random vectors say that more than 0.8 of a slice of the spectrum would be left by a core other than the
     projection, its part is multiplied by the factor which fits best, so that it does not become worse than zero: U is
@@ -538,7 +539,7 @@ def row_choice(sketched, C, n_columns, n_rows, rule, sketch, rng):
     if n_rows == 0:
         return np.zeros(0, dtype=np.intp)
     test = random_matrix(sketch, count * d3, sketched.right.shape[1], C.dtype, rng)
-    basis, _ = split_sketch(times_power(C, sketched.exponent).reshape(d1, -1) @ test, max(n_rows, count))
+    basis, _ = split_sketch(times_power(C, sketched.exponent).reshape(d1, -1) @ test, n_rows)
     return choose_rows(basis, sketched.right - basis @ (basis.conj().T @ sketched.right), n_rows, rule, rng)
 
 

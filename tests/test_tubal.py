@@ -226,6 +226,8 @@ def test_slices_are_slices_of_the_tensor(core, method, shape):
     np.testing.assert_array_equal(R, X[rows])
     assert len(set(columns)) == 5 and len(set(rows)) == 6
     assert U.shape == (5, 6, shape[2])
+    if core != "intersection":  # fewer rows than columns
+        assert ct.tubal_cur(X, 4, core=core, method=method, n_rows=4, n_columns=7, rng=0).U.shape == (7, 4, shape[2])
     assert {part.dtype for part in (C, U, R)} == {np.dtype(dtype)}
 
 
