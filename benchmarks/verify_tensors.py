@@ -14,10 +14,11 @@ from functools import partial
 import numpy as np
 
 import curtensor as ct
-from benchmarks import bench_tucker, bench_unfolding, common
+from benchmarks import bench_tubal, bench_tucker, bench_unfolding, common
 from benchmarks.common import cpu_seconds
 from benchmarks.tensors import TENSORS
 from benchmarks.verify_matrices import Line, at_most, blas_in_use
+from curtensor.tubal import CORES
 
 REAL_RANKS = {
     "kinetic": [(2, 2, 2, 2), (3, 3, 3, 3), (4, 3, 3, 6), (5, 5, 5, 5), (8, 4, 4, 8)],
@@ -114,6 +115,44 @@ def tucker_tolerances():
         yield at_most(f"st_hosvd, rtol={rtol:g}: error, worst of {len(errors)}", rtol, errors[worst], f" ({worst})")
 
 
+def tubal_errors():
+    """tubal_cur over the tubal SVD, with twice as many slices as the rank: the worst of ten seeds."""
+    for name, targets in {"Indian Pines": (1.10, 1.5), "photograph": (1.2, 1.6), "coherent": (1.2, 1.6)}.items():
+        X, rank = bench_tubal.TENSORS[name]()
+        best = ct.tubal_svd(X, rank).error_estimate * np.linalg.norm(X)
+        for core, target in zip(("projection", "truncated"), targets, strict=True):
+            method = bench_tubal.METHODS[f"tubal CUR, {core}"]
+            ratios = [np.linalg.norm(X - method(X, rank, seed)) / best for seed in range(100, 110)]
+            note = f" (median {np.median(ratios):.3f})"
+            what = f"tubal_cur, {name}, rank {rank}, {2 * rank} slices, {core}: error over t-SVD's"
+            yield at_most(what, target, max(ratios), note)
+
+
+def tubal_exact():
+    """A tensor of tubal rank r comes back from r slices each, whatever the dtype, d3 odd, even or one."""
+    for kind, limit in {"float32": 1e-4, "float64": 1e-12, "complex64": 1e-4, "complex128": 1e-12}.items():
+        for core in CORES:
+            worst = 0.0
+            for d3, seed in ((1, 0), (8, 1), (15, 2)):
+                rng = np.random.default_rng(seed)
+                left, right = rng.standard_normal((60, 7, d3, 2)), rng.standard_normal((7, 50, d3, 2))
+                left, right = (Z[..., 0] + (1j * Z[..., 1] if "complex" in kind else 0) for Z in (left, right))
+                X = ct.t_product(left, right).astype(kind)
+                result = ct.tubal_cur(X, 7, n_columns=7, n_rows=7, core=core, rng=seed)
+                worst = max(worst, np.linalg.norm(X - result.to_array()) / np.linalg.norm(X))
+            yield at_most(f"tubal_cur, tubal rank 7, {core}, {kind}: relative error", limit, worst)
+
+
+def tubal_speed():
+    """The half spectrum against every slice of the whole one, and CUR against the tubal SVD."""
+    for name, make in bench_tubal.TENSORS.items():
+        X, rank = make()
+        methods = ("tubal CUR, projection", "tubal SVD", "tubal SVD, slice by slice of the whole transform")
+        cur, svd, slices = cpu_seconds([partial(bench_tubal.METHODS[m], X, rank, 0) for m in methods], 3)
+        yield at_least(f"tubal_svd, {name}: speed over the whole transform, slice by slice", 1.2, slices / svd)
+        yield at_least(f"tubal_cur, {name}: speed over tubal_svd", 1.5, svd / cur)
+
+
 # name -> () to lines
 CLAIMS = {
     "products": products,
@@ -122,6 +161,9 @@ CLAIMS = {
     "tucker_speed": tucker_speed,
     "tucker_errors": tucker_errors,
     "tucker_tolerances": tucker_tolerances,
+    "tubal_errors": tubal_errors,
+    "tubal_exact": tubal_exact,
+    "tubal_speed": tubal_speed,
 }
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import curtensor
 from curtensor import _validation
-from curtensor.files import example_matrix, read_matrix
+from curtensor.files import EXAMPLE, EXAMPLE_TENSOR, read_matrix
 
 RANKS = (5, 10, 20)
 ABOUT = (
@@ -19,7 +19,7 @@ ABOUT = (
 )
 FILE_HELP = (
     "a matrix: .npy, .npz (one array, or as scipy.sparse.save_npz writes it), .mtx, or .csv of real numbers (with or "
-    "without a line of column names and a column of row names); nothing is ever unpickled"
+    "without a line of column names and a column of row names), or a tensor: .npy or .npz; nothing is ever unpickled"
 )
 
 
@@ -37,25 +37,28 @@ def parser():
     top.add_argument("--version", action="version", version=f"curtensor {curtensor.__version__}")
     commands = top.add_subparsers(required=True, metavar="compare | decompose")
 
-    text = "errors and CPU times of CUR and SVD side by side"
+    text = "errors and CPU times of CUR and SVD side by side, of tensors those of CUR and Tucker decompositions"
     add = command(commands, "compare", run_compare, text)
     add("file", nargs="?", metavar="FILE", help=f"{FILE_HELP}; by default the matrix shipped in the package")
-    add("--rank", metavar="K,K,...", help="ranks, by default those of 5,10,20 that the matrix has room for")
-    add("--methods", metavar="NAME,...", help="some of the methods, by default all; the SVD is always among them")
+    add("--tensor", action="store_true", help="without FILE: the tensor shipped in the package")
+    add("--rank", metavar="K,K,...", help="ranks, by default those of 5,10,20 that the matrix or tensor has room for")
+    add("--methods", metavar="NAME,...", help="some of the methods, by default all; svd or st_hosvd always comes first")
     add("--plot", metavar="FILE", help="write a plot: .png, .pdf, .svg (needs curtensor[plot])")
     add("--csv", metavar="FILE", help="write the table as comma-separated values")
     add("--seed", metavar="N", help="make the run repeatable")
 
-    text = "choose columns and rows of a matrix, and write its CUR decomposition to a file"
+    text = "choose columns and rows of a matrix, or slices of a tensor, and write its CUR decomposition to a file"
     add = command(commands, "decompose", run_decompose, text)
     add("file", metavar="FILE", help=FILE_HELP)
-    add("--rank", metavar="K", help="number of columns and rows; either this or --rtol")
+    add("--rank", metavar="K[,K,...]", help="number of columns and rows, or rank of each mode; this or --rtol")
     add("--rtol", metavar="X", help="largest relative error in the Frobenius norm; held, or refused")
-    add("-o", "--output", required=True, metavar="OUT.npz", help="where to; curtensor.CUR.load reads it")
-    add("--n-columns", metavar="N", help="number of columns, by default the rank")
-    add("--n-rows", metavar="N", help="number of rows, by default the rank")
-    add("--method", default="osinsky", metavar="NAME", help="rule of choice, by default osinsky")
-    add("--core", default="projection", metavar="NAME", help="projection (the default) or intersection")
+    add("-o", "--output", required=True, metavar="OUT.npz", help="where to; CUR.load or TensorCUR.load reads it")
+    add("--n-columns", metavar="N", help="number of columns of a matrix, by default the rank")
+    add("--n-rows", metavar="N", help="number of rows of a matrix, by default the rank")
+    add(
+        "--method", metavar="NAME", help="rule of choice, by default osinsky; of a tensor auto, chidori, fiber or cross"
+    )
+    add("--core", metavar="NAME", help="projection (the default) or intersection (the default for tensors)")
     add("--seed", metavar="N", help="make the run repeatable")
     return top
 
@@ -69,23 +72,26 @@ def command(commands, name, run, text):
 
 def run_compare(args):
     """Print the table; write plot and CSV where asked for."""
-    from curtensor.comparison import METHODS, compare, image_format
+    from curtensor.comparison import compare, image_format
 
-    ranks = None if args.rank is None else [_validation.number_in(k, int, "--rank") for k in args.rank.split(",")]
-    methods = list(METHODS) if args.methods is None else args.methods.split(",")
+    ranks = None if args.rank is None else numbers_in(args.rank, "--rank")
+    methods = None if args.methods is None else args.methods.split(",")
+    shipped = EXAMPLE_TENSOR if args.tensor else EXAMPLE
+    _validation.only_without(args.tensor, "--tensor", args.file, "FILE")
     seed = given(args.seed, int, "--seed")
     if args.csv is not None:
         _validation.output_path(args.csv, "--csv")
     if args.plot is not None:
         _validation.output_path(args.plot, "--plot")
         image_format(args.plot)
-    matrix = example_matrix() if args.file is None else read_matrix(args.file)
+    matrix = read_matrix(args.file or shipped)
     if ranks is None:
-        ranks = [k for k in RANKS if k <= min(matrix.A.shape, default=0)] or 1
+        largest = max if matrix.A.ndim > 2 else min
+        ranks = [k for k in RANKS if k <= largest(matrix.A.shape, default=0)] or 1
 
     with progress_bar() as callback:
         comparison = compare(matrix.A, ranks, methods=methods, rng=seed, callback=callback)
-    print(f"{args.file or 'breast_cancer.csv, shipped with curtensor'}: {kind_of(matrix.A)}\n")
+    print(f"{args.file or f'{shipped.name}, shipped with curtensor'}: {kind_of(matrix.A)}\n")
     print(comparison)
     if args.csv is not None:
         comparison.to_csv(args.csv)
@@ -95,26 +101,47 @@ def run_compare(args):
 
 def run_decompose(args):
     """Write the decomposition, and print what was chosen."""
-    rank, rtol = given(args.rank, int, "--rank"), given(args.rtol, float, "--rtol")
-    n_columns, n_rows = given(args.n_columns, int, "--n-columns"), given(args.n_rows, int, "--n-rows")
-    seed = given(args.seed, int, "--seed")
+    ranks = None if args.rank is None else numbers_in(args.rank, "--rank")
+    rtol, seed = given(args.rtol, float, "--rtol"), given(args.seed, int, "--seed")
+    sizes = {"n_columns": given(args.n_columns, int, "--n-columns"), "n_rows": given(args.n_rows, int, "--n-rows")}
     _validation.output_path(args.output, "--output")
     _validation.one_of((".npz",), os.path.splitext(args.output)[1].lower(), "the ending of --output")
     matrix = read_matrix(args.file)
+    decompose = decompose_tensor if matrix.A.ndim > 2 else decompose_matrix
+    options = {"method": args.method, "core": args.core, "rtol": rtol, "rng": seed} | sizes
+    options = {name: value for name, value in options.items() if value is not None}
 
     with progress_bar() as callback:
-        result = curtensor.cur_decomposition(
-            matrix.A, rank, rtol=rtol, n_columns=n_columns, n_rows=n_rows, method=args.method, core=args.core,
-            rng=seed, callback=callback,
-        )  # fmt: skip
+        result, lines = decompose(matrix, ranks, options | {"callback": callback})
+    result.save(args.output)
+    print(f"{args.file}: {kind_of(matrix.A)}", *lines, sep="\n")
+    print(f"error estimate: {result.error_estimate:.4g} of the Frobenius norm")
+    reader = f"curtensor.{type(result).__name__}.load"
+    print(f"written: {args.output}, {os.path.getsize(args.output)} bytes; {reader} reads it")
+
+
+def decompose_matrix(matrix, ranks, options):
+    """The CUR, and lines which say what was chosen."""
+    rank = None if ranks is None else _validation.only_one(ranks, "--rank of a matrix")
+    result = curtensor.cur_decomposition(matrix.A, rank, **options)
     columns, rows = names_of(matrix.col_names, result.col_indices), names_of(matrix.row_names, result.row_indices)
     result = dataclasses.replace(result, col_names=columns, row_names=rows)
-    result.save(args.output)
-    print(f"{args.file}: {kind_of(matrix.A)}")
-    print(listing("columns", result.col_indices, columns))
-    print(listing("rows", result.row_indices, rows))
-    print(f"error estimate: {result.error_estimate:.4g} of the Frobenius norm")
-    print(f"written: {args.output}, {os.path.getsize(args.output)} bytes; curtensor.CUR.load reads it")
+    return result, [listing("columns", result.col_indices, columns), listing("rows", result.row_indices, rows)]
+
+
+def decompose_tensor(tensor, ranks, options):
+    """The tensor CUR, and lines which say what was chosen."""
+    for name in ("n_columns", "n_rows"):
+        _validation.only_without(name in options, f"--{name.replace('_', '-')}", True, "a tensor")
+    ranks = ranks[0] if ranks is not None and len(ranks) == 1 else ranks
+    result = curtensor.tensor_cur(tensor.A, ranks, **options)
+    lines = [listing(f"mode {n}", indices, None) for n, indices in enumerate(result.indices)]
+    return result, [*lines, f"read: {result.n_entries_read} entries; {'' if result.converged else 'not '}converged"]
+
+
+def numbers_in(text, name):
+    """The integers between the commas of an option's text."""
+    return [_validation.number_in(part, int, name) for part in text.split(",")]
 
 
 def given(text, kind, name):
@@ -130,7 +157,7 @@ def names_of(names, indices):
 def kind_of(A):
     """Shape, dtype and number of stored entries if sparse, in words."""
     sparse = f", sparse with {A.nnz} entries" if hasattr(A, "nnz") else ""
-    return f"{A.shape[0]} x {A.shape[1]}, {A.dtype}{sparse}"
+    return f"{' x '.join(map(str, A.shape))}, {A.dtype}{sparse}"
 
 
 def listing(title, indices, names):

@@ -185,6 +185,14 @@ def tensor(X, name="X", *, least=1) -> np.ndarray:
     return X
 
 
+def third_order(X, name="X") -> np.ndarray:
+    """A plain view of an array of numbers with three modes, not empty."""
+    X = tensor(X, name)
+    if X.ndim != 3:
+        raise complain(ValueError, name, "of three modes", f"shape {X.shape}")
+    return X
+
+
 def mode_index(mode, ndim, name="mode") -> int:
     """A mode from 0; negative ones count from the last."""
     return integer(mode, name, -ndim, ndim - 1) % ndim
@@ -278,6 +286,67 @@ def approximation_of(approximation, shape):
     return operator
 
 
+def tensor_approximation(approximation, shape):
+    """An approximation of a tensor as an array of the right shape."""
+    Y = approximation.to_array() if hasattr(approximation, "to_array") else tensor(approximation, "approximation")
+    if Y.shape != shape:
+        raise complain(ValueError, "approximation", f"of shape {shape}", f"shape {Y.shape}")
+    return Y
+
+
+def finite_tensor(X, name="X"):
+    """Raise with the first index if X holds NaN or infinity."""
+    for i, slab in enumerate(X):
+        bad = ~np.isfinite(slab)
+        if bad.any():
+            index = (i, *(int(j) for j in np.unravel_index(bad.argmax(), bad.shape)))
+            raise complain(ValueError, name, "finite", f"NaN or infinity, first at {index}")
+
+
+def function_values(values, indices, dtype):
+    """Values of a function of index arrays: finite, and of their common shape."""
+    values = np.asarray(values)
+    shape = np.broadcast_shapes(*(index.shape for index in indices))
+    if values.shape != shape:
+        raise complain(ValueError, "X(*indices)", f"of the indices' common shape {shape}", f"shape {values.shape}")
+    if np.result_type(values.dtype, dtype) != dtype:
+        raise complain(TypeError, "X(*indices)", f"of dtype {dtype} in every call", f"dtype {values.dtype}")
+    bad = ~np.isfinite(values)
+    if bad.any():
+        where = np.unravel_index(bad.argmax(), shape)
+        index = tuple(int(np.broadcast_to(place, shape)[where]) for place in indices)
+        raise complain(ValueError, "X(*indices)", "finite", f"{values[where]} at {index}")
+    return values.astype(dtype, copy=False)
+
+
+def tensor_ranks(ranks, shape):
+    """One rank for each mode; an int stands for the same rank in all modes, cut to the modes' lengths."""
+    if isinstance(ranks, numbers.Integral):
+        rank = integer(ranks, "ranks", 1, max(shape))
+        return tuple(min(rank, length) for length in shape)
+    if not np.iterable(ranks) or isinstance(ranks, str):
+        raise complain(TypeError, "ranks", "an integer or a sequence of integers", describe(ranks))
+    ranks = tuple(ranks)
+    if len(ranks) != len(shape):
+        raise complain(ValueError, "ranks", f"of length {len(shape)}, one for each mode", describe(ranks))
+    return tuple(integer(rank, f"ranks[{n}]", 1, length) for n, (rank, length) in enumerate(zip(ranks, shape)))
+
+
+def sample_sizes(n_samples, ranks, shape, times) -> tuple[int, ...]:
+    """Numbers of slices of each mode, from the rank to the length; a few times the rank where not given."""
+    if n_samples is None:
+        return tuple(min(times * rank, length) for rank, length in zip(ranks, shape, strict=True))
+    if isinstance(n_samples, numbers.Integral):
+        n_samples = [min(integer(n_samples, "n_samples", max(ranks), max(shape)), length) for length in shape]
+    sizes = tuple(n_samples)
+    if len(sizes) != len(shape):
+        raise complain(ValueError, "n_samples", f"of length {len(shape)}, one for each mode", describe(n_samples))
+    return tuple(
+        integer(size, f"n_samples[{n}]", rank, length)
+        for n, (size, rank, length) in enumerate(zip(sizes, ranks, shape, strict=True))
+    )
+
+
 def rank_list(ranks, shape):
     """Distinct ranks as a list of ints; a single one is a list of one."""
     if isinstance(ranks, (str, bytes)) or not np.iterable(ranks):
@@ -309,6 +378,19 @@ def number_in(text, kind, name):
     except ValueError:
         what = "an integer" if kind is int else "a number"
         raise complain(ValueError, name, what, describe(text)) from None
+
+
+def only_one(values, name):
+    """The only one of some values."""
+    if len(values) != 1:
+        raise complain(ValueError, name, "one integer", describe(values))
+    return values[0]
+
+
+def only_without(given, name, other, other_name):
+    """Raise if two things are given of which the one does not go with the other."""
+    if given and other:
+        raise complain(ValueError, name, f"left out with {other_name}", "both")
 
 
 def output_path(path, name):

@@ -1,4 +1,4 @@
-"""CUR against the truncated SVD: errors and times side by side."""
+"""CUR against the truncated SVD, and of tensors against ST-HOSVD: errors and times side by side."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from curtensor import _validation, operands
+from curtensor import _validation, operands, tensor_comparison
 from curtensor.accuracy import exact_error
 from curtensor.cur import cur_decomposition
 from curtensor.files import written_whole
@@ -20,8 +20,9 @@ from curtensor.operands import product_operator
 from curtensor.svd import randomized_svd
 
 EXACT_WORK = 4e9  # m n min(m, n) up to which the SVD is computed in full: a few seconds
-COLORS = ("black", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # told apart by the colour-blind
-MARKERS = "osD^v<>P"
+# told apart by the colour-blind
+COLORS = ("black", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#999999", "#882255")
+MARKERS = "osD^v<>PX*"
 
 
 def svd(A, k, rng):
@@ -62,7 +63,7 @@ def uniform(A, k, rng):
     return cur_decomposition(A, k, method="uniform", rng=rng)
 
 
-# (A, k, rng) to what `relative_error` takes. The first, the optimum, is part of every comparison.
+# (A, k, rng) to what `relative_error` takes, for matrices. The first, the optimum, is part of every comparison.
 METHODS = {
     "svd": svd,
     "randomized_svd": krylov_svd,
@@ -84,6 +85,17 @@ class Row(NamedTuple):
     cpu_seconds: float
 
 
+class TensorRow(NamedTuple):
+    """One method at one rank, of a tensor."""
+
+    method: str
+    rank: int
+    error: float
+    error_over_best: float
+    cpu_seconds: float
+    numbers: int
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """Errors and times of methods at some ranks, one row each; prints as a table.
@@ -92,19 +104,22 @@ class Comparison:
     ----------
     rows : tuple of Row
         Rank by rank, with ``method, rank, error, error_over_best, cpu_seconds``: the name; the rank asked for; the
-        exact ``||A - approximation||_F / ||A||_F``; that over the error of the truncated SVD, both taken as at least
-        the dtype's epsilon; the CPU time in seconds with one BLAS thread, compiling apart.
+        exact ``||A - approximation||_F / ||A||_F``; that over the error of the truncated SVD (of a tensor: of
+        ST-HOSVD), both taken as at least the dtype's epsilon; the CPU time in seconds with one BLAS thread, compiling
+        apart. Of a tensor also ``numbers``: how many numbers the approximation holds.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[Row | TensorRow, ...]
 
     def __str__(self) -> str:
         """An aligned table, ranks apart by an empty line."""
         width = max(len(row.method) for row in self.rows)
         lines = [f"{'method':{width}} {'rank':>6} {'error':>10} {'error / best':>13} {'CPU seconds':>12}"]
+        lines[0] += "".join(f" {name + ' held':>13}" for name in self.rows[0]._fields[5:])
         for before, row in zip((self.rows[0], *self.rows), self.rows, strict=False):
             lines += [""] * (row.rank != before.rank)
             figures = f"{row.error:>10.4g} {row.error_over_best:>13.3f} {row.cpu_seconds:>12.3g}"
+            figures += "".join(f" {number:>13}" for number in row[5:])
             lines.append(f"{row.method:{width}} {row.rank:>6} {figures}")
         return "\n".join(lines)
 
@@ -113,7 +128,7 @@ class Comparison:
     def to_csv(self, path: str | os.PathLike) -> None:
         """Write the rows to a comma-separated file with a header, whole or not at all."""
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([Row._fields, *self.rows])
+        csv.writer(text, lineterminator="\n").writerows([self.rows[0]._fields, *self.rows])
         with written_whole(path) as file:
             file.write(text.getvalue().encode())
 
@@ -144,25 +159,76 @@ class Comparison:
         return figure
 
 
+class Case(NamedTuple):
+    """A matrix or a tensor to compare methods on."""
+
+    A: Any
+    dtype: np.dtype
+    largest_rank: int
+    methods: dict[str, Callable]  # the first is the reference
+    check: Callable[[], None]  # raises if A is not finite
+    error: Callable[[Any], float]  # of an approximation
+    row: Callable[..., Row | TensorRow]  # from an approximation and the figures of any row
+    small: tuple[int, ...]  # the shape of an array to compile kernels on
+
+
+def matrix_case(A):
+    """The case of a matrix."""
+    operand, A = operands.find(A)
+
+    def error(approximation):
+        return exact_error(operand, A, _validation.approximation_of(approximation, A.shape), np.linalg.norm)
+
+    def check():
+        _validation.finite(operand, A)
+
+    def row(approximation, *figures):
+        return Row(*figures)
+
+    return Case(A, operand.dtype(A), min(A.shape), METHODS, check, error, row, (200, 150))
+
+
+def tensor_case(A):
+    """The case of a tensor."""
+    A = _validation.tensor(A, "A")
+
+    def error(approximation):
+        return tensor_comparison.error(A, _validation.tensor_approximation(approximation, A.shape))
+
+    def check():
+        _validation.finite_tensor(A, "A")
+
+    def row(approximation, *figures):
+        return TensorRow(*figures, tensor_comparison.numbers(approximation))
+
+    methods, dtype = tensor_comparison.methods_for(A), _validation.array_dtype(A.dtype)
+    return Case(A, dtype, max(A.shape), methods, check, error, row, (12, 11, 10) + (3,) * (A.ndim - 3))
+
+
 def compare(
     A: Any,
     ranks: int | Sequence[int],
     *,
-    methods: Sequence[str | Callable] = tuple(METHODS),
+    methods: Sequence[str | Callable] | None = None,
     rng: _validation.RandomSource = None,
     callback: Callable[[float], object] | None = None,
 ) -> Comparison:
     """Errors and times of CUR decompositions beside those of the truncated SVD, which no method can beat.
 
+    Of tensors with three modes or more, beside those of ST-HOSVD.
+
     Parameters
     ----------
-    A : array_like, sparse matrix or DataFrame, shape (m, n)
+    A : array_like, sparse matrix or DataFrame, shape (m, n) or (d_0, d_1, d_2, ...)
         Real or complex; integers and bool are taken as float64.
     ranks : int or sequence of int
-        Distinct ranks, each 1 to min(m, n).
+        Distinct ranks, each 1 to min(m, n). Of a tensor, each from 1 to the length of its longest mode: the rank of
+        every mode that is as long, and the length of the shorter ones.
     methods : sequence of str and callables, optional
-        By default all. Names of `curtensor.comparison.METHODS`, and functions ``(A, k, rng)`` to an approximation of
-        A (an array or anything that `relative_error` takes). "svd" comes first, asked for or not.
+        Names of `curtensor.comparison.METHODS`, for tensors of `curtensor.tensor_comparison.METHODS` (with three modes
+        also of its THIRD_ORDER_METHODS), and functions ``(A, k, rng)`` to an approximation of A: an array or anything
+        that `relative_error` takes; of a tensor an array or anything with ``to_array()``. By default all names.
+        The reference, "svd" or "st_hosvd", comes first, asked for or not.
     rng : None, int, SeedSequence or Generator, optional
         Source of randomness. At each rank all methods start from the same seed, so that a method's row does not
         depend on the others.
@@ -179,7 +245,7 @@ def compare(
     TypeError
         If A is no array of numbers, or another argument of the wrong kind.
     ValueError
-        If A is not two-dimensional, empty, or not finite; if a rank or a method is unknown or given twice.
+        If A has less than two modes, is empty, or not finite; if a rank or a method is unknown or given twice.
 
     Notes
     -----
@@ -188,12 +254,19 @@ def compare(
     memory, and by block Krylov iteration beyond: then the best error is too large by a fraction of a percent. That
     the truncated SVD is the optimum is the theorem of Eckart and Young [1]_.
 
+    For tensors no optimum is known. ST-HOSVD comes within the square root of the number of modes of the best of this
+    multilinear rank [2]_. Tensor CUR keeps more slices than the rank, and the tubal methods far more numbers than a
+    Tucker decomposition: read their errors beside the numbers that they hold, which the table says. The approximations
+    are formed whole for their errors.
+
     The seconds are CPU time of the process, with BLAS held to one thread: more of them wait for each other busily, at
-    a multiple of the CPU time. Every method is run once before on a small matrix, so that no compiling is among them.
+    a multiple of the CPU time. Every method is run once before on a small array, so that no compiling is among them.
 
     References
     ----------
     .. [1] C. Eckart, G. Young, "The approximation of one matrix by another of lower rank", Psychometrika 1, 1936.
+    .. [2] N. Vannieuwenhoven, R. Vandebril, K. Meerbergen, "A new truncation strategy for the higher-order singular
+       value decomposition", SIAM J. Sci. Comput. 34(2), 2012.
 
     Examples
     --------
@@ -205,30 +278,34 @@ def compare(
     [('svd', 3), ('cur', 3), ('svd', 6), ('cur', 6)]
     >>> all(1 <= row.error_over_best < 2.5 for row in comparison.rows)
     True
+    >>> X = np.abs(t[:30, None, None] + t[:20, None] - t[:10])
+    >>> [row.method for row in ct.compare(X, 3, methods=["hooi", "cur"], rng=0).rows]
+    ['st_hosvd', 'hooi', 'cur']
     """
-    operand, A = operands.find(A)
-    each_rank = _validation.rank_list(ranks, A.shape)
-    each_method = {"svd": svd} | _validation.chosen_methods(METHODS, methods)
+    A = _validation.nested_numbers(A) if isinstance(A, (list, tuple)) else A
+    case = tensor_case(A) if getattr(A, "ndim", 2) > 2 else matrix_case(A)
+    each_rank = _validation.rank_list(ranks, (case.largest_rank,))
+    chosen = _validation.chosen_methods(case.methods, tuple(case.methods) if methods is None else methods)
+    reference = next(iter(case.methods))
     rng = _validation.generator(rng)
     callback = _validation.callback_function(callback)
-    _validation.finite(operand, A)
+    case.check()
 
     with threadpool_limits(1, "blas"):
-        return compared(operand, A, each_rank, each_method, rng, callback)
+        return compared(case, each_rank, {reference: case.methods[reference]} | chosen, rng, callback)
 
 
-def compared(operand, A, ranks, methods, rng, callback):
-    """The comparison of a dict of methods, the SVD first."""
-    kind = operand.dtype(A)
-    compile_kernels(methods, kind)
+def compared(case, ranks, methods, rng, callback):
+    """The comparison of a dict of methods, the reference first."""
+    compile_kernels(case, methods)
     seed = int(rng.integers(2**63))
     rows, best = [], {}
     for k in ranks:
         for name, method in methods.items():
-            approximation, seconds = timed(method, A, k, np.random.default_rng([seed, k]))
-            error = exact_error(operand, A, _validation.approximation_of(approximation, A.shape), np.linalg.norm)
+            approximation, seconds = timed(method, case.A, k, np.random.default_rng([seed, k]))
+            error = case.error(approximation)
             best.setdefault(k, error)
-            rows.append(Row(name, k, error, over_best(error, best[k], kind), seconds))
+            rows.append(case.row(approximation, name, k, error, over_best(error, best[k], case.dtype), seconds))
             callback(len(rows) / (len(ranks) * len(methods)))
     return Comparison(tuple(rows))
 
@@ -246,11 +323,11 @@ def timed(method, A, k, rng):
     return approximation, time.process_time() - start
 
 
-def compile_kernels(methods, kind):
-    """Run our own of the methods once on a small matrix."""
-    small = np.random.default_rng(0).standard_normal((200, 150)).astype(kind)
-    for name in METHODS.keys() & methods.keys():
-        METHODS[name](small, 2, np.random.default_rng(0))
+def compile_kernels(case, methods):
+    """Run our own of the methods once on a small array."""
+    small = np.random.default_rng(0).standard_normal(case.small).astype(case.dtype)
+    for name in case.methods.keys() & methods.keys():
+        case.methods[name](small, 2, np.random.default_rng(0))
 
 
 def image_format(path):
@@ -272,7 +349,7 @@ def matplotlib_loaded():
 
 
 def drawn(rows):
-    """The figure: errors on the left, CPU seconds on the right, the SVD's line black and on top."""
+    """The figure: errors on the left, CPU seconds on the right, the reference's line black and on top."""
     mpl = matplotlib_loaded()
     figure = mpl.figure.Figure(figsize=(10, 4.5), layout="constrained")
     axes = figure.subplots(1, 2)
@@ -280,9 +357,7 @@ def drawn(rows):
     for i, method in enumerate(methods):
         mine = sorted((row for row in rows if row.method == method), key=lambda row: row.rank)
         style = {"label": method, "color": COLORS[i % len(COLORS)], "marker": MARKERS[i % len(MARKERS)]}
-        style |= (
-            {"zorder": 3, "markersize": 4, "linewidth": 2} if method == "svd" else {"markersize": 7, "linewidth": 1.2}
-        )
+        style |= {"zorder": 3, "markersize": 4, "linewidth": 2} if i == 0 else {"markersize": 7, "linewidth": 1.2}
         ranks = [row.rank for row in mine]
         axes[0].plot(ranks, [max(row.error, 1e-17) for row in mine], **style)
         axes[1].plot(ranks, [max(row.cpu_seconds, 1e-6) for row in mine], **style)

@@ -1,7 +1,6 @@
 """CUR decompositions: A is close to C U R with its own columns C and rows R."""
 
 import os
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,8 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from curtensor import _validation, operands
-from curtensor.files import written_whole
+from curtensor import _validation, archive, operands
 from curtensor.operands import dense, times_power
 from curtensor.selection import (
     ENTRY_RULES,
@@ -131,18 +129,13 @@ class CUR:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write to an npz file, whole or not at all; `CUR.load` reads it, without pickle."""
-        with written_whole(path) as file:
-            np.savez(file, **_packed(self))
+        archive.write(path, _packed(self))
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "CUR":
         """Read what `save` wrote."""
-        with open(path, "rb") as file:
-            try:
-                return cls(**_unpacked(dict(np.load(file, allow_pickle=False))))
-            except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
-                got = _validation.describe(os.fspath(path))
-                raise _validation.complain(ValueError, "path", "a file written by CUR.save", got) from None
+        with archive.written_by("CUR.save", path) as parts:
+            return cls(**_unpacked(parts))
 
 
 def _arrays(part):

@@ -1,4 +1,4 @@
-"""Matrices in files, and files that appear whole or not at all."""
+"""Matrices and tensors in files, and files that appear whole or not at all."""
 
 import contextlib
 import csv
@@ -15,6 +15,7 @@ import numpy as np
 from curtensor import _validation
 
 EXAMPLE = Path(__file__).parent / "data" / "breast_cancer.csv"
+EXAMPLE_TENSOR = Path(__file__).parent / "data" / "indian_pines.npz"
 
 # What the readers of NumPy, SciPy and Python raise for a file that is not what its ending says.
 UNREADABLE = (
@@ -32,7 +33,7 @@ class NamedMatrix(NamedTuple):
 
 
 def read_matrix(path: str | os.PathLike) -> NamedMatrix:
-    """The matrix in a .npy, .npz, .mtx or .csv file; nothing is ever unpickled.
+    """The matrix in a .npy, .npz, .mtx or .csv file, or the tensor in one of the first two; nothing is unpickled.
 
     Parameters
     ----------
@@ -79,6 +80,11 @@ def read_matrix(path: str | os.PathLike) -> NamedMatrix:
 def example_matrix() -> NamedMatrix:
     """The matrix shipped with the package: 30 measurements of 569 tumours, with names (see ``curtensor/data``)."""
     return read_matrix(EXAMPLE)
+
+
+def example_tensor() -> np.ndarray:
+    """The tensor shipped with the package: 48 x 48 pixels in 50 spectral bands (see ``curtensor/data``)."""
+    return read_matrix(EXAMPLE_TENSOR).A
 
 
 def read_npy(path):

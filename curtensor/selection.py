@@ -205,6 +205,7 @@ SELECTION_RULES = {
     "uniform": uniform,
 }
 SKETCH_RULES = (lupp, cpqr)
+SAMPLING_RULES = (leverage, uniform)  # which draw any number of rows, also more than the basis has columns
 ENTRY_RULES = {"rpcholesky": rpcholesky}  # (operand, A, k, rng, weights): read A itself
 
 

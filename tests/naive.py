@@ -36,6 +36,22 @@ def osinsky_pass(basis, residual, k, ridge, weights):
     return chosen
 
 
+def block_circulant(X):
+    """The matrix (d1 d3, d2 d3) whose block in row t and column s is frontal slice t - s, in a circle."""
+    d3 = X.shape[2]
+    return np.block([[X[:, :, (t - s) % d3] for s in range(d3)] for t in range(d3)])
+
+
+def tubal_truncation(X, rank):
+    """Best approximation by a tubal rank: the whole transform, one slice after the other."""
+    Z = np.fft.fft(X, axis=2)
+    for k in range(X.shape[2]):
+        U, s, Vh = np.linalg.svd(Z[:, :, k])
+        Z[:, :, k] = U[:, :rank] * s[:rank] @ Vh[:rank]
+    Y = np.fft.ifft(Z, axis=2)
+    return Y if np.iscomplexobj(X) else Y.real
+
+
 def pack_panel(slabs, panel):
     """The slabs' mode-1 unfolding."""
     panel[:] = np.concatenate(list(slabs), axis=1)

@@ -88,6 +88,62 @@ def test_decompose_of_a_sparse_file_stays_sparse(folder):
     assert sparse.issparse(result.C) and (result.C.shape, result.R.shape) == ((12, 3), (4, 8))
 
 
+def test_compare_prints_tucker_and_cur_on_the_shipped_tensor(capsys):
+    assert main(["compare", "--tensor", "--rank", "3,6", "--seed", "0", "--methods", "hooi,cur,tubal_svd"]) == 0
+    out, err = capsys.readouterr()
+    assert "indian_pines.npz, shipped with curtensor: 48 x 48 x 50, uint16" in out and err == ""
+    lines = [line.split()[:2] for line in out.splitlines()]
+    for rank in ("3", "6"):
+        for method in ("st_hosvd", "hooi", "cur", "tubal_svd"):
+            assert [method, rank] in lines
+
+
+def tensor_file(shape=(9, 8, 7)):
+    """Write a tensor of multilinear rank 2 to a file."""
+    rng = np.random.default_rng(0)
+    X = curtensor.tucker_to_tensor(rng.standard_normal((2,) * len(shape)), [rng.standard_normal((d, 2)) for d in shape])
+    np.save("tensor.npy", X)
+    return X
+
+
+@pytest.mark.parametrize("shape", [(9, 8, 7), (5, 6, 4, 3)])
+def test_compare_of_a_tensor_writes_table_and_plot(shape, folder, capsys):
+    tensor_file(shape)
+    command = ["compare", "tensor.npy", "--rank", "1,2", "--csv", "out.csv", "--plot", "out.png"]
+    assert main(command) == 0
+    table = pd.read_csv("out.csv")
+    assert table.columns.tolist() == ["method", "rank", "error", "error_over_best", "cpu_seconds", "numbers"]
+    assert table.method[0] == "st_hosvd" and ("tubal_cur" in set(table.method)) == (len(shape) == 3)
+    assert (table.error[table["rank"] == 2] < 1e-12).all() and table.error[0] > 1e-3
+    assert " x ".join(map(str, shape)) in capsys.readouterr().out
+    assert (folder / "out.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("rank", ["2", "2,2,2"])
+@pytest.mark.parametrize("options", [[], ["--method", "fiber"], ["--core", "projection"]])
+def test_decompose_of_a_tensor_writes_a_tensor_cur_and_prints_indices(rank, options, folder, capsys):
+    X = tensor_file()
+    assert main(["decompose", "tensor.npy", "--rank", rank, *options, "--seed", "1", "-o", "out.npz"]) == 0
+    result = curtensor.TensorCUR.load("out.npz")
+    np.testing.assert_allclose(result.to_array(), X, atol=1e-11)
+    if not options:
+        np.testing.assert_array_equal(result.core, X[np.ix_(*result.indices)])
+    out = capsys.readouterr().out
+    for mode, indices in enumerate(result.indices):
+        assert f"mode {mode} ({len(indices)}): " + ", ".join(map(str, indices)) in out
+    assert f"read: {result.n_entries_read} entries; converged" in out
+    assert "curtensor.TensorCUR.load reads it" in out
+
+
+def test_decompose_of_a_tensor_holds_a_tolerance(folder):
+    rng = np.random.default_rng(0)
+    X = tensor_file() + 1e-4 * rng.standard_normal((9, 8, 7))
+    np.savez("tensor.npz", X=X)
+    assert main(["decompose", "tensor.npz", "--rtol", "1e-2", "-o", "out.npz"]) == 0
+    result = curtensor.TensorCUR.load("out.npz")
+    assert np.linalg.norm(X - result.to_array()) <= 1e-2 * np.linalg.norm(X)
+
+
 BAD = [
     (["compare", "missing.npy"], "No such file or directory: 'missing.npy'"),
     (["compare", "folder.npy"], "Is a directory"),
@@ -95,8 +151,12 @@ BAD = [
     (["compare", "object.npy"], "object.npy must be a whole .npy file without pickled objects, got "),
     (["compare", "two.npz"], "two.npz must be one array, or as scipy.sparse.save_npz writes it, got 2 arrays: a, b"),
     (["compare", "text.npy"], "A must be an array of integers, .*, got dtype <U1"),
-    (["compare", "cube.npy"], "A must be 2-dimensional, got 3 dimensions"),
+    (["compare", "cube.npy", "--rank", "3"], "each of ranks must be between 1 and 2, got 3"),
+    (["compare", "cube.npy", "--methods", "svd"], "each of methods must be .*st_hosvd.*, got 'svd'"),
+    (["compare", "line.npy"], "A must be 2-dimensional, got 1 dimensions"),
     (["compare", "point.npy"], "A must be 2-dimensional, got 0 dimensions"),
+    (["compare", "nan_cube.npy"], r"A must be finite, got NaN or infinity, first at \(1, 0, 1\)"),
+    (["compare", "matrix.npy", "--tensor"], "--tensor must be left out with FILE, got both"),
     (["compare", "nan.npy", "--rank", "2"], r"A must be finite, got NaN or infinity, first at \(1, 2\)"),
     (["compare", "nan.csv", "--rank", "2"], r"A must be finite, got NaN or infinity, first at \(0, 1\)"),
     (["compare", "text.csv"], "text.csv must be a whole .csv file .*, got line 2 must be real numbers .*'four'"),
@@ -128,6 +188,23 @@ BAD = [
     (["decompose", "matrix.npy", "--rank", "2", "--core", "nix", "-o", "out.npz"], "core must be .*, got 'nix'"),
     (["decompose", "matrix.npy", "--rank", "2", "-o", "none/out.npz"], "--output must be a file in a folder that can"),
     (["decompose", "matrix.npy", "--rank", "2", "-o", "out.txt"], "the ending of --output must be one of .npz"),
+    (
+        ["decompose", "matrix.npy", "--rank", "2,2", "-o", "out.npz"],
+        r"--rank of a matrix must be one integer, got \[2, 2",
+    ),
+    (["decompose", "cube.npy", "--rank", "2,2", "-o", "out.npz"], "ranks must be of length 3, .*, got"),
+    (["decompose", "cube.npy", "--rank", "2,x", "-o", "out.npz"], "--rank must be an integer, got 'x'"),
+    (["decompose", "cube.npy", "--rank", "2,2,3", "-o", "out.npz"], r"ranks\[2\] must be between 1 and 2, got 3"),
+    (["decompose", "cube.npy", "-o", "out.npz"], "ranks or rtol must be given, one of the two, got neither"),
+    (
+        ["decompose", "cube.npy", "--rank", "2", "--n-rows", "2", "-o", "out.npz"],
+        "--n-rows must be left out with a tens",
+    ),
+    (
+        ["decompose", "cube.npy", "--rank", "2", "--method", "osinsky", "-o", "out.npz"],
+        "method must be .*, got 'osinsky'",
+    ),
+    (["decompose", "nan_cube.npy", "--rank", "2", "-o", "out.npz"], r"X must be finite, got NaN .* at \(1, 0, 1\)"),
     (["decompose", "missing.csv", "--rank", "2", "-o", "out.npz"], "No such file or directory: 'missing.csv'"),
 ]
 
@@ -140,7 +217,11 @@ def test_bad_input_gets_one_line_and_status_2_and_writes_nothing(command, messag
     np.save("object.npy", A.astype(object), allow_pickle=True)
     np.savez("two.npz", a=A, b=A)
     np.save("text.npy", np.array([["a", "b"]]))
-    np.save("cube.npy", np.zeros((2, 2, 2)))
+    cube = np.zeros((2, 2, 2))
+    np.save("cube.npy", cube)
+    cube[1, 0, 1] = np.nan
+    np.save("nan_cube.npy", cube)
+    np.save("line.npy", np.arange(5.0))
     np.save("point.npy", 1.0)
     A[1, 2] = np.nan
     np.save("nan.npy", A)

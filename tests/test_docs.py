@@ -10,12 +10,19 @@ from curtensor.cur import CORES
 from curtensor.selection import ENTRY_RULES, SELECTION_RULES
 from curtensor.sketching import SKETCHES
 from curtensor.svd import SVD_METHODS
+from curtensor.tubal import CORES as TUBAL_CORES
 
 ROOT = Path(__file__).parent.parent
 CHOOSING = (ROOT / "docs" / "choosing.md").read_text()
 README = (ROOT / "README.md").read_text()
 
-CHOICES = {"Rules": SELECTION_RULES | ENTRY_RULES, "Cores": CORES, "Sketches": SKETCHES, "Randomized SVD": SVD_METHODS}
+CHOICES = {
+    "Rules": SELECTION_RULES | ENTRY_RULES,
+    "Cores": CORES,
+    "Sketches": SKETCHES,
+    "Randomized SVD": SVD_METHODS,
+    "Tubal cores": TUBAL_CORES,
+}
 
 
 @pytest.mark.parametrize("section", CHOICES)

@@ -79,7 +79,9 @@ def test_notes_state_the_passes_over_a_matrix(name):
 def test_two_positional_arguments_at_most(name):
     kinds = [parameter.kind for parameter in inspect.signature(FUNCTIONS[name]).parameters.values()]
     required = [p for p in inspect.signature(FUNCTIONS[name]).parameters.values() if p.default is p.empty]
-    assert kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD) <= max(2, len(required)) + (name == "multi_mode_dot")  # as TensorLy's
+    assert kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD) <= max(2, len(required)) + (
+        name == "multi_mode_dot"
+    )  # as TensorLy's
     assert not {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL} & set(kinds)
 
 

@@ -14,13 +14,16 @@ ROOT = Path(curtensor.__file__).parent
 LAYERS = [
     {"__main__"},
     {"adapters", "estimators"},
-    {"comparison", "tensor_comparison"},
+    {"comparison"},
+    {"tensor_comparison"},
     {"cur", "interpolative", "tensors", "tubal"},
     {"tucker", "accuracy"},
     {"tolerance", "leverage"},
     {"selection", "svd"},
     {"sketching", "unfolding"},
-    {"operands", "files", "archive"},
+    {"operands"},
+    {"archive"},
+    {"files"},
     {"_validation", "_kernels"},
 ]
 HEAVY = {"numba", "scipy", "tensorly", "torch", "dask", "matplotlib", "pandas", "sklearn", "tqdm", "h5py", "zarr"}

@@ -1,0 +1,59 @@
+"""Third-order tensors (d1, d2, d3), in panels of horizontal slices; copied where these are not contiguous floats.
+
+The tensor stands for two matrices at once: its unfolding (d1, d2 d3) along mode 0, and the adjoint's (d1 d3, d2) of
+that along mode 1, which has a row for each pair of a horizontal and a frontal slice.
+"""
+
+import numpy as np
+from scipy import sparse
+
+from curtensor import _validation
+from curtensor.operands import ndarray
+
+PANEL_BYTES = 2**22
+
+
+def dtype(X):
+    """The dtype to compute in."""
+    return _validation.array_dtype(X.dtype)
+
+
+def panels(X):
+    """Contiguous panels of horizontal slices with the numbers of these."""
+    height = max(1, PANEL_BYTES // X[0].nbytes)
+    for start in range(0, len(X), height):
+        rows = slice(start, min(start + height, len(X)))
+        yield rows, np.ascontiguousarray(X[rows], dtype=dtype(X))
+
+
+def sketch_both(X, Y, W):
+    """Sketch of the unfolding along mode 1 by Y (d1 d3, l), of that along mode 0 by W (d2 d3, l), and ``||X||^2``."""
+    d1, d2, d3 = X.shape
+    left, right = np.zeros((d2, Y.shape[1]), dtype(X)), np.zeros((d1, W.shape[1]), dtype(X))
+    square = 0.0
+    for rows, panel in panels(X):
+        pairs = panel.swapaxes(1, 2).reshape(-1, d2)
+        left += ndarray.sketch_both(pairs, Y[rows.start * d3 : rows.stop * d3], nothing(d2, W))[0]
+        _, right[rows], part = ndarray.sketch_both(panel.reshape(-1, d2 * d3), nothing(len(panel), Y), W)
+        square += part
+    return left, right, square
+
+
+def nothing(n, like):
+    """A test matrix (n, 0) of the other's dtype."""
+    return sparse.csr_array((n, 0), dtype=like.dtype)
+
+
+def first_nonfinite(X):
+    """Index of the first NaN or infinity in reading order, or None."""
+    for rows, panel in panels(X):
+        bad = ~np.isfinite(panel)
+        if bad.any():
+            i, j, k = np.unravel_index(bad.argmax(), bad.shape)
+            return int(rows.start + i), int(j), int(k)
+    return None
+
+
+def largest(X):
+    """Largest modulus of a real or imaginary part."""
+    return max(ndarray.largest(panel.reshape(len(panel), -1)) for _, panel in panels(X))

@@ -1,0 +1,113 @@
+"""What `compare` sets side by side for tensors: functions ``(X, k, rng)`` to an approximation with ``to_array``.
+
+The multilinear rank is k in each mode, or the mode's length where that is less; the tubal rank the same. Tensor CUR
+keeps more slices of each mode than that.
+"""
+
+import numpy as np
+
+from curtensor import tubal, tucker
+from curtensor.tensors import TensorCUR, tensor_cur
+
+
+def ranks(X, k):
+    """The rank of each mode of a tensor or a core."""
+    return tuple(min(k, length) for length in X.shape)
+
+
+def st_hosvd(X, k, rng):
+    """Tucker decomposition by one SVD a mode: within the square root of the number of modes of the optimum."""
+    return tucker.st_hosvd(X, ranks(X, k))
+
+
+def hooi(X, k, rng):
+    """Tucker decomposition refined in sweeps."""
+    return tucker.hooi(X, ranks(X, k))
+
+
+def cur(X, k, rng):
+    """Tensor CUR as it comes."""
+    return tensor_cur(X, ranks(X, k), rng=rng)
+
+
+def cur_recompressed(X, k, rng):
+    """The same, cut to the rank itself without reading anything more: a Tucker decomposition as small as the others."""
+    result = tensor_cur(X, ranks(X, k), rng=rng)
+    core, factors = result.to_tucker(ranks(result.core, k))
+    return tucker.Tucker(core, tuple(factors), result.error_estimate)
+
+
+def chidori(X, k, rng):
+    """Tensor CUR with the fibres through the chosen slices of the other modes."""
+    return tensor_cur(X, ranks(X, k), method="chidori", rng=rng)
+
+
+def fiber(X, k, rng):
+    """Tensor CUR with fibres chosen freely."""
+    return tensor_cur(X, ranks(X, k), method="fiber", rng=rng)
+
+
+def cross(X, k, rng):
+    """Tensor CUR which reads few entries."""
+    return tensor_cur(X, ranks(X, k), method="cross", rng=rng)
+
+
+def uniform(X, k, rng):
+    """Tensor CUR with slices drawn with equal probabilities: the control."""
+    return tensor_cur(X, ranks(X, k), method="chidori", selection="uniform", rng=rng)
+
+
+def tubal_svd(X, k, rng):
+    """The optimum for a tubal rank, which holds k (d1 + d2) d3 numbers."""
+    return tubal.tubal_svd(X, min(ranks(X, k)[:2]))
+
+
+def tubal_cur(X, k, rng):
+    """Tubal CUR as it comes; to be set beside the tubal SVD."""
+    return tubal.tubal_cur(X, min(ranks(X, k)[:2]), rng=rng)
+
+
+# The first, the reference, is part of every comparison.
+METHODS = {
+    "st_hosvd": st_hosvd,
+    "hooi": hooi,
+    "cur": cur,
+    "cur_recompressed": cur_recompressed,
+    "chidori": chidori,
+    "fiber": fiber,
+    "cross": cross,
+    "uniform": uniform,
+}
+THIRD_ORDER_METHODS = {"tubal_svd": tubal_svd, "tubal_cur": tubal_cur}
+
+
+def methods_for(X):
+    """The methods which take tensors with so many modes."""
+    return METHODS | THIRD_ORDER_METHODS if X.ndim == 3 else METHODS
+
+
+def tucker_numbers(Y):
+    """Numbers in a core and its factors."""
+    return Y.core.size + sum(factor.size for factor in Y.factors)
+
+
+NUMBERS = {
+    tucker.Tucker: tucker_numbers,
+    TensorCUR: tucker_numbers,
+    tubal.TubalSVD: lambda Y: Y.U.size + Y.s.size + Y.Vh.size,
+    tubal.TubalCUR: lambda Y: Y.C.size + Y.R.size + Y.C.shape[1] * Y.R.shape[0] * Y.C.shape[2],
+}
+
+
+def numbers(Y):
+    """How many numbers an approximation holds; those of an array are all its entries."""
+    return NUMBERS.get(type(Y), lambda Y: int(np.prod(Y.shape)))(Y)
+
+
+def error(X, Y):
+    """``||X - Y||_F / ||X||_F``, slice by slice, from the residual."""
+    double = np.result_type(X, Y, float)
+    scale = max(float(np.abs(x.astype(double)).max()) for x in X) or 1.0
+    residuals = [np.linalg.norm((x.astype(double) - y) / scale) for x, y in zip(X, Y, strict=True)]
+    sizes = [np.linalg.norm(x.astype(double) / scale) for x in X]
+    return float(np.linalg.norm(residuals) / (np.linalg.norm(sizes) or 1))

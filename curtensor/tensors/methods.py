@@ -1,0 +1,109 @@
+"""Methods of tensor CUR, which choose slices and fibres: ``(entries, ranks, sizes, rule, rng, sweeps)`` to `Chosen`.
+
+`entries` is an `ArrayEntries` or a `FunctionEntries`, `sizes` the numbers of slices of the modes, and `sweeps` an
+iterator as long as the largest number of sweeps.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from curtensor import selection
+from curtensor.tensors.entries import ArrayEntries
+from curtensor.tensors.indices import choices_by_sketch, choose_slices, fibre_factor, fibres, mesh, random_places
+
+FIBRES = 1024  # of a mode through chosen slices of the others, at most
+POOL = 4096  # fibres from which some are chosen
+SETTLED = 1.5  # the larger of two errors in a row, over the smallest so far
+
+
+class Chosen(NamedTuple):
+    """Slices of each mode, places of the fibres of each mode, what a truncated HOSVD leaves, and whether all settled."""
+
+    indices: list[np.ndarray]
+    places: list[list[np.ndarray]]
+    tail: float
+    settled: bool
+
+
+def auto(entries, ranks, sizes, rule, rng, sweeps):
+    """`chidori` for arrays, `cross` for functions."""
+    method = chidori if isinstance(entries, ArrayEntries) else cross
+    return method(entries, ranks, sizes, rule, rng, sweeps)
+
+
+def chidori(entries, ranks, sizes, rule, rng, sweeps):
+    """Fibres through the chosen slices of the other modes (Cai, Hamm, Huang, Needell 2021)."""
+    indices, tail = slices(entries, ranks, sizes, rule, rng)
+    return Chosen(indices, [through(indices, mode, FIBRES, rng) for mode in range(len(ranks))], tail, True)
+
+
+def fiber(entries, ranks, sizes, rule, rng, sweeps):
+    """Fibres chosen from any, by what the chosen slices of their mode show of them (the same authors)."""
+    indices, tail = slices(entries, ranks, sizes, rule, rng)
+    places = [chosen_fibres(entries, mode, indices, ranks, sizes, rule, rng) for mode in range(len(ranks))]
+    return Chosen(indices, places, tail, True)
+
+
+def cross(entries, ranks, sizes, rule, rng, sweeps):
+    """Slices of each mode in turn, by fibres through those of the others and random ones, until the error settles.
+
+    After Oseledets, Savostianov and Tyrtyshnikov 2008.
+    """
+    indices, _ = slices(entries, ranks, sizes, rule, rng)
+    best, errors = None, []
+    for _ in sweeps:
+        factors, tails = [], []
+        for mode, rank in enumerate(ranks):
+            C = fibres(entries, mode, chosen_fibres(entries, mode, indices, ranks, sizes, rule, rng))
+            choice = choose_slices(C, rank, sizes[mode], rule, rng)
+            indices[mode] = choice.indices
+            factors.append(fibre_factor(C, choice.indices, rank))
+            tails.append(choice.tail)
+        errors.append(entries.error(entries.at(np.ix_(*indices)), factors, indices, rng))
+        if errors[-1] == min(errors):
+            best = list(indices), math.hypot(*tails)
+        settled = len(errors) > 1 and max(errors[-2:]) <= SETTLED * min(errors)
+        if settled:
+            break
+    indices, tail = best
+    return Chosen(indices, [through(indices, mode, FIBRES, rng) for mode in range(len(ranks))], tail, settled)
+
+
+def slices(entries, ranks, sizes, rule, rng):
+    """Slices of each mode by a rule on the sketch of an array, and the tail; drawn uniformly where X is a function."""
+    if rule is selection.uniform or not isinstance(entries, ArrayEntries):
+        drawn = [rng.choice(length, size, replace=False) for length, size in zip(entries.shape, sizes, strict=True)]
+        return drawn, math.inf
+    choices = choices_by_sketch(entries, ranks, sizes, rule, rng)
+    return [choice.indices for choice in choices], math.hypot(*(choice.tail for choice in choices))
+
+
+def chosen_fibres(entries, mode, indices, ranks, sizes, rule, rng):
+    """Places of fibres: the best of those through the other modes' slices and of random ones, and more random ones."""
+    fresh = random_places(entries.shape, sizes[mode], rng)
+    if rule is selection.uniform:
+        return fresh
+    pool = joined(through(indices, mode, POOL, rng), random_places(entries.shape, POOL, rng))
+    rows = list(pool)
+    rows[mode] = indices[mode][:, None]
+    picked = choose_slices(entries.at(rows).conj().T, ranks[mode], sizes[mode], rule, rng).indices
+    return joined([places[picked] for places in pool], fresh)
+
+
+def joined(places, more):
+    """Places and more places, as one."""
+    return [np.append(some, others) for some, others in zip(places, more, strict=True)]
+
+
+def through(indices, mode, limit, rng):
+    """Places of the fibres of a mode through the chosen slices of the others; a random part where they are many."""
+    places = mesh([I if m != mode else [0] for m, I in enumerate(indices)])
+    if len(places[0]) > limit:
+        few = rng.choice(len(places[0]), limit, replace=False)
+        places = [place[few] for place in places]
+    return places
+
+
+TENSOR_METHODS = {"auto": auto, "chidori": chidori, "fiber": fiber, "cross": cross}

@@ -1,0 +1,108 @@
+"""What a tensor CUR gives back."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from curtensor import _validation, archive
+from curtensor.unfolding import mode_product, mode_products, unfold
+
+
+@dataclass(frozen=True, eq=False)
+class TensorCUR:
+    """A tensor CUR, which unpacks to ``core, factors``: a Tucker tensor as TensorLy knows it.
+
+    X is close to ``core x_0 factors[0] x_1 factors[1] ...``.
+
+    Attributes
+    ----------
+    core : ndarray, shape (s_0, ..., s_{N-1})
+        ``X[np.ix_(*indices)]`` to the bit for the intersection core.
+    factors : list of ndarray, shapes (d_n, s_n)
+        Interpolation of each mode from its chosen slices.
+    indices : list of ndarray of int
+        The chosen slices of each mode, distinct, in the order of choice.
+    n_entries_read : int
+        Entries of X read in all, those read twice counted twice.
+    error_estimate : float
+        ``||X - approximation||_F / ||X||_F``; see `tensor_cur`.
+    converged : bool
+        Whether the choice settled and the error is at most 1.5 times what the truncated HOSVD of the same ranks was
+        seen to leave.
+    """
+
+    core: np.ndarray
+    factors: list[np.ndarray]
+    indices: list[np.ndarray]
+    n_entries_read: int
+    error_estimate: float
+    converged: bool
+
+    def __iter__(self):
+        """The core and the factors."""
+        return iter((self.core, self.factors))
+
+    def __len__(self):
+        """Two: the core and the factors."""
+        return 2
+
+    @property
+    def shape(self):
+        """Shape of the approximation."""
+        return tuple(len(factor) for factor in self.factors)
+
+    @property
+    def dtype(self):
+        """Dtype of the approximation."""
+        return self.core.dtype
+
+    @property
+    def nbytes(self):
+        """Bytes of all arrays held."""
+        return self.core.nbytes + sum(array.nbytes for array in [*self.factors, *self.indices])
+
+    def to_array(self):
+        """The approximation as an array."""
+        return mode_products(self.core, dict(enumerate(self.factors)))
+
+    def to_tucker(self, ranks=None):
+        """The approximation as a Tucker tensor with orthonormal factors, by ST-HOSVD of the small core.
+
+        ``ranks`` may cut it to lower multilinear ranks; without, nothing but rounding is lost.
+        """
+        bases, triangles = zip(*(np.linalg.qr(factor) for factor in self.factors), strict=True)
+        core = mode_products(self.core, dict(enumerate(triangles)))
+        ranks = core.shape if ranks is None else _validation.tensor_ranks(ranks, core.shape)
+        factors = []
+        for mode, (basis, rank) in enumerate(zip(bases, ranks, strict=True)):
+            W = np.linalg.svd(unfold(core, mode), full_matrices=False)[0][:, :rank]
+            core = mode_product(core, W.conj().T, mode)
+            factors.append(basis @ W)
+        return core, factors
+
+    def to_tensorly(self):
+        """The approximation as a `tensorly.tucker_tensor.TuckerTensor`."""
+        from tensorly.tucker_tensor import TuckerTensor
+
+        return TuckerTensor((self.core, list(self.factors)))
+
+    def save(self, path):
+        """Write to an npz file, whole or not at all; `TensorCUR.load` reads it, without pickle."""
+        parts = {name: part for name, part in vars(self).items() if name not in ("factors", "indices")}
+        for n, (factor, indices) in enumerate(zip(self.factors, self.indices, strict=True)):
+            parts |= {f"factor.{n}": factor, f"indices.{n}": indices}
+        archive.write(path, parts)
+
+    @classmethod
+    def load(cls, path):
+        """Read what `save` wrote."""
+        parts = archive.read(path)
+        modes = range(parts["core"].ndim)
+        return cls(
+            parts["core"],
+            [parts[f"factor.{n}"] for n in modes],
+            [parts[f"indices.{n}"] for n in modes],
+            int(parts["n_entries_read"]),
+            float(parts["error_estimate"]),
+            bool(parts["converged"]),
+        )
