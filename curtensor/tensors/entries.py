@@ -98,17 +98,33 @@ class FunctionEntries:
     def error(self, core, factors, indices, rng):
         """The largest of the relative errors on some kinds of random entries, none of them read for the choice.
 
-        Kinds: anywhere; in the chosen slices of each mode in turn.
+        Kinds: anywhere; in the gaps between chosen slices; in the chosen slices of each mode in turn.
         """
+        anywhere = random_places(self.shape, PROBES, rng)
+        kinds = [anywhere, between(indices, self.shape, PROBES, rng)]
+        for mode, I in enumerate(indices):
+            kinds.append([*anywhere[:mode], rng.choice(I, PROBES), *anywhere[mode + 1 :]])
         errors = []
-        for mode in range(-1, len(self.shape)):
-            places = [rng.integers(0, length, PROBES) for length in self.shape]
-            if mode >= 0:
-                places[mode] = rng.choice(indices[mode], PROBES)
+        for places in kinds:
             values = self.at(places)
-            rest = values - tucker_entries(core, factors, places)
-            errors.append(np.linalg.norm(rest) / (np.linalg.norm(values) or 1))
-        return float(max(errors))
+            rest = np.linalg.norm(values - tucker_entries(core, factors, places))
+            errors.append(float(rest / (np.linalg.norm(values) or 1)))
+        return max(errors)
+
+
+def random_places(shape, count, rng):
+    """Places drawn uniformly, as an array (count,) for each mode."""
+    return [rng.integers(0, length, count) for length in shape]
+
+
+def between(indices, shape, count, rng):
+    """Places from the gaps between chosen slices, all gaps alike: most where the slices are close together."""
+    places = []
+    for I, length in zip(indices, shape, strict=True):
+        edges = np.unique(np.concatenate([[0], I, [length]]))
+        gaps = rng.integers(0, len(edges) - 1, count)
+        places.append(rng.integers(edges[gaps], edges[gaps + 1]))
+    return places
 
 
 def tucker_entries(core, factors, places):

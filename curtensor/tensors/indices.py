@@ -11,7 +11,7 @@ import numpy as np
 from curtensor import selection
 from curtensor.unfolding import mode_product, mode_products, unfold
 
-KEPT = 1.5  # vectors of a basis, over the rank
+KEPT = 2  # vectors of a basis, and singular values of U, over the rank
 SPARE = 20  # columns of a compressed block beyond those of the basis
 SHARE = 8  # fibres through the chosen slices are read where they are at most one in so many of all
 
@@ -26,7 +26,7 @@ class Choice(NamedTuple):
 
 def choose_slices(block, rank, size, rule, rng):
     """`Choice` of at most `size` slices on a block."""
-    wanted = min(math.ceil(KEPT * rank), size)
+    wanted = min(KEPT * rank, size)
     whole = np.linalg.norm(block)
     block = compressed(block, wanted + SPARE, rng)
     if not block.any():
@@ -85,13 +85,8 @@ def mesh(indices):
     return [grid.ravel() for grid in np.meshgrid(*indices, indexing="ij")]
 
 
-def random_places(shape, count, rng):
-    """Places drawn uniformly, as an array (p,) for each mode."""
-    return [rng.integers(0, length, count) for length in shape]
-
-
 def fibre_factor(C, indices, rank):
     """``C U^+`` with U = C[indices] cut to its leading singular values; the pseudo-inverse itself is never formed."""
     W, s, Vh = np.linalg.svd(C[indices], full_matrices=False)
-    count = min(math.ceil(KEPT * rank), np.count_nonzero(s > len(s) * np.finfo(s.dtype).eps * s[0]))
+    count = min(KEPT * rank, np.count_nonzero(s > len(s) * np.finfo(s.dtype).eps * s[0]))
     return (C @ Vh[:count].conj().T / s[:count]) @ W[:, :count].conj().T

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from curtensor import selection
-from curtensor.tensors.entries import ArrayEntries
-from curtensor.tensors.indices import choices_by_sketch, choose_slices, fibre_factor, fibres, mesh, random_places
+from curtensor.tensors.entries import ArrayEntries, between, random_places
+from curtensor.tensors.indices import choices_by_sketch, choose_slices, fibre_factor, fibres, mesh
 
 FIBRES = 1024  # of a mode through chosen slices of the others, at most
 POOL = 4096  # fibres from which some are chosen
@@ -62,10 +62,11 @@ def cross(entries, ranks, sizes, rule, rng, sweeps):
             factors.append(fibre_factor(C, choice.indices, rank))
             tails.append(choice.tail)
         errors.append(entries.error(entries.at(np.ix_(*indices)), factors, indices, rng))
+        tail = math.hypot(*tails)
         if errors[-1] == min(errors):
-            best = list(indices), math.hypot(*tails)
+            best = list(indices), tail
         settled = len(errors) > 1 and max(errors[-2:]) <= SETTLED * min(errors)
-        if settled:
+        if settled and errors[-1] <= SETTLED * tail:
             break
     indices, tail = best
     return Chosen(indices, [through(indices, mode, FIBRES, rng) for mode in range(len(ranks))], tail, settled)
@@ -82,14 +83,19 @@ def slices(entries, ranks, sizes, rule, rng):
 
 def chosen_fibres(entries, mode, indices, ranks, sizes, rule, rng):
     """Places of fibres: the best of those through the other modes' slices and of random ones, and more random ones."""
-    fresh = random_places(entries.shape, sizes[mode], rng)
+    fresh = spread(indices, entries.shape, sizes[mode], rng)
     if rule is selection.uniform:
         return fresh
-    pool = joined(through(indices, mode, POOL, rng), random_places(entries.shape, POOL, rng))
+    pool = joined(through(indices, mode, POOL, rng), spread(indices, entries.shape, POOL, rng))
     rows = list(pool)
     rows[mode] = indices[mode][:, None]
     picked = choose_slices(entries.at(rows).conj().T, ranks[mode], sizes[mode], rule, rng).indices
     return joined([places[picked] for places in pool], fresh)
+
+
+def spread(indices, shape, count, rng):
+    """Random places, half of them anywhere and half in the gaps between chosen slices."""
+    return joined(random_places(shape, count - count // 2, rng), between(indices, shape, count // 2, rng))
 
 
 def joined(places, more):
