@@ -7,9 +7,11 @@ __version__ = "0.1.0"
 # Each public name and the module it is loaded from when first asked for.
 _HOMES = {
     "CUR": "cur",
+    "Comparison": "comparison",
     "ID": "interpolative",
     "SVD": "svd",
     "Tucker": "tucker",
+    "compare": "comparison",
     "cur_decomposition": "cur",
     "fold": "unfolding",
     "hooi": "tucker",

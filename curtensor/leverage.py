@@ -1,8 +1,11 @@
 """Leverage scores: how much each row or column matters to the leading singular subspace."""
 
+from typing import Any
+
 import numpy as np
 
 from curtensor import _validation, operands
+from curtensor.operands import ndarray
 from curtensor.selection import row_norms_squared
 from curtensor.sketching import SKETCHES
 from curtensor.svd import truncated_svd
@@ -10,7 +13,15 @@ from curtensor.svd import truncated_svd
 METHODS = ("exact", "sketch")
 
 
-def leverage_scores(A, k=None, *, axis=0, method="exact", normalize=False, rng=None):
+def leverage_scores(
+    A: Any,
+    k: int | None = None,
+    *,
+    axis: int = 0,
+    method: str = "exact",
+    normalize: bool = False,
+    rng: _validation.RandomSource = None,
+) -> np.ndarray:
     """Rank-k leverage scores of the rows or columns of a matrix.
 
     The score of row i is the squared norm of row i of U_k, of column j that of column j of V_k^H, from the truncated
@@ -71,7 +82,6 @@ def leverage_scores(A, k=None, *, axis=0, method="exact", normalize=False, rng=N
     _validation.one_of(METHODS, method, "method")
     normalize = _validation.flag(normalize, "normalize")
     rng = _validation.generator(rng)
-    _validation.finite(operand, A)
 
     U, s, Vh = leading_vectors(operand, A, k or min(A.shape), method, rng)
     known = s > max(A.shape) * np.finfo(s.dtype).eps * s.max(initial=0)
@@ -89,5 +99,6 @@ def leading_vectors(operand, A, k, method, rng):
     if method == "sketch":
         return truncated_svd(operand, A, k, 10, 3, SKETCHES["sparse_sign"], rng)
     whole = np.concatenate([panel for _, panel in operand.panels(A)])
+    _validation.finite(ndarray, whole)
     U, s, Vh = np.linalg.svd(whole, full_matrices=False)
     return U[:, :k], s[:k], Vh[:k]

@@ -4,16 +4,22 @@ A rule takes a basis (n, k) with orthonormal columns, one row a candidate, and a
 candidate has outside the basis. It returns at most k distinct indices, in the order of choice.
 """
 
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 from scipy import linalg, sparse
 
 from curtensor import _kernels, _validation, operands
 from curtensor.operands import dense
-from curtensor.sketching import SKETCHES, random_matrix, sketch_matrix
+from curtensor.sketching import SKETCHES, gaussian, random_matrix, sketch_matrix
 
 RIDGE = 1e-2  # of the mean squared residual; anything in 1e-6..1e-1 does
 PANEL = 1024  # candidates scanned at a time, to stay in the cache
 POOL = 1024  # candidates that one stretch of the default rule looks at
+PATIENCE = 2  # how much worse than the worst of the pool a choice may be before all candidates are scanned again
+SKETCH_WORK = 1e8  # operations which a sketch of more than twice the rank may cost for itself
 
 
 def osinsky(basis, residual, k, rng, weights=None):
@@ -32,7 +38,7 @@ def osinsky(basis, residual, k, rng, weights=None):
         if n > POOL:
             scores = scan(basis, residual, chosen[:done], ridge) / weights
             pool = np.sort(np.argpartition(scores, POOL)[: POOL + 1])
-            limit = scores[pool].max()
+            limit = PATIENCE * scores[pool].max()
         state = np.hstack(eliminate(basis[pool], residual[pool], *elimination(basis, residual, chosen[:done])))
         count = _kernels.osinsky_pass(state, k, done, ridge, weights[pool], limit, chosen)
         chosen[done:count] = pool[chosen[done:count]]
@@ -82,8 +88,9 @@ def bsqr(basis, residual, k, rng, weights=None):
 
 
 def lupp(sketch, residual, k, rng, weights=None):
-    """Row pivots of an LU factorisation of the sketch's first k columns (Dong and Martinsson 2023)."""
-    return deim(sketch[:, :k], residual, k, rng, weights)
+    """Row pivots of an LU factorisation of k combinations of the sketch's columns (Dong and Martinsson 2023)."""
+    mixed = sketch @ gaussian(sketch.shape[1], k, sketch.dtype, rng)  # a small A is its own sketch, in A's order
+    return deim(mixed, residual, k, rng, weights)
 
 
 def cpqr(sketch, residual, k, rng, weights=None):
@@ -246,6 +253,8 @@ def orthonormal_rest(sketch, indices):
 
 def choose_rows(basis, residual, k, rule, rng, weights=None):
     """At most k rows of a basis by a rule, and by `oversample` what goes beyond the basis."""
+    if basis.shape[1] == 0:
+        return np.empty(0, dtype=np.intp)
     options = {} if weights is None else {"weights": weights}
     chosen = np.asarray(rule(basis, residual, min(k, basis.shape[1]), rng, **options), dtype=np.intp)
     return chosen if k <= basis.shape[1] else oversample(basis, residual, chosen, k)
@@ -304,7 +313,17 @@ def independent(rows):
     return np.sort(pivots[: len(size)][size > 64 * np.finfo(size.dtype).eps * size.max()])
 
 
-def select_columns(A, k, *, method="osinsky", weights=None, include=(), exclude=(), sketch="sparse_sign", rng=None):
+def select_columns(
+    A: Any,
+    k: int,
+    *,
+    method: str | Callable = "osinsky",
+    weights: Any = None,
+    include: Sequence[int] = (),
+    exclude: Sequence[int] = (),
+    sketch: str | Callable = "sparse_sign",
+    rng: _validation.RandomSource = None,
+) -> np.ndarray:
     """Choose k columns of a matrix whose span comes close to it.
 
     With C = A[:, indices], the error is ||A - C C^+ A||_F; no k columns can bring it below that of the truncated SVD.
@@ -360,21 +379,20 @@ def select_columns(A, k, *, method="osinsky", weights=None, include=(), exclude=
     >>> sorted(ct.select_columns(A, 2, rng=0).tolist())
     [1, 2]
     """
-    operand, A = operands.find(A)
-    k = _validation.integer(k, "k", 1, min(A.shape))
-    sketch = _validation.choose(SKETCHES, sketch, "sketch")
-    rng = _validation.generator(rng)
-    rule = _validation.choose(SELECTION_RULES | ENTRY_RULES, method, "method")
-    n = A.shape[1]
-    include = _validation.index_list(include, "include", n)
-    exclude = _validation.index_list(exclude, "exclude", n)
-    weights = None if weights is None else _validation.candidate_weights(weights, n)
-    _validation.enough_candidates(k, n, include, exclude, weights)
-
-    return columns_of(operand, A, k, rule, sketch, rng, weights=weights, include=include, exclude=exclude)
+    return indices_along(1, A, k, method, weights, include, exclude, sketch, rng)
 
 
-def select_rows(A, k, *, method="osinsky", weights=None, include=(), exclude=(), sketch="sparse_sign", rng=None):
+def select_rows(
+    A: Any,
+    k: int,
+    *,
+    method: str | Callable = "osinsky",
+    weights: Any = None,
+    include: Sequence[int] = (),
+    exclude: Sequence[int] = (),
+    sketch: str | Callable = "sparse_sign",
+    rng: _validation.RandomSource = None,
+) -> np.ndarray:
     """Choose k rows of a matrix whose span comes close to it: `select_columns` of the adjoint.
 
     With R = A[indices], the error is ||A - A R^+ R||_F.
@@ -420,34 +438,50 @@ def select_rows(A, k, *, method="osinsky", weights=None, include=(), exclude=(),
     >>> sorted(ct.select_rows(np.diag([1.0, 5, 2, 9]), 2, rng=0).tolist())
     [1, 3]
     """
-    transpose = A.T if hasattr(A, "T") else np.asarray(A).T
-    return select_columns(
-        transpose, k, method=method, weights=weights, include=include, exclude=exclude, sketch=sketch, rng=rng
-    )
+    return indices_along(0, A, k, method, weights, include, exclude, sketch, rng)
 
 
-def sketch_size(k, limit):
-    """Rows of the sketch from which k columns are chosen."""
-    return min(max(2 * k, k + 20), limit)
+def indices_along(axis, A, k, method, weights, include, exclude, sketch, rng):
+    """The checks and the body of `select_columns` (axis 1) and `select_rows` (axis 0)."""
+    operand, A = operands.find(A)
+    k = _validation.integer(k, "k", 1, min(A.shape))
+    sketch = _validation.choose(SKETCHES, sketch, "sketch")
+    rng = _validation.generator(rng)
+    rule = _validation.choose(SELECTION_RULES | ENTRY_RULES, method, "method")
+    n = A.shape[axis]
+    include = _validation.index_list(include, "include", n)
+    exclude = _validation.index_list(exclude, "exclude", n)
+    weights = None if weights is None else _validation.candidate_weights(weights, n)
+    _validation.enough_candidates(k, n, include, exclude, weights)
+
+    return chosen_indices(axis, operand, A, k, rule, sketch, rng, weights=weights, include=include, exclude=exclude)
 
 
-def columns_of(operand, A, k, rule, sketch, rng, *, weights=None, include=(), exclude=()):
-    """The body of `select_columns`."""
-    m, n = A.shape
+def sketch_size(k, candidates, limit):
+    """Rows of the sketch from which k candidates are chosen: 8 k where the candidates are few, down to 2 k."""
+    affordable = math.isqrt(int(SKETCH_WORK / candidates))
+    return min(max(2 * k, k + 20, min(affordable, max(8 * k, k + 80))), limit)
+
+
+def chosen_indices(axis, operand, A, k, rule, sketch, rng, *, weights=None, include=(), exclude=()):
+    """At most k columns (axis 1) or rows (axis 0) by a rule, which sees A, or A sketched along the other axis."""
+    n, depth = A.shape[axis], A.shape[1 - axis]
     if rule in ENTRY_RULES.values():
         weights = np.ones(n) if weights is None else weights.copy()
-        weights[exclude] = 0
+        weights[np.asarray(exclude, dtype=np.intp)] = 0
         return rule(operand, A, k, rng, weights, include)
     kind = operand.dtype(A)
-    Y = random_matrix(sketch, m, sketch_size(k, m), kind, rng)
-    sketched = sketch_matrix(operand, A, Y, sparse.csr_array((n, 0), dtype=Y.dtype))
-    return choose_from_sketch(sketched.left, k, rule, rng, weights=weights, include=include, exclude=exclude)
+    test = random_matrix(sketch, depth, sketch_size(k, n, depth), kind, rng)
+    nothing = sparse.csr_array((n, 0), dtype=test.dtype)
+    sketched = sketch_matrix(operand, A, *((test, nothing) if axis == 1 else (nothing, test)))
+    candidates = sketched.left if axis == 1 else sketched.right
+    return choose_from_sketch(candidates, k, rule, rng, weights=weights, include=include, exclude=exclude)
 
 
 def column_basis(operand, sketched, k, rule, rng):
     """Chosen columns, an orthonormal basis of them, and what the right sketch has outside of it."""
     if rule in ENTRY_RULES.values():
-        columns = columns_of(operand, sketched.A, k, rule, None, rng)
+        columns = rule(operand, sketched.A, k, rng, np.ones(sketched.A.shape[1]))
     else:
         columns = choose_from_sketch(sketched.left, k, rule, rng)
     basis = orthonormal_columns(operand.take(sketched.A, columns, 1))

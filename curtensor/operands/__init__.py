@@ -39,7 +39,7 @@ def find(A, *, only_products=False):
                 operand = importlib.import_module(f"curtensor.operands.{name}")
                 return operand, operand.wrap(A)
     if isinstance(A, (list, tuple)):
-        A = np.asarray(A)
+        A = _validation.nested_numbers(A)
     elif hasattr(A, "iloc"):
         A = A.to_numpy()
     else:
@@ -49,9 +49,10 @@ def find(A, *, only_products=False):
 
 def names(A):
     """Row and column names of a DataFrame; None for what has none."""
-    if not hasattr(A, "iloc"):
+    if not hasattr(A, "columns"):
         return None, None
-    return np.asarray(A.index.astype(str), dtype=str), np.asarray(A.columns.astype(str), dtype=str)
+    row_names, col_names = (np.asarray(axis.to_flat_index().astype(str), dtype=str) for axis in (A.index, A.columns))
+    return row_names, col_names
 
 
 def residual_norm(operand, A, left, right):
@@ -68,7 +69,7 @@ def times_power(X, exponent):
     if exponent == 0:
         return X
     half = exponent // 2
-    return X * X.real.dtype.type(2.0**half) * X.real.dtype.type(2.0 ** (exponent - half))
+    return X * 2.0**half * 2.0 ** (exponent - half)
 
 
 def dense(X):
