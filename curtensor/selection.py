@@ -222,22 +222,22 @@ def weighted_sample(weights, k, rng):
     return np.argsort(-keys, kind="stable")[: min(k, np.count_nonzero(weights))]
 
 
-def split_sketch(sketch, k):
+def split_sketch(sketch, k, scale=0.0):
     """Leading k left singular vectors of a sketch (n, l) and what it has outside of them: ``(basis, residual)``.
 
-    Fewer than k vectors where the sketch's numerical rank is lower. By the Gram matrix, which is 3 to 5 times
-    cheaper, unless the k-th singular value is too small for it to show.
+    Fewer than k vectors where the sketch's numerical rank is lower, measured against `scale` where that is larger.
+    By the Gram matrix, which is 3 to 5 times cheaper, unless the k-th singular value is too small for it to show.
     """
     gram = sketch.astype(np.result_type(sketch, float), copy=False)
     squares, P = np.linalg.eigh(gram.conj().T @ gram)
     squares, P = squares[::-1], P[:, ::-1]
     k = min(k, len(squares), len(sketch))
-    if squares[k - 1] > 1e-12 * squares[0]:
+    if squares[k - 1] > 1e-12 * max(squares[0], scale**2):
         basis = sketch @ (P[:, :k] / np.sqrt(squares[:k])).astype(sketch.dtype)
         return basis, sketch @ P[:, k:].astype(sketch.dtype)
     Q, R = np.linalg.qr(sketch)
     W, s, _ = np.linalg.svd(R)
-    k = min(k, np.count_nonzero(s > 8 * np.finfo(s.dtype).eps * s[0]))
+    k = min(k, np.count_nonzero(s > 8 * np.finfo(s.dtype).eps * max(s[0], scale)))
     Z = Q @ W
     return Z[:, :k], Z[:, k:] * s[k:]
 
@@ -286,11 +286,13 @@ def oversample(basis, residual, chosen, k):
 def choose_from_sketch(sketch, k, rule, rng, *, weights=None, include=(), exclude=()):
     """At most k rows of a sketch (n, l): the included ones, then the best beyond their span, by a rule."""
     include = np.asarray(include, dtype=np.intp)
+    scale = 0.0
     if len(include):
+        scale = float(np.linalg.norm(sketch))
         sketch = orthonormal_rest(sketch, include)
     if k == len(include) or not sketch.any():
         return include
-    basis, residual = (sketch, sketch[:, :0]) if rule in SKETCH_RULES else split_sketch(sketch, k - len(include))
+    basis, residual = (sketch, sketch[:, :0]) if rule in SKETCH_RULES else split_sketch(sketch, k - len(include), scale)
     allowed = np.ones(len(sketch), dtype=bool)
     allowed[include] = False
     allowed[np.asarray(exclude, dtype=np.intp)] = False
@@ -299,18 +301,20 @@ def choose_from_sketch(sketch, k, rule, rng, *, weights=None, include=(), exclud
     if allowed.all():
         allowed = slice(None)
     wanted = min(k - len(include), len(basis[allowed]), basis.shape[1])
+    if wanted == 0:
+        return include
     options = {} if weights is None else {"weights": weights[allowed]}
     chosen = np.arange(len(sketch))[allowed][rule(basis[allowed], residual[allowed], wanted, rng, **options)]
     if rule in SKETCH_RULES:  # which do not see the numerical rank by themselves
-        chosen = chosen[independent(sketch[chosen])]
+        chosen = chosen[independent(sketch[chosen], scale)]
     return np.concatenate([include, chosen])
 
 
-def independent(rows):
+def independent(rows, scale=0.0):
     """Which rows a pivoted QR factorisation takes before only rounding is left, in order."""
     R, pivots = linalg.qr(rows.conj().T, mode="r", pivoting=True)
     size = np.abs(R.diagonal())
-    return np.sort(pivots[: len(size)][size > 64 * np.finfo(size.dtype).eps * size.max()])
+    return np.sort(pivots[: len(size)][size > 64 * np.finfo(size.dtype).eps * max(size.max(), scale)])
 
 
 def select_columns(

@@ -179,6 +179,20 @@ def test_error_is_half_above_the_optimum_on_average(core, rng):
     assert np.exp(np.mean(np.log(ratios))) <= 1.5
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("core", "rows"), [("projection", 1), ("intersection", 1.5)])
+def test_larger_matrices_are_within_half_above_the_optimum_on_average(core, rows, rng):
+    ratios = []
+    for family in sorted(set(FAMILIES) - {"cauchy"}):
+        A = FAMILIES[family](400, 300, "float64", rng)
+        for k in (10, 40):
+            for seed in range(3):
+                result = ct.cur_decomposition(A, k, n_rows=int(rows * k), core=core, rng=seed)
+                ratios.append(np.linalg.norm(A - result.to_array()) / optimum(A, k))
+    assert np.exp(np.mean(np.log(ratios))) <= 1.5
+    assert max(ratios) <= 2.8
+
+
 @pytest.mark.parametrize("rule", SELECTION_RULES)
 @pytest.mark.parametrize("core", CORES)
 @pytest.mark.parametrize("family", FAMILIES)
@@ -245,6 +259,19 @@ def test_a_cross_which_explains_little_costs_one_more_pass(distant, rng):
     A = distant(rng.standard_normal((90, 80)))
     ct.cur_decomposition(A, 2, core="intersection", rng=0)
     assert A.passes == 2
+
+
+@pytest.mark.parametrize("rtol", [1e-1, 1e-3, 1e-10])
+@pytest.mark.parametrize("core", CORES)
+def test_passes_with_a_tolerance_are_one_a_sketch_and_one_a_rank_tried(core, rtol, distant, rng):
+    A = distant(FAMILIES["exponential"](90, 80, "float64", rng))
+    heard = []
+    ct.cur_decomposition(A, rtol=rtol, core=core, rng=0, callback=heard.append)
+    sketches, tried = A.log.count("sketch_both"), len(heard) - 1
+    assert sketches <= 3
+    assert A.log.count("rmatmat") <= tried
+    assert A.log.count("panels") <= tried
+    assert A.passes == sketches + A.log.count("rmatmat") + A.log.count("panels")
 
 
 @pytest.mark.parametrize("n_columns", [8, 13])
