@@ -324,12 +324,17 @@ def tensor_ranks(ranks, shape):
     if isinstance(ranks, numbers.Integral):
         rank = integer(ranks, "ranks", 1, max(shape))
         return tuple(min(rank, length) for length in shape)
-    if not np.iterable(ranks) or isinstance(ranks, str):
-        raise complain(TypeError, "ranks", "an integer or a sequence of integers", describe(ranks))
-    ranks = tuple(ranks)
-    if len(ranks) != len(shape):
-        raise complain(ValueError, "ranks", f"of length {len(shape)}, one for each mode", describe(ranks))
-    return tuple(integer(rank, f"ranks[{n}]", 1, length) for n, (rank, length) in enumerate(zip(ranks, shape)))
+    return multilinear_ranks(ranks, shape)
+
+
+def function_shape(shape) -> tuple[int, ...]:
+    """The lengths of two modes or more which go with a function."""
+    if shape is None:
+        raise complain(ValueError, "shape", "given where X is a function", "None")
+    shape = lengths(shape)
+    if len(shape) < 2:
+        raise complain(ValueError, "shape", "of at least 2 modes", describe(shape))
+    return shape
 
 
 def sample_sizes(n_samples, ranks, shape, times) -> tuple[int, ...]:

@@ -41,7 +41,11 @@ def test_benchmark_runs_on_its_first_and_last_parameters(suite, name):
     combinations = list(itertools.product(*params)) if params[0] else [()]
     for combination in {combinations[0], combinations[-1]}:
         if hasattr(benchmark, "setup"):
-            benchmark.setup(*cache, *combination)
+            try:
+                benchmark.setup(*cache, *combination)
+            except NotImplementedError as reason:  # asv's own word for a benchmark to be skipped
+                assert "is not installed" in str(reason)
+                continue
         result = getattr(benchmark, name)(*cache, *combination)
         assert (np.isfinite(result) and result >= 0) if name.startswith("track_") else result is None
 

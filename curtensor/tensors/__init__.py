@@ -1,7 +1,7 @@
 """CUR of tensors: a sub-tensor as core, and a factor for each mode.
 
-`entries` says what can be read, `indices` how fibres and slices are chosen, `methods` holds the dict of methods, `result` what comes
-out, and `decomposition` the public function.
+`entries` says what can be read, `indices` how fibres and slices are chosen, `methods` holds the dict of methods,
+`result` what comes out, and `decomposition` the public function.
 """
 
 from curtensor.tensors.decomposition import tensor_cur

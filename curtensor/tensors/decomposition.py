@@ -32,20 +32,103 @@ def tensor_cur(
     shape: Sequence[int] | None = None,
     max_sweeps: int = 8,
     rng: _validation.RandomSource = None,
-    callback: Callable | None = None,
+    callback: Callable[[float], object] | None = None,
 ) -> TensorCUR:
-    """Approximate a tensor by a sub-tensor of it and a factor for each mode."""
-    if callable(X):
-        entries = FunctionEntries(X, _validation.lengths(shape))
-    else:
-        entries = ArrayEntries(_validation.tensor(X, least=2))
-    if (ranks is None) == (rtol is None):
-        raise _validation.complain(
-            ValueError, "ranks or rtol", "given, one of the two", "neither" if ranks is None else "both"
-        )
+    """Approximate a tensor by a sub-tensor of it and a factor for each mode.
+
+    ``X`` is close to ``core x_0 factors[0] x_1 factors[1] ...`` with ``core = X[np.ix_(*indices)]`` and
+    ``factors[n] = C_n U_n^+``: C_n holds fibres of mode n, U_n their entries in the chosen slices of that mode.
+
+    Parameters
+    ----------
+    X : array_like or callable, shape (d_0, ..., d_{N-1})
+        Real or complex, with two modes or more; integers and bool are taken as float64. A callable is given one integer
+        array for each mode, which broadcast to a common shape, and returns the entries there in that shape.
+    ranks : int or sequence of int, optional
+        Target multilinear rank, 1 to the length of each mode; an int is meant for every mode that is as long. Exactly
+        one of `ranks` and `rtol` is given.
+    rtol : float, optional
+        Largest ``||X - approximation||_F / ||X||_F`` wanted, from 64 times the dtype's epsilon to 1: held for every
+        entry of an array, or an error; for a function on probes which the choice has not seen.
+    method : str or callable, default "auto"
+        "chidori" reads fibres through the chosen slices of the other modes, "fiber" the best of these and of random
+        ones, "cross" chooses slices by fibres in sweeps and reads nothing else; "auto" is "chidori" for an array and
+        "cross" for a callable.
+    selection : str or callable, default "osinsky"
+        Rule for slices and fibres, one of `curtensor.selection.SELECTION_RULES`, or such a function; "uniform" is that
+        of [1]_.
+    n_samples : int or sequence of int, optional
+        Chosen slices of each mode, `ranks` to its length; 3 `ranks` by default.
+    core : "intersection", "projection" or callable, default "intersection"
+        The sub-tensor itself, with interpolating factors, or the best core for orthonormal ones: one more pass over an
+        array, not to be had of a function.
+    shape : sequence of int, optional
+        Lengths of the modes where X is callable, and only then.
+    max_sweeps : int, default 8
+        Sweeps of "cross" at most, 1 or more.
+    rng : None, int, SeedSequence or Generator, optional
+        Source of randomness.
+    callback : callable, optional
+        Called with the fraction of the sweeps done, a float from 0 to 1.
+
+    Returns
+    -------
+    result : TensorCUR
+        Unpacks to ``core, factors``. Its `error_estimate` is for an array what a random sketch of the longest stretch
+        in memory shows of the error, in which every entry has its share; for a function the largest of the relative
+        errors on some kinds of random entries: what none of these meets, such as one entry unlike all others, no
+        estimate can show.
+
+    Raises
+    ------
+    TypeError
+        If X is no array of numbers and no callable, or another argument of the wrong kind.
+    ValueError
+        If X has fewer than two modes, is empty or not finite; if a callable comes without a shape, an array with one,
+        or the callable's values are not finite or of another shape; if not exactly one of `ranks` and `rtol` is given;
+        if a number is out of range; if `rtol` cannot be reached. What the callable itself raises comes through.
+
+    Notes
+    -----
+    Array: one pass for the norm and one for the sketch, besides reading fibres: O(size(X) r) operations and
+    O(size(X) r / d) memory for the longest stretch d. Function: O(N d (r^2 + p)) entries a sweep for p = 1024 fibres a
+    mode. The factors are cut to twice the rank, so that the approximation has a multilinear rank of up to 2 r: it can
+    be better than a truncated HOSVD of rank r, and holds more numbers; `TensorCUR.to_tucker` cuts it to r.
+
+    Exact if the rank of each U_n is the multilinear rank ([1]_, Theorem 3.3). The pseudo-inverse is never formed.
+
+    References
+    ----------
+    .. [1] H. Cai, K. Hamm, L. Huang, D. Needell, "Mode-wise tensor decompositions: multi-dimensional generalizations of
+       CUR decompositions", J. Mach. Learn. Res. 22(185), 2021.
+    .. [2] I. V. Oseledets, D. V. Savostianov, E. E. Tyrtyshnikov, "Tucker dimensionality reduction of three-dimensional
+       arrays in linear time", SIAM J. Matrix Anal. Appl. 30(3), 2008.
+    .. [3] R. Minster, A. K. Saibaba, M. E. Kilmer, "Randomized algorithms for low-rank tensor decompositions in the
+       Tucker format", SIAM J. Math. Data Sci. 2(1), 2020.
+
+    Examples
+    --------
+    >>> import numpy as np, curtensor as ct
+    >>> i, j, k = np.ogrid[:30, :40, :50]
+    >>> X = 1 / (1.0 + i + j + k)
+    >>> result = ct.tensor_cur(X, 4, rng=0)
+    >>> core, factors = result
+    >>> bool((core == X[np.ix_(*result.indices)]).all())
+    True
+    >>> bool(np.linalg.norm(X - result.to_array()) < 1e-5 * np.linalg.norm(X))
+    True
+    >>> implicit = ct.tensor_cur(lambda i, j, k: 1 / (1.0 + i + j + k), 4, shape=(3000, 3000, 3000), rng=0)
+    >>> implicit.error_estimate < 1e-2, implicit.n_entries_read < 1e8
+    (True, True)
+    """
+    entries = readable(X, shape)
+    if ranks is None or rtol is not None:
+        ranks, rtol = _validation.ranks_or_rtol(ranks, rtol, entries.shape, entries.dtype)
+        _validation.only_without(n_samples is not None, "n_samples", True, "rtol")
     method = _validation.choose(TENSOR_METHODS, method, "method")
     rule = _validation.choose(SELECTION_RULES, selection, "selection")
     core = _validation.choose(TENSOR_CORES, core, "core")
+    _validation.only_without(core is projection, "core='projection'", callable(X), "a function")
     max_sweeps = _validation.integer(max_sweeps, "max_sweeps", 1, 1000)
     rng = _validation.generator(rng)
     callback = _validation.callback_function(callback)
@@ -58,6 +141,14 @@ def tensor_cur(
         ranks = _validation.tensor_ranks(ranks, entries.shape)
         return attempt(ranks, _validation.sample_sizes(n_samples, ranks, entries.shape, SAMPLES))
     return smallest_ranks(entries, attempt, rtol, rng)
+
+
+def readable(X, shape):
+    """What reads X: an array, or a function with a shape."""
+    if callable(X):
+        return FunctionEntries(X, _validation.function_shape(shape))
+    _validation.only_without(shape is not None, "shape", True, "an array")
+    return ArrayEntries(_validation.tensor(X, least=2))
 
 
 def reported(count, callback):
@@ -99,7 +190,7 @@ def smallest_ranks(entries, attempt, rtol, rng):
     rank = 2
     while True:
         ranks = tuple(min(rank, length) for length in entries.shape)
-        result = attempt(ranks, tuple(min(SAMPLES * r, length) for r, length in zip(ranks, entries.shape)))
+        result = attempt(ranks, tuple(min(SAMPLES * r, length) for r, length in zip(ranks, entries.shape, strict=True)))
         error = entries.true_error(result.core, result.factors, result.indices, rng)
         if error <= rtol:
             return replace(result, error_estimate=error, converged=True)

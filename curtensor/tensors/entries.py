@@ -42,7 +42,7 @@ class ArrayEntries:
         return values
 
     def sketch(self, rank, rng):
-        """X with the sketched mode contracted to a few random combinations of its slices; X itself where it is short."""
+        """X with the sketched mode contracted to some random combinations of its slices; X itself where it is short."""
         length = self.shape[self.sketched_mode]
         size = max(2 * rank, rank + SPARE)
         if size >= length:

@@ -19,7 +19,7 @@ SETTLED = 1.5  # the larger of two errors in a row, over the smallest so far
 
 
 class Chosen(NamedTuple):
-    """Slices of each mode, places of the fibres of each mode, what a truncated HOSVD leaves, and whether all settled."""
+    """Slices and places of the fibres of each mode, what a truncated HOSVD leaves, and whether all settled."""
 
     indices: list[np.ndarray]
     places: list[list[np.ndarray]]
