@@ -7,6 +7,7 @@ say so already. Times are CPU seconds, the best of several, both sides in turn i
 
 import os
 import sys
+import time
 import tracemalloc
 import warnings
 from functools import partial
@@ -18,6 +19,7 @@ from benchmarks import bench_tubal, bench_tucker, bench_unfolding, common
 from benchmarks.common import cpu_seconds
 from benchmarks.tensors import TENSORS
 from benchmarks.verify_matrices import Line, at_most, blas_in_use
+from curtensor.tensors.entries import tucker_entries
 from curtensor.tubal import CORES
 
 REAL_RANKS = {
@@ -154,6 +156,88 @@ def tubal_speed():
 
 
 # name -> () to lines
+WHOLE = {"Indian Pines": (145, 145, 200), "digits": (1797, 8, 8), "photograph": (427, 640, 3)}
+WHOLE["other photograph"] = WHOLE["photograph"]
+
+
+def relative(X, approximation):
+    return float(np.linalg.norm(X - approximation) / np.linalg.norm(X))
+
+
+def cur_errors():
+    """tensor_cur as it comes over st_hosvd of the same ranks, each family, ranks 5 and 10, ten seeds."""
+    ratios, above, silent = {}, 0, []
+    for name, family in TENSORS.items():
+        X = family(WHOLE.get(name, (60, 70, 80)), 3)
+        for r in (5, 10):
+            ranks = tuple(min(r, length) for length in X.shape)
+            best = max(relative(X, ct.st_hosvd(X, ranks).to_array()), 1e-14)
+            for seed in range(10):
+                result = ct.tensor_cur(X, ranks, rng=seed)
+                error = relative(X, result.to_array())
+                ratios[name, r, seed] = error / best
+                above += error > 1
+                if error > 1.5 * best and result.converged and result.error_estimate <= 1.5 * best:
+                    silent.append((name, r, seed))
+    count = f" ({len(TENSORS)} tensors, {len(ratios)} runs)"
+    yield at_most("tensor_cur: error over st_hosvd's, median", 1.05, float(np.median(list(ratios.values()))), count)
+    where, worst = max(ratios.items(), key=lambda item: item[1])
+    yield at_most("tensor_cur: error over st_hosvd's, worst", 1.25, worst, f" {where}")
+    yield Line("tensor_cur: runs worse than zero", "0", str(above), above == 0)
+    yield Line("tensor_cur: ratio above 1.5, and the result does not say so", "0", str(len(silent)), not silent)
+
+
+def cur_smooth():
+    """Chidori with chosen slices on smooth tensors of 200^3, where uniform slices fail."""
+    for name in ("Hilbert", "Coulomb"):
+        X = TENSORS[name]((200, 200, 200), 0)
+        for r in (5, 10):
+            best = relative(X, ct.st_hosvd(X, (r, r, r)).to_array())
+            worst, uniform = (
+                max(
+                    relative(X, ct.tensor_cur(X, r, method="chidori", selection=rule, rng=s).to_array())
+                    for s in range(3)
+                )
+                / best
+                for rule in ("osinsky", "uniform")
+            )
+            yield at_most(f"{name} 200^3, r={r}: over st_hosvd, worst of 3", 1.5, worst, f" (uniform {uniform:.3g})")
+
+
+def cur_speed():
+    """400^3 of rank 10 with one percent of noise: against our own st_hosvd."""
+    X = TENSORS["low rank + noise"]((400, 400, 400), 0)
+    X = ct.mode_dot(X, np.eye(400), 0)  # in C order
+    cur, tucker = (lambda: ct.tensor_cur(X, 10, rng=0)), (lambda: ct.st_hosvd(X, (10, 10, 10)))
+    ours, theirs = cpu_seconds([cur, tucker], 3)
+    ratio = relative(X, cur().to_array()) / relative(X, tucker().to_array())
+    yield at_most("400^3, r=10: error over st_hosvd's", 1.05, ratio)
+    yield at_least("400^3, r=10: speed over st_hosvd's", 3, theirs / ours, f" ({ours:.3f} s, {theirs:.3f} s)")
+
+
+def coulomb_entries(i, j, k):
+    return 1 / np.sqrt((i + 1.0) ** 2 + (j + 1.0) ** 2 + (k + 1.0) ** 2)
+
+
+def cur_of_a_function():
+    """A Coulomb kernel of 10000^3 as a function, r=10, ten seeds; errors on fresh random entries."""
+    shape, converged, evaluations, seconds, over = (10000,) * 3, 0, 0, 0.0, 0.0
+    for seed in range(10):
+        start = time.process_time()
+        result = ct.tensor_cur(coulomb_entries, 10, shape=shape, rng=seed)
+        seconds = max(seconds, time.process_time() - start)
+        places = [np.random.default_rng(100 + seed).integers(0, 10000, 50000) for _ in shape]
+        values = coulomb_entries(*places)
+        error = np.linalg.norm(values - tucker_entries(*result, places)) / np.linalg.norm(values)
+        converged += result.converged
+        evaluations = max(evaluations, result.n_entries_read)
+        over = max(over, float(error / result.error_estimate))
+    yield at_least("function of 10000^3, r=10: seeds converged, of ten", 10, converged)
+    yield at_most("function of 10000^3, r=10: evaluations, most", 1e8, evaluations)
+    yield at_most("function of 10000^3, r=10: CPU seconds, most", 20, seconds)
+    yield at_most("function of 10000^3, r=10: error over its estimate, worst", 2, over)
+
+
 CLAIMS = {
     "products": products,
     "grams": grams,
@@ -161,6 +245,10 @@ CLAIMS = {
     "tucker_speed": tucker_speed,
     "tucker_errors": tucker_errors,
     "tucker_tolerances": tucker_tolerances,
+    "cur_errors": cur_errors,
+    "cur_smooth": cur_smooth,
+    "cur_speed": cur_speed,
+    "cur_of_a_function": cur_of_a_function,
     "tubal_errors": tubal_errors,
     "tubal_exact": tubal_exact,
     "tubal_speed": tubal_speed,

@@ -8,13 +8,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from curtensor import _validation
+from curtensor.operands import times_power
 from curtensor.selection import SELECTION_RULES
 from curtensor.tensors.entries import ArrayEntries, FunctionEntries
 from curtensor.tensors.indices import fibre_factor, fibres
 from curtensor.tensors.methods import TENSOR_METHODS
 from curtensor.tensors.result import TensorCUR
 
-SAMPLES = 3  # slices of a mode, over its rank
+SAMPLES = 4  # slices of a mode, over its rank
+DOUBTFUL = 0.8  # of the norm left: an interpolation could be worse than nothing
 GROWTH = 1.5  # of the ranks, while the error is above rtol
 LARGEST_CORE = 2**27  # entries, from which on a function's rtol is given up
 GOOD = 1.5  # times the tail: what the error may be for a converged result
@@ -58,7 +60,7 @@ def tensor_cur(
         Rule for slices and fibres, one of `curtensor.selection.SELECTION_RULES`, or such a function; "uniform" is that
         of [1]_.
     n_samples : int or sequence of int, optional
-        Chosen slices of each mode, `ranks` to its length; 3 `ranks` by default.
+        Chosen slices of each mode, `ranks` to its length; 4 `ranks` by default.
     core : "intersection", "projection" or callable, default "intersection"
         The sub-tensor itself, with interpolating factors, or the best core for orthonormal ones: one more pass over an
         array, not to be had of a function.
@@ -90,7 +92,7 @@ def tensor_cur(
 
     Notes
     -----
-    Array: one pass for the norm and one for the sketch, besides reading fibres: O(size(X) r) operations and
+    Array: one pass, for the sketch, besides reading fibres: O(size(X) r) operations and
     O(size(X) r / d) memory for the longest stretch d. Function: O(N d (r^2 + p)) entries a sweep for p = 1024 fibres a
     mode. The factors are cut to twice the rank, so that the approximation has a multilinear rank of up to 2 r: it can
     be better than a truncated HOSVD of rank r, and holds more numbers; `TensorCUR.to_tucker` cuts it to r.
@@ -167,7 +169,11 @@ def approximate(entries, ranks, sizes, method, rule, core, sweeps, rng):
     ]
     middle, factors = core(entries, chosen.indices, factors)
     error = entries.error(middle, factors, chosen.indices, rng)
+    if error > DOUBTFUL and core is not projection:
+        factors[0] = factors[0] * entries.best_multiple(middle, factors, rng)
+        error = entries.error(middle, factors, chosen.indices, rng)
     good = error <= GOOD * chosen.tail + 64 * np.finfo(entries.dtype).eps
+    middle = times_power(middle, -entries.exponent)
     return TensorCUR(middle, factors, chosen.indices, entries.n_read, error, bool(chosen.settled and good))
 
 
@@ -190,10 +196,12 @@ def smallest_ranks(entries, attempt, rtol, rng):
     rank = 2
     while True:
         ranks = tuple(min(rank, length) for length in entries.shape)
-        result = attempt(ranks, tuple(min(SAMPLES * r, length) for r, length in zip(ranks, entries.shape, strict=True)))
-        error = entries.true_error(result.core, result.factors, result.indices, rng)
+        sizes = tuple(min(SAMPLES * r, length) for r, length in zip(ranks, entries.shape, strict=True))
+        result = attempt(ranks, sizes)
+        core = times_power(result.core, entries.exponent)
+        error = entries.true_error(core, result.factors, result.indices, rng)
         if error <= rtol:
             return replace(result, error_estimate=error, converged=True)
-        if rank >= max(entries.shape):
+        if rank >= max(entries.shape) or math.prod(sizes) > LARGEST_CORE:
             raise _validation.complain(ValueError, "rtol", f"at least {error:.2g} for this X", rtol)
         rank = math.ceil(GROWTH * rank)

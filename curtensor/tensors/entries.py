@@ -1,14 +1,14 @@
 """What can be read of a tensor: an array, whole or by entries, or a function of index arrays, by entries only."""
 
-import math
-
 import numpy as np
 
 from curtensor import _validation
+from curtensor.operands import times_power
 from curtensor.unfolding import memory_order, mode_product, mode_products
 
-PROBES = 2000  # entries of a function looked at for its error, in each of three kinds
+PROBES = 5000  # entries of a function looked at for its error, of each kind
 SPARE = 10  # rows of the sketch beyond the rank, where that is more than twice the rank
+SKETCH_WORK = 10**9  # products which a sketch of up to four times the rank may cost
 
 
 class ArrayEntries:
@@ -16,23 +16,25 @@ class ArrayEntries:
 
     Attributes
     ----------
+    X : ndarray
+        The array, times a power of two where squares of its entries would overflow or vanish.
+    exponent : int
+        That power.
     shape, dtype
         The tensor's, with the dtype to compute in.
     n_read : int
         Entries read so far.
-    norm : float
-        Frobenius norm.
     sketched_mode : int
         The mode which the sketch contracts.
     """
 
     def __init__(self, X):
         self.X = X
+        self.exponent = 0
         self.shape = X.shape
         self.dtype = _validation.array_dtype(X.dtype)
         self.sketched_mode = memory_order(X)[0]
-        self.norm = norm(X)
-        self.n_read = X.size
+        self.n_read = 0
         self._test_matrix = np.zeros((0, X.shape[self.sketched_mode]), self.dtype)
 
     def at(self, indices):
@@ -42,16 +44,25 @@ class ArrayEntries:
         return values
 
     def sketch(self, rank, rng):
-        """X with the sketched mode contracted to some random combinations of its slices; X itself where it is short."""
+        """X with the sketched mode contracted to some random combinations of its slices; X itself where it is short.
+
+        Raises where X is not finite.
+        """
         length = self.shape[self.sketched_mode]
-        size = max(2 * rank, rank + SPARE)
+        size = max(2 * rank, rank + SPARE, min(SKETCH_WORK // self.X.size, 4 * rank + 20))
+        if min(size, length) <= len(self._test_matrix):
+            return self._sketch
+        self.n_read += self.X.size
         if size >= length:
             self._test_matrix = np.eye(length, dtype=self.dtype)
             self._sketch = self.X.astype(self.dtype, copy=False)
-        elif size > len(self._test_matrix):
+        else:
             self._test_matrix = (rng.standard_normal((size, length)) / np.sqrt(size)).astype(self.dtype)
             self._sketch = mode_product(self.X, self._test_matrix, self.sketched_mode)
-            self.n_read += self.X.size
+        exponent = scaling(self.X, self._sketch)
+        if exponent:
+            self.X, self.exponent = times_power(self.X, exponent), self.exponent + exponent
+            self._sketch = mode_product(self.X, self._test_matrix, self.sketched_mode)
         return self._sketch
 
     def error(self, core, factors, indices, rng):
@@ -59,18 +70,25 @@ class ArrayEntries:
         sketch = self.sketch(0, rng)
         factors = list(factors)
         factors[self.sketched_mode] = self._test_matrix @ factors[self.sketched_mode]
-        return float(np.linalg.norm(sketch - mode_products(core, dict(enumerate(factors))))) / (self.norm or 1)
+        rest = np.linalg.norm(sketch - mode_products(core, dict(enumerate(factors))))
+        return float(rest / (np.linalg.norm(sketch) or 1))
 
     def true_error(self, core, factors, indices, rng):
         """Relative error of every entry."""
         self.n_read += self.X.size
-        rest = norm(self.X - mode_products(core, dict(enumerate(factors))))
-        return rest / (self.norm or 1)
+        rest = np.linalg.norm(self.X - mode_products(core, dict(enumerate(factors))))
+        return float(rest / (np.linalg.norm(self.X) or 1))
 
     def projected(self, factors):
         """Core of the best approximation with orthonormal factors."""
         self.n_read += self.X.size
         return mode_products(self.X, {mode: Q.conj().T for mode, Q in enumerate(factors)})
+
+    def best_multiple(self, core, factors, rng):
+        """The factor by which an approximation fits X best, from every entry: never farther from X than zero is."""
+        triangles = [np.linalg.qr(factor, mode="r") for factor in factors]
+        square = np.linalg.norm(mode_products(core, dict(enumerate(triangles)))) ** 2
+        return max(float(np.vdot(core, self.projected(factors)).real), 0) / (square or 1)
 
 
 class FunctionEntries:
@@ -81,6 +99,8 @@ class FunctionEntries:
     shape, dtype, n_read
         As for `ArrayEntries`; the dtype is that of the function's values.
     """
+
+    exponent = 0
 
     def __init__(self, function, shape):
         self.function = function
@@ -98,10 +118,10 @@ class FunctionEntries:
     def error(self, core, factors, indices, rng):
         """The largest of the relative errors on some kinds of random entries, none of them read for the choice.
 
-        Kinds: anywhere; in the gaps between chosen slices; in the chosen slices of each mode in turn.
+        Kinds: anywhere; in the gaps between chosen slices; next to chosen slices; in those of each mode in turn.
         """
         anywhere = random_places(self.shape, PROBES, rng)
-        kinds = [anywhere, between(indices, self.shape, PROBES, rng)]
+        kinds = [anywhere, between(indices, self.shape, PROBES, rng), beside(indices, self.shape, PROBES, rng)]
         for mode, I in enumerate(indices):
             kinds.append([*anywhere[:mode], rng.choice(I, PROBES), *anywhere[mode + 1 :]])
         errors = []
@@ -110,6 +130,14 @@ class FunctionEntries:
             rest = np.linalg.norm(values - tucker_entries(core, factors, places))
             errors.append(float(rest / (np.linalg.norm(values) or 1)))
         return max(errors)
+
+    true_error = error
+
+    def best_multiple(self, core, factors, rng):
+        """The factor by which an approximation fits random entries best."""
+        places = random_places(self.shape, PROBES, rng)
+        values, shown = self.at(places), tucker_entries(core, factors, places)
+        return max(float(np.vdot(shown, values).real), 0) / (np.linalg.norm(shown) ** 2 or 1)
 
 
 def random_places(shape, count, rng):
@@ -127,6 +155,14 @@ def between(indices, shape, count, rng):
     return places
 
 
+def beside(indices, shape, count, rng):
+    """Places at most two from a chosen slice in every mode."""
+    return [
+        np.clip(rng.choice(I, count) + rng.integers(-2, 3, count), 0, length - 1)
+        for I, length in zip(indices, shape, strict=True)
+    ]
+
+
 def tucker_entries(core, factors, places):
     """Entries of a Tucker tensor at tuples of indices, one array (p,) for each mode."""
     values = (factors[0][places[0]] @ core.reshape(len(core), -1)).reshape(-1, *core.shape[1:])
@@ -135,23 +171,12 @@ def tucker_entries(core, factors, places):
     return values
 
 
-def norm(X):
-    """Frobenius norm; raises where X is not finite."""
-    square = 0.0
-    for panel in _panels(X):
-        square += float(np.vdot(panel, panel).real)
-    if not math.isfinite(square):
-        _validation.finite_tensor(X)
-    return math.sqrt(square)
-
-
-def _panels(X):
-    """Contiguous pieces of a tensor in the dtype to compute in, at most of about 16 megabytes where copied."""
-    kind = _validation.array_dtype(X.dtype)
-    X = X.transpose(memory_order(X))
-    if X.flags.c_contiguous and X.dtype == kind:
-        yield X.reshape(-1)
-        return
-    step = max(1, 2**24 * len(X) // (X.size * kind.itemsize))
-    for start in range(0, len(X), step):
-        yield np.ascontiguousarray(X[start : start + step], dtype=kind).reshape(-1)
+def scaling(X, sketch):
+    """The power of two which brings X to where squares neither overflow nor vanish: 0 where it is there."""
+    bound = float(np.finfo(sketch.dtype).max) ** (5 / 8)
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        square = float(np.vdot(sketch, sketch).real)
+    if 1 / bound < square < bound or not sketch.any():
+        return 0
+    _validation.finite_tensor(X)
+    return -int(np.frexp(np.abs(X).max())[1])

@@ -12,10 +12,11 @@ import numpy as np
 from curtensor import selection
 from curtensor.tensors.entries import ArrayEntries, between, random_places
 from curtensor.tensors.indices import choices_by_sketch, choose_slices, fibre_factor, fibres, mesh
+from curtensor.unfolding import unfold
 
-FIBRES = 1024  # of a mode through chosen slices of the others, at most
+FIBRES = 1024  # of a mode through chosen slices of the others, at most; the strongest
 POOL = 4096  # fibres from which some are chosen
-SETTLED = 1.5  # the larger of two errors in a row, over the smallest so far
+SETTLED = 2  # the second smallest error of a sweep, over the smallest; and that over the tail
 
 
 class Chosen(NamedTuple):
@@ -36,7 +37,8 @@ def auto(entries, ranks, sizes, rule, rng, sweeps):
 def chidori(entries, ranks, sizes, rule, rng, sweeps):
     """Fibres through the chosen slices of the other modes (Cai, Hamm, Huang, Needell 2021)."""
     indices, tail = slices(entries, ranks, sizes, rule, rng)
-    return Chosen(indices, [through(indices, mode, FIBRES, rng) for mode in range(len(ranks))], tail, True)
+    core = entries.at(np.ix_(*indices))
+    return Chosen(indices, [strongest(core, indices, mode) for mode in range(len(ranks))], tail, True)
 
 
 def fiber(entries, ranks, sizes, rule, rng, sweeps):
@@ -49,31 +51,33 @@ def fiber(entries, ranks, sizes, rule, rng, sweeps):
 def cross(entries, ranks, sizes, rule, rng, sweeps):
     """Slices of each mode in turn, by fibres through those of the others and random ones, until the error settles.
 
-    After Oseledets, Savostianov and Tyrtyshnikov 2008.
+    After Oseledets, Savostianov and Tyrtyshnikov 2008. The best sweep counts; it has settled where another came near.
     """
     indices, _ = slices(entries, ranks, sizes, rule, rng)
     best, errors = None, []
     for _ in sweeps:
-        factors, tails = [], []
+        places, factors, tails = [], [], []
         for mode, rank in enumerate(ranks):
-            C = fibres(entries, mode, chosen_fibres(entries, mode, indices, ranks, sizes, rule, rng))
+            places.append(chosen_fibres(entries, mode, indices, ranks, sizes, rule, rng))
+            C = fibres(entries, mode, places[mode])
             choice = choose_slices(C, rank, sizes[mode], rule, rng)
             indices[mode] = choice.indices
             factors.append(fibre_factor(C, choice.indices, rank))
             tails.append(choice.tail)
         errors.append(entries.error(entries.at(np.ix_(*indices)), factors, indices, rng))
-        tail = math.hypot(*tails)
         if errors[-1] == min(errors):
-            best = list(indices), tail
-        settled = len(errors) > 1 and max(errors[-2:]) <= SETTLED * min(errors)
-        if settled and errors[-1] <= SETTLED * tail:
+            best = list(indices), places, math.hypot(*tails)
+        settled = len(errors) > 1 and sorted(errors)[1] <= SETTLED * min(errors)
+        if settled and min(errors) <= SETTLED * best[2]:
             break
-    indices, tail = best
-    return Chosen(indices, [through(indices, mode, FIBRES, rng) for mode in range(len(ranks))], tail, settled)
+    indices, places, tail = best
+    return Chosen(indices, places, max(tail, min(errors)), settled)
 
 
 def slices(entries, ranks, sizes, rule, rng):
     """Slices of each mode by a rule on the sketch of an array, and the tail; drawn uniformly where X is a function."""
+    if isinstance(entries, ArrayEntries):
+        entries.sketch(max(ranks), rng)  # which also shows whether X is finite
     if rule is selection.uniform or not isinstance(entries, ArrayEntries):
         drawn = [rng.choice(length, size, replace=False) for length, size in zip(entries.shape, sizes, strict=True)]
         return drawn, math.inf
@@ -101,6 +105,14 @@ def spread(indices, shape, count, rng):
 def joined(places, more):
     """Places and more places, as one."""
     return [np.append(some, others) for some, others in zip(places, more, strict=True)]
+
+
+def strongest(core, indices, mode):
+    """Places of the fibres of a mode through the chosen slices of the others; those of largest norm where many."""
+    places = through(indices, mode, core.size, None)
+    norms = selection.row_norms_squared(unfold(core, mode).T)
+    few = np.argsort(-norms, kind="stable")[:FIBRES]
+    return [place[few] for place in places]
 
 
 def through(indices, mode, limit, rng):

@@ -1,0 +1,313 @@
+"""CUR of tensors: arrays and functions, by ranks and to a tolerance."""
+
+import itertools
+
+import numpy as np
+import pytest
+from matrices import DTYPES, eps
+from numpy.testing import assert_allclose, assert_array_equal
+
+import curtensor as ct
+from curtensor.selection import SELECTION_RULES
+from curtensor.tensors import TENSOR_METHODS
+from curtensor.tensors.decomposition import TENSOR_CORES
+from curtensor.tensors.entries import tucker_entries
+
+SHAPES = [(20, 30, 25), (6, 40, 30), (12, 9, 10, 11), (30, 20), (1, 25, 30), (25, 1, 30)]
+
+
+def low_rank(shape, rank, dtype, rng):
+    """A tensor of multilinear rank `rank` in each mode that is as long."""
+    factors = [normal((length, min(rank, length)), dtype, rng) for length in shape]
+    core = normal([factor.shape[1] for factor in factors], dtype, rng)
+    return np.ascontiguousarray(ct.tucker_to_tensor(core, factors))
+
+
+def normal(shape, dtype, rng):
+    X = rng.standard_normal(shape)
+    if np.dtype(dtype).kind == "c":
+        X = X + 1j * rng.standard_normal(shape)
+    return X.astype(dtype)
+
+
+def relative(X, approximation):
+    return np.linalg.norm(X - approximation) / np.linalg.norm(X)
+
+
+def hilbert(i, j, k):
+    return 1 / (1.0 + i + j + k)
+
+
+def smooth(length):
+    return hilbert(*np.ogrid[:length, :length, :length])
+
+
+# oracle
+
+
+def test_tucker_entries_are_those_of_the_whole_tensor(rng):
+    core, factors = (
+        rng.standard_normal((3, 4, 2)),
+        [rng.standard_normal((length, r)) for length, r in ((7, 3), (8, 4), (9, 2))],
+    )
+    places = [rng.integers(0, length, 50) for length in (7, 8, 9)]
+    assert_allclose(
+        tucker_entries(core, factors, places), ct.tucker_to_tensor(core, factors)[tuple(places)], atol=1e-13
+    )
+
+
+def test_tensorly_takes_the_result(rng):
+    from tensorly import tucker_to_tensor
+
+    result = ct.tensor_cur(low_rank((12, 14, 13), 3, "float64", rng), 3, rng=0)
+    assert_allclose(tucker_to_tensor(result), result.to_array(), atol=1e-12)
+    assert_allclose(result.to_tensorly().to_tensor(), result.to_array(), atol=1e-12)
+
+
+# exactness
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("method", TENSOR_METHODS)
+def test_exact_when_the_multilinear_rank_is_reached(method, shape, dtype, rng):
+    X = low_rank(shape, 3, dtype, rng)
+    for ranks in (3, tuple(min(5, length) for length in shape)):
+        result = ct.tensor_cur(X, ranks, method=method, rng=0)
+        assert result.dtype == X.dtype
+        assert relative(X, result.to_array()) < 2e4 * eps(dtype)
+        assert result.error_estimate < 2e4 * eps(dtype)
+
+
+@pytest.mark.parametrize("rule", SELECTION_RULES)
+@pytest.mark.parametrize("core", TENSOR_CORES)
+def test_exact_by_every_rule_and_core(rule, core, rng):
+    X = low_rank((20, 25, 22), 3, "complex128", rng)
+    result = ct.tensor_cur(X, 3, selection=rule, core=core, rng=0)
+    assert relative(X, result.to_array()) < 1e-9
+
+
+@pytest.mark.parametrize("method", TENSOR_METHODS)
+def test_zero_and_constant(method):
+    zero = ct.tensor_cur(np.zeros((6, 7, 8)), 2, method=method, rng=0)
+    assert not zero.to_array().any() and zero.error_estimate == 0 and zero.converged
+    X = np.full((6, 7, 8), 3)
+    result = ct.tensor_cur(X, 2, method=method, rng=0)
+    assert result.dtype == float
+    assert_allclose(result.to_array(), X, rtol=1e-13)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+@pytest.mark.parametrize("method", TENSOR_METHODS)
+def test_any_scale(method, scale, rng):
+    X = low_rank((12, 14, 13), 3, "float64", rng)
+    result = ct.tensor_cur(X * scale, 3, method=method, rng=0)
+    assert_allclose(result.to_array() / scale, X, atol=1e-10)
+    assert result.error_estimate < 1e-10
+
+
+# invariants
+
+
+@pytest.mark.parametrize("method", TENSOR_METHODS)
+@pytest.mark.parametrize("order", ["C", "F", "negative", "strided", "integer"])
+def test_core_is_a_sub_tensor_to_the_bit_and_the_array_stays_as_it_was(method, order, rng):
+    X = low_rank((20, 15, 25), 4, "float64", rng) + 1e-3 * rng.standard_normal((20, 15, 25))
+    X = {
+        "C": X,
+        "F": np.asfortranarray(X),
+        "negative": X[::-1, :, ::-1],
+        "strided": np.repeat(X, 2, axis=1)[:, ::2],
+        "integer": (X * 100).astype(int),
+    }[order]
+    before = X.copy()
+    X.setflags(write=False)
+    result = ct.tensor_cur(X, 4, method=method, rng=0)
+    core, factors = result
+    assert_array_equal(core, X[np.ix_(*result.indices)])
+    assert_array_equal(X, before)
+    assert [factor.shape for factor in factors] == list(zip(X.shape, core.shape, strict=True))
+    assert all(len(set(I.tolist())) == len(I) for I in result.indices)
+    assert result.shape == X.shape and len(result) == 2
+
+
+@pytest.mark.parametrize("method", TENSOR_METHODS)
+def test_same_seed_same_result(method, rng):
+    X = low_rank((20, 15, 25), 4, "float64", rng) + 1e-3 * rng.standard_normal((20, 15, 25))
+    first, second = (ct.tensor_cur(X, 4, method=method, rng=7) for _ in range(2))
+    assert_array_equal(first.core, second.core)
+    for some, others in itertools.chain(
+        zip(first.factors, second.factors, strict=True), zip(first.indices, second.indices, strict=True)
+    ):
+        assert_array_equal(some, others)
+
+
+def test_slices_are_four_times_the_rank_or_as_many_as_asked(rng):
+    X = rng.standard_normal((20, 5, 25))
+    assert ct.tensor_cur(X, 3, rng=0).core.shape == (12, 5, 12)
+    assert ct.tensor_cur(X, (3, 2, 4), n_samples=(4, 3, 6), rng=0).core.shape == (4, 3, 6)
+    assert ct.tensor_cur(X, 3, n_samples=6, rng=0).core.shape == (6, 5, 6)
+
+
+def test_recompressed_holds_orthonormal_factors_of_the_ranks_asked(rng):
+    X = low_rank((20, 15, 25), 4, "complex128", rng)
+    result = ct.tensor_cur(X, 4, rng=0)
+    for ranks in (None, 4, (2, 3, 4)):
+        core, factors = result.to_tucker(ranks)
+        for factor in factors:
+            assert_allclose(factor.conj().T @ factor, np.eye(factor.shape[1]), atol=1e-12)
+    core, factors = result.to_tucker(4)
+    assert core.shape == (4, 4, 4)
+    assert relative(X, ct.tucker_to_tensor(core, factors)) < 1e-11
+
+
+def test_saved_and_loaded_is_the_same(rng, tmp_path):
+    result = ct.tensor_cur(low_rank((20, 15, 25), 4, "complex64", rng), 4, rng=0)
+    result.save(tmp_path / "result.npz")
+    loaded = ct.TensorCUR.load(tmp_path / "result.npz")
+    assert_array_equal(loaded.to_array(), result.to_array())
+    assert (loaded.error_estimate, loaded.converged, loaded.n_entries_read) == (
+        result.error_estimate,
+        result.converged,
+        result.n_entries_read,
+    )
+    assert_array_equal(loaded.indices[1], result.indices[1])
+
+
+def test_function_and_array_give_the_same_kind_of_result_from_few_entries():
+    result = ct.tensor_cur(hilbert, 5, shape=(2000, 2000, 2000), rng=0)
+    assert_array_equal(result.core, hilbert(*np.ix_(*result.indices)))
+    assert result.n_entries_read < 2000**3 / 100
+    places = [np.random.default_rng(1).integers(0, 2000, 5000) for _ in range(3)]
+    values = hilbert(*places)
+    assert np.linalg.norm(tucker_entries(*result, places) - values) < 1e-3 * np.linalg.norm(values)
+
+
+def test_a_functions_entries_are_counted():
+    count = 0
+
+    def counted(i, j, k):
+        nonlocal count
+        values = hilbert(i, j, k)
+        count += values.size
+        return values
+
+    result = ct.tensor_cur(counted, 3, shape=(50, 60, 70), rng=0)
+    assert result.n_entries_read == count - 1  # the first call asks for the dtype
+
+
+def test_progress_is_reported(rng):
+    seen = []
+    ct.tensor_cur(hilbert, 3, shape=(50, 60, 70), callback=seen.append, rng=0)
+    assert seen == sorted(seen) and seen[0] >= 0 and seen[-1] <= 1
+
+
+# bound
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("rank", [3, 6])
+def test_chosen_slices_are_close_to_st_hosvd_on_smooth_tensors(rank, seed):
+    X = smooth(60)
+    best = relative(X, ct.st_hosvd(X, (rank,) * 3).to_array())
+    for method in ("chidori", "fiber"):
+        assert relative(X, ct.tensor_cur(X, rank, method=method, rng=seed).to_array()) <= 1.5 * best
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_close_to_st_hosvd_with_noise_spikes_and_scales(seed, rng):
+    X = low_rank((40, 50, 45), 6, "float64", rng)
+    X /= np.linalg.norm(X)
+    noise = rng.standard_normal(X.shape)
+    noisy = X + 1e-2 * noise / np.linalg.norm(noise)
+    scaled = noisy * (rng.pareto(1.5, (40, 1, 1)) + 0.1)
+    spiky = noisy.copy()
+    spiky[7] *= 1e3
+    for Y in (noisy, scaled, spiky):
+        best = relative(Y, ct.st_hosvd(Y, (6, 6, 6)).to_array())
+        result = ct.tensor_cur(Y, 6, rng=seed)
+        error = relative(Y, result.to_array())
+        assert error <= 1.25 * best
+        assert 0.7 < result.error_estimate / error < 1.4
+
+
+@pytest.mark.parametrize("core", TENSOR_CORES)
+@pytest.mark.parametrize("method", TENSOR_METHODS)
+def test_never_worse_than_zero(method, core, rng):
+    for X in (rng.standard_normal((15, 20, 18)), rng.choice([-1.0, 1.0], (20, 20, 20)), np.eye(12).reshape(12, 12, 1)):
+        for rank in (1, 2, 4):
+            assert relative(X, ct.tensor_cur(X, rank, method=method, core=core, rng=0).to_array()) <= 1 + 1e-12
+
+
+@pytest.mark.parametrize("rtol", [0.3, 1e-2, 1e-5, 1e-9])
+def test_tolerance_is_held(rtol, rng):
+    noise = rng.standard_normal((30, 30, 30))
+    for X in (smooth(30), low_rank((30, 30, 30), 4, "float64", rng) + noise / 100, np.zeros((5, 6, 7))):
+        result = ct.tensor_cur(X, rtol=rtol, rng=0)
+        assert np.linalg.norm(X - result.to_array()) <= rtol * np.linalg.norm(X)
+        assert result.error_estimate <= rtol
+
+
+def test_tolerance_of_a_function_is_held_on_probes():
+    result = ct.tensor_cur(hilbert, rtol=1e-3, shape=(300, 300, 300), rng=0)
+    assert relative(smooth(300), result.to_array()) <= 1e-3
+
+
+def test_a_spiky_function_is_found_or_reported():
+    def spiky(i, j, k):
+        return hilbert(i, j, k) + 1000.0 * ((i == 321) & (j >= 0) & (k >= 0))
+
+    result = ct.tensor_cur(spiky, 5, shape=(500, 500, 500), rng=0)
+    truth = spiky(*np.ogrid[:500, :500, :500])
+    assert relative(truth, result.to_array()) <= 2 * result.error_estimate or not result.converged
+
+
+# bad input
+
+BAD = [
+    ((np.float64(3), 2), {}, ValueError, "X must be of at least 2 modes"),
+    ((np.ones(5), 2), {}, ValueError, "X must be of at least 2 modes"),
+    ((np.ones((3, 0, 4)), 2), {}, ValueError, "X must be not empty"),
+    ((np.array([[["a"]]]), 1), {}, TypeError, "X must be an array of"),
+    ((np.ones((3, 4, 5), dtype=object), 1), {}, TypeError, "X must be an array of"),
+    ((np.ones((3, 4, 5)), (1, 2)), {}, ValueError, "ranks must be one for each of 3 modes"),
+    ((np.ones((3, 4, 5)), 0), {}, ValueError, "ranks must be between 1 and 5"),
+    ((np.ones((3, 4, 5)), (1, 2, 6)), {}, ValueError, r"ranks\[2\] must be between 1 and 5"),
+    ((np.ones((3, 4, 5)), 2.0), {}, TypeError, "ranks"),
+    ((np.ones((3, 4, 5)), (1, 2.0, 1)), {}, TypeError, r"ranks\[1\] must be an integer"),
+    ((np.ones((3, 4, 5)),), {}, ValueError, "ranks or rtol must be given, one of the two, got neither"),
+    ((np.ones((3, 4, 5)), 2), {"rtol": 0.1}, ValueError, "ranks or rtol must be given, one of the two, got both"),
+    ((np.ones((3, 4, 5)),), {"rtol": 1e-17}, ValueError, "rtol must be at least"),
+    ((np.ones((3, 4, 5)), 2), {"method": "guess"}, ValueError, "method must be a function or one of"),
+    ((np.ones((3, 4, 5)), 2), {"n_samples": 1}, ValueError, "n_samples must be between 2 and 5"),
+    ((np.ones((3, 4, 5)), 2), {"shape": (3, 4, 5)}, ValueError, "shape must be left out with an array"),
+    ((hilbert, 2), {}, ValueError, "shape must be given where X is a function"),
+    ((hilbert, 2), {"shape": (3,)}, ValueError, "shape must be of at least 2 modes"),
+    ((hilbert, 2), {"shape": (3, 4, 5), "core": "projection"}, ValueError, "core='projection' must be left out"),
+    ((lambda i, j, k: np.ones(3), 2), {"shape": (3, 4, 5)}, ValueError, r"X\(\*indices\) must be of the indices'"),
+    ((lambda i, j, k: i + j + np.nan * k, 2), {"shape": (3, 4, 5)}, ValueError, r"X\(\*indices\) must be finite"),
+    ((np.ones((3, 4, 5)), 2), {"max_sweeps": 0}, ValueError, "max_sweeps must be between"),
+    ((np.ones((3, 4, 5)), 2), {"rng": "seed"}, TypeError, "rng must be None, an int"),
+]
+
+
+@pytest.mark.parametrize(("args", "options", "error", "message"), BAD, ids=[str(i) for i in range(len(BAD))])
+def test_bad_input_is_refused_in_the_one_form(args, options, error, message):
+    with pytest.raises(error, match=message):
+        ct.tensor_cur(*args, **options)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_nonfinite_entries_are_named(bad, rng):
+    X = rng.standard_normal((6, 7, 8))
+    X[2, 3, 4] = X[5, 0, 0] = bad
+    with pytest.raises(ValueError, match=r"X must be finite, got NaN or infinity, first at \(2, 3, 4\)"):
+        ct.tensor_cur(X, 2)
+
+
+def test_a_functions_own_exception_comes_through():
+    def broken(i, j, k):
+        raise KeyError("the store is gone")
+
+    with pytest.raises(KeyError, match="the store is gone"):
+        ct.tensor_cur(broken, 2, shape=(3, 4, 5))
