@@ -192,7 +192,7 @@ BAD = [
         ["decompose", "matrix.npy", "--rank", "2,2", "-o", "out.npz"],
         r"--rank of a matrix must be one integer, got \[2, 2",
     ),
-    (["decompose", "cube.npy", "--rank", "2,2", "-o", "out.npz"], "ranks must be of length 3, .*, got"),
+    (["decompose", "cube.npy", "--rank", "2,2", "-o", "out.npz"], "ranks must be one for each of 3 modes, got"),
     (["decompose", "cube.npy", "--rank", "2,x", "-o", "out.npz"], "--rank must be an integer, got 'x'"),
     (["decompose", "cube.npy", "--rank", "2,2,3", "-o", "out.npz"], r"ranks\[2\] must be between 1 and 2, got 3"),
     (["decompose", "cube.npy", "-o", "out.npz"], "ranks or rtol must be given, one of the two, got neither"),

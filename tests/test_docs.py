@@ -10,6 +10,8 @@ from curtensor.cur import CORES
 from curtensor.selection import ENTRY_RULES, SELECTION_RULES
 from curtensor.sketching import SKETCHES
 from curtensor.svd import SVD_METHODS
+from curtensor.tensors import TENSOR_METHODS
+from curtensor.tensors.decomposition import TENSOR_CORES
 from curtensor.tubal import CORES as TUBAL_CORES
 
 ROOT = Path(__file__).parent.parent
@@ -22,6 +24,8 @@ CHOICES = {
     "Sketches": SKETCHES,
     "Randomized SVD": SVD_METHODS,
     "Tubal cores": TUBAL_CORES,
+    "Tensor methods": TENSOR_METHODS,
+    "Tensor cores": TENSOR_CORES,
 }
 
 
