@@ -66,12 +66,22 @@ def pack_panel():
     return lambda: _kernels.pack_panel(slabs, panel), by_numpy
 
 
+def gather():
+    """A thousand fibres of the first mode of a tensor."""
+    rng = np.random.default_rng(0)
+    X, columns = rng.standard_normal(200**3), rng.integers(0, 200**2, 1024)
+    rows, out = np.arange(200) * 200**2, np.empty((200, 1024))
+    i, (j, k) = np.arange(200)[:, None], np.divmod(columns, 200)
+    return lambda: _kernels.gather(X, rows, columns, out), lambda: X.reshape(200, 200, 200)[i, j, k]
+
+
 # name of the kernel -> () to two functions without arguments: the kernel, and the same without it
 CASES = {
     "sketch_panel": sketch_panel,
     "squared_moduli": squared_moduli,
     "osinsky_pass": osinsky_pass,
     "pack_panel": pack_panel,
+    "gather": gather,
 }
 
 

@@ -156,3 +156,11 @@ def pack_panel(slabs, panel):
         for i in range(d):
             for r in range(R):
                 panel[i, l * R + r] = slabs[l, i, r]
+
+
+@kernel
+def gather(flat, rows, columns, out):
+    """Entries of a flat array at sums of two offsets: ``out[i, j] = flat[rows[i] + columns[j]]``."""
+    for i in range(rows.size):
+        for j in range(columns.size):
+            out[i, j] = flat[rows[i] + columns[j]]

@@ -55,3 +55,8 @@ def tubal_truncation(X, rank):
 def pack_panel(slabs, panel):
     """The slabs' mode-1 unfolding."""
     panel[:] = np.concatenate(list(slabs), axis=1)
+
+
+def gather(flat, rows, columns, out):
+    """Fancy indexing by all sums of offsets."""
+    out[:] = flat[rows[:, None] + columns]

@@ -62,6 +62,16 @@ def test_squared_moduli_are_those_of_its_twin(dtype, rng):
     assert_allclose(_kernels.squared_moduli(panel), naive.squared_moduli(panel), rtol=100 * eps(float))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gathered_entries_are_those_of_its_twin(dtype, rng):
+    flat = normal((500,), dtype, rng)
+    rows, columns = rng.integers(0, 250, 30), rng.integers(0, 250, 70)
+    ours, plain = np.empty((30, 70), dtype), np.empty((30, 70), dtype)
+    _kernels.gather(flat, rows, columns, ours)
+    naive.gather(flat, rows, columns, plain)
+    assert_array_equal(ours, plain)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_nan_and_infinity_survive(dtype, value, rng):

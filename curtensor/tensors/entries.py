@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from curtensor import _validation
+from curtensor import _kernels, _validation
 from curtensor.operands import times_power
-from curtensor.unfolding import memory_order, mode_product, mode_products
+from curtensor.unfolding import is_dense, memory_order, mode_product, mode_products
 
-PROBES = 5000  # entries of a function looked at for its error, of each kind
+PROBES = 10000  # entries of a function looked at for its error, of each kind
 SPARE = 10  # rows of the sketch beyond the rank, where that is more than twice the rank
+TUPLES = 128  # entries of a Tucker tensor formed at a time, to stay in the cache: twice as fast, a kernel is slower
 SKETCH_WORK = 10**9  # products which a sketch of up to four times the rank may cost
 
 
@@ -38,8 +39,12 @@ class ArrayEntries:
         self._test_matrix = np.zeros((0, X.shape[self.sketched_mode]), self.dtype)
 
     def at(self, indices):
-        """Entries at broadcastable index arrays, one for each mode."""
-        values = self.X[tuple(indices)].astype(self.dtype, copy=False)
+        """Entries at broadcastable index arrays, one for each mode, each along the last axis or along all others."""
+        axes = memory_order(self.X)
+        if self.X.dtype == self.dtype and is_dense(self.X, axes):
+            values = gathered(self.X, axes, indices)
+        else:
+            values = self.X[tuple(indices)].astype(self.dtype, copy=False)
         self.n_read += values.size
         return values
 
@@ -118,7 +123,8 @@ class FunctionEntries:
     def error(self, core, factors, indices, rng):
         """The largest of the relative errors on some kinds of random entries, none of them read for the choice.
 
-        Kinds: anywhere; in the gaps between chosen slices; next to chosen slices; in those of each mode in turn.
+        Each with two standard errors added, since few entries may hold most of it. Kinds: anywhere; in the gaps between
+        chosen slices; next to chosen slices; in those of each mode in turn.
         """
         anywhere = random_places(self.shape, PROBES, rng)
         kinds = [anywhere, between(indices, self.shape, PROBES, rng), beside(indices, self.shape, PROBES, rng)]
@@ -127,8 +133,9 @@ class FunctionEntries:
         errors = []
         for places in kinds:
             values = self.at(places)
-            rest = np.linalg.norm(values - tucker_entries(core, factors, places))
-            errors.append(float(rest / (np.linalg.norm(values) or 1)))
+            squares = np.abs(values - tucker_entries(core, factors, places)) ** 2
+            likely = squares.mean() + 2 * squares.std() / np.sqrt(PROBES)
+            errors.append(float(np.sqrt(likely / (np.mean(np.abs(values) ** 2) or 1))))
         return max(errors)
 
     true_error = error
@@ -138,6 +145,20 @@ class FunctionEntries:
         places = random_places(self.shape, PROBES, rng)
         values, shown = self.at(places), tucker_entries(core, factors, places)
         return max(float(np.vdot(shown, values).real), 0) / (np.linalg.norm(shown) ** 2 or 1)
+
+
+def gathered(X, axes, indices):
+    """Entries of a tensor without gaps in memory: three to eight times as fast as by NumPy's indexing."""
+    rows, columns = np.zeros(1, dtype=np.intp), np.zeros(1, dtype=np.intp)
+    for index, stride in zip(indices, X.strides, strict=True):
+        offsets = np.asarray(index, dtype=np.intp) * (stride // X.itemsize)
+        if offsets.ndim > 1 and offsets.shape[-1] == 1:
+            rows = rows + offsets[..., 0]
+        else:
+            columns = columns + offsets.reshape(-1)
+    out = np.empty((rows.size, columns.size), X.dtype)
+    _kernels.gather(X.transpose(axes).reshape(-1), rows.reshape(-1), columns, out)
+    return out.reshape(np.broadcast_shapes(*(index.shape for index in indices)))
 
 
 def random_places(shape, count, rng):
@@ -165,10 +186,14 @@ def beside(indices, shape, count, rng):
 
 def tucker_entries(core, factors, places):
     """Entries of a Tucker tensor at tuples of indices, one array (p,) for each mode."""
-    values = (factors[0][places[0]] @ core.reshape(len(core), -1)).reshape(-1, *core.shape[1:])
-    for factor, place in zip(factors[1:], places[1:], strict=True):
-        values = np.einsum("pi,pi...->p...", factor[place], values)
-    return values
+    pieces = []
+    for start in range(0, len(places[0]), TUPLES):
+        first, *others = [place[start : start + TUPLES] for place in places]
+        values = (factors[0][first] @ core.reshape(len(core), -1)).reshape(-1, *core.shape[1:])
+        for factor, place in zip(factors[1:], others, strict=True):
+            values = np.einsum("pi,pi...->p...", factor[place], values)
+        pieces.append(values)
+    return np.concatenate(pieces)
 
 
 def scaling(X, sketch):

@@ -28,6 +28,15 @@ class Chosen(NamedTuple):
     settled: bool
 
 
+class Sweep(NamedTuple):
+    """What a sweep over the modes leaves: slices, places of fibres, factors, and the tail."""
+
+    indices: list[np.ndarray]
+    places: list[list[np.ndarray]]
+    factors: list[np.ndarray]
+    tail: float
+
+
 def auto(entries, ranks, sizes, rule, rng, sweeps):
     """`chidori` for arrays, `cross` for functions."""
     method = chidori if isinstance(entries, ArrayEntries) else cross
@@ -51,27 +60,42 @@ def fiber(entries, ranks, sizes, rule, rng, sweeps):
 def cross(entries, ranks, sizes, rule, rng, sweeps):
     """Slices of each mode in turn, by fibres through those of the others and random ones, until the error settles.
 
-    After Oseledets, Savostianov and Tyrtyshnikov 2008. The best sweep counts; it has settled where another came near.
+    After Oseledets, Savostianov and Tyrtyshnikov 2008. The best sweep counts. It has settled where another
+    came near, and fresh entries show the same error again.
     """
     indices, _ = slices(entries, ranks, sizes, rule, rng)
-    best, errors = None, []
+    done, settled = [], False
     for _ in sweeps:
-        places, factors, tails = [], [], []
-        for mode, rank in enumerate(ranks):
-            places.append(chosen_fibres(entries, mode, indices, ranks, sizes, rule, rng))
-            C = fibres(entries, mode, places[mode])
-            choice = choose_slices(C, rank, sizes[mode], rule, rng)
-            indices[mode] = choice.indices
-            factors.append(fibre_factor(C, choice.indices, rank))
-            tails.append(choice.tail)
-        errors.append(entries.error(entries.at(np.ix_(*indices)), factors, indices, rng))
-        if errors[-1] == min(errors):
-            best = list(indices), places, math.hypot(*tails)
-        settled = len(errors) > 1 and sorted(errors)[1] <= SETTLED * min(errors)
-        if settled and min(errors) <= SETTLED * best[2]:
-            break
-    indices, places, tail = best
-    return Chosen(indices, places, max(tail, min(errors)), settled)
+        sweep = swept(entries, indices, ranks, sizes, rule, rng)
+        done.append((sweep_error(entries, sweep, rng), sweep))
+        done.sort(key=lambda item: item[0])
+        error, best = done[0]
+        if len(done) > 1 and done[1][0] <= SETTLED * error <= SETTLED**2 * best.tail:
+            again = sweep_error(entries, best, rng)
+            settled = again <= SETTLED * error
+            if settled:
+                break
+            done[0] = again, best
+    error, best = min(done, key=lambda item: item[0])
+    return Chosen(best.indices, best.places, max(best.tail, error), settled)
+
+
+def swept(entries, indices, ranks, sizes, rule, rng):
+    """One sweep over the modes, which changes the indices in place."""
+    places, factors, tails = [], [], []
+    for mode, rank in enumerate(ranks):
+        places.append(chosen_fibres(entries, mode, indices, ranks, sizes, rule, rng))
+        C = fibres(entries, mode, places[mode])
+        choice = choose_slices(C, rank, sizes[mode], rule, rng)
+        indices[mode] = choice.indices
+        factors.append(fibre_factor(C, choice.indices, rank))
+        tails.append(choice.tail)
+    return Sweep(list(indices), places, factors, math.hypot(*tails))
+
+
+def sweep_error(entries, sweep, rng):
+    """The error that a sweep's choice is seen to have on fresh entries."""
+    return entries.error(entries.at(np.ix_(*sweep.indices)), sweep.factors, sweep.indices, rng)
 
 
 def slices(entries, ranks, sizes, rule, rng):
