@@ -26,6 +26,7 @@ OPERANDS = {
     "scipy.sparse.linalg": "linear_operator",
     "scipy.sparse": "scipy_sparse",
     "numpy": "ndarray",
+    "torch": "torch_tensor",
 }
 
 
@@ -68,7 +69,7 @@ def times_power(X, exponent):
     if exponent == 0:
         return X
     half = exponent // 2
-    return X * X.real.dtype.type(2.0**half) * X.real.dtype.type(2.0 ** (exponent - half))
+    return X * 2.0**half * 2.0 ** (exponent - half)
 
 
 def dense(X):
