@@ -173,7 +173,8 @@ def approximation_of(approximation, shape):
         if hasattr(approximation, "as_linear_operator"):
             operator = approximation.as_linear_operator()
         else:
-            operator = aslinearoperator(np.asarray(approximation) if isinstance(approximation, list) else approximation)
+            readable = isinstance(approximation, (list, tuple)) or hasattr(approximation, "iloc")
+            operator = aslinearoperator(np.asarray(approximation) if readable else approximation)
     except TypeError:
         got = type(approximation)
         raise complain(TypeError, "approximation", "an array or a decomposition", got) from None

@@ -132,7 +132,7 @@ def interpolative_decomposition(A, rank=None, *, rtol=None, axis=1, method="osin
     if rank is None:
         result = id_to_tolerance(operand, A, rtol, rule, sketch, rng)
     else:
-        view = two_sided_sketch(operand, A, sketch_size(rank, max(A.shape)), sketch, rng)
+        view = two_sided_sketch(operand, A, sketch_size(rank, A.shape[1], max(A.shape)), sketch, rng)
         result = id_from_sketch(operand, A, view, rank, rule, rng)
     return (
         result if axis == 1 else replace(result, coefficients=result.coefficients.T, skeleton=result.skeleton.T, axis=0)
@@ -141,7 +141,7 @@ def interpolative_decomposition(A, rank=None, *, rtol=None, axis=1, method="osin
 
 def id_from_sketch(operand, A, view, k, rule, rng):
     """The column ID of rank k whose indices come from a sketch."""
-    sketched, X = view
+    sketched, _ = view
     indices, basis, rest = column_basis(operand, sketched, k, rule, rng)
     skeleton = operand.take(sketched.A, indices, 1)
     projected = operand.rmatmat(sketched.A, basis).conj().T

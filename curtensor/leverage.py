@@ -3,6 +3,7 @@
 import numpy as np
 
 from curtensor import _validation, operands
+from curtensor.operands import ndarray
 from curtensor.selection import row_norms_squared
 from curtensor.sketching import SKETCHES
 from curtensor.svd import truncated_svd
@@ -71,7 +72,6 @@ def leverage_scores(A, k=None, *, axis=0, method="exact", normalize=False, rng=N
     _validation.one_of(METHODS, method, "method")
     normalize = _validation.flag(normalize, "normalize")
     rng = _validation.generator(rng)
-    _validation.finite(operand, A)
 
     U, s, Vh = leading_vectors(operand, A, k or min(A.shape), method, rng)
     known = s > max(A.shape) * np.finfo(s.dtype).eps * s.max(initial=0)
@@ -89,5 +89,6 @@ def leading_vectors(operand, A, k, method, rng):
     if method == "sketch":
         return truncated_svd(operand, A, k, 10, 3, SKETCHES["sparse_sign"], rng)
     whole = np.concatenate([panel for _, panel in operand.panels(A)])
+    _validation.finite(ndarray, whole)
     U, s, Vh = np.linalg.svd(whole, full_matrices=False)
     return U[:, :k], s[:k], Vh[:k]

@@ -4,6 +4,10 @@ A rule takes a basis (n, k) with orthonormal columns, one row a candidate, and a
 candidate has outside the basis. It returns at most k distinct indices, in the order of choice.
 """
 
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 from scipy import linalg, sparse
 
@@ -14,6 +18,8 @@ from curtensor.sketching import SKETCHES, random_matrix, sketch_matrix
 RIDGE = 1e-2  # of the mean squared residual; anything in 1e-6..1e-1 does
 PANEL = 1024  # candidates scanned at a time, to stay in the cache
 POOL = 1024  # candidates that one stretch of the default rule looks at
+PATIENCE = 2  # how much worse than the worst of the pool a choice may be before all candidates are scanned again
+SKETCH_WORK = 1e8  # operations which a sketch of more than twice the rank may cost for itself
 
 
 def osinsky(basis, residual, k, rng, weights=None):
@@ -32,7 +38,7 @@ def osinsky(basis, residual, k, rng, weights=None):
         if n > POOL:
             scores = scan(basis, residual, chosen[:done], ridge) / weights
             pool = np.sort(np.argpartition(scores, POOL)[: POOL + 1])
-            limit = scores[pool].max()
+            limit = PATIENCE * scores[pool].max()
         state = np.hstack(eliminate(basis[pool], residual[pool], *elimination(basis, residual, chosen[:done])))
         count = _kernels.osinsky_pass(state, k, done, ridge, weights[pool], limit, chosen)
         chosen[done:count] = pool[chosen[done:count]]
@@ -304,7 +310,17 @@ def independent(rows):
     return np.sort(pivots[: len(size)][size > 64 * np.finfo(size.dtype).eps * size.max()])
 
 
-def select_columns(A, k, *, method="osinsky", weights=None, include=(), exclude=(), sketch="sparse_sign", rng=None):
+def select_columns(
+    A: Any,
+    k: int,
+    *,
+    method: str | Callable = "osinsky",
+    weights: Any = None,
+    include: Sequence[int] = (),
+    exclude: Sequence[int] = (),
+    sketch: str | Callable = "sparse_sign",
+    rng: _validation.RandomSource = None,
+) -> np.ndarray:
     """Choose k columns of a matrix whose span comes close to it.
 
     With C = A[:, indices], the error is ||A - C C^+ A||_F; no k columns can bring it below that of the truncated SVD.
@@ -374,7 +390,17 @@ def select_columns(A, k, *, method="osinsky", weights=None, include=(), exclude=
     return columns_of(operand, A, k, rule, sketch, rng, weights=weights, include=include, exclude=exclude)
 
 
-def select_rows(A, k, *, method="osinsky", weights=None, include=(), exclude=(), sketch="sparse_sign", rng=None):
+def select_rows(
+    A: Any,
+    k: int,
+    *,
+    method: str | Callable = "osinsky",
+    weights: Any = None,
+    include: Sequence[int] = (),
+    exclude: Sequence[int] = (),
+    sketch: str | Callable = "sparse_sign",
+    rng: _validation.RandomSource = None,
+) -> np.ndarray:
     """Choose k rows of a matrix whose span comes close to it: `select_columns` of the adjoint.
 
     With R = A[indices], the error is ||A - A R^+ R||_F.
@@ -426,9 +452,10 @@ def select_rows(A, k, *, method="osinsky", weights=None, include=(), exclude=(),
     )
 
 
-def sketch_size(k, limit):
-    """Rows of the sketch from which k columns are chosen."""
-    return min(max(2 * k, k + 20), limit)
+def sketch_size(k, candidates, limit):
+    """Rows of the sketch from which k candidates are chosen: 8 k where the candidates are few, down to 2 k."""
+    affordable = math.isqrt(int(SKETCH_WORK / candidates))
+    return min(max(2 * k, k + 20, min(affordable, max(8 * k, k + 80))), limit)
 
 
 def columns_of(operand, A, k, rule, sketch, rng, *, weights=None, include=(), exclude=()):
@@ -436,10 +463,10 @@ def columns_of(operand, A, k, rule, sketch, rng, *, weights=None, include=(), ex
     m, n = A.shape
     if rule in ENTRY_RULES.values():
         weights = np.ones(n) if weights is None else weights.copy()
-        weights[exclude] = 0
+        weights[np.asarray(exclude, dtype=np.intp)] = 0
         return rule(operand, A, k, rng, weights, include)
     kind = operand.dtype(A)
-    Y = random_matrix(sketch, m, sketch_size(k, m), kind, rng)
+    Y = random_matrix(sketch, m, sketch_size(k, n, m), kind, rng)
     sketched = sketch_matrix(operand, A, Y, sparse.csr_array((n, 0), dtype=Y.dtype))
     return choose_from_sketch(sketched.left, k, rule, rng, weights=weights, include=include, exclude=exclude)
 

@@ -52,7 +52,8 @@ def names(A):
     """Row and column names of a DataFrame; None for what has none."""
     if not hasattr(A, "iloc"):
         return None, None
-    return np.asarray(A.index.astype(str), dtype=str), np.asarray(A.columns.astype(str), dtype=str)
+    row_names, col_names = (np.asarray(axis.to_flat_index().astype(str), dtype=str) for axis in (A.index, A.columns))
+    return row_names, col_names
 
 
 def residual_norm(operand, A, left, right):

@@ -50,7 +50,7 @@ def _transpose_sketch(A, Y, X):
     """``A^T @ Y``, ``A @ X`` and the squared norm, for real Y and X."""
     m, n = A.shape
     kind = dtype(A)
-    fused = sparse.issparse(Y) and sparse.issparse(X)
+    fused = _even(Y) and _even(X)
     left = np.zeros((Y.shape[1], n), kind)
     right = np.zeros((X.shape[1], m), kind)
     square = 0.0
@@ -60,14 +60,19 @@ def _transpose_sketch(A, Y, X):
             square += _kernels.sketch_panel(panel, *_signs(Y[rows], kind), *_signs(X, kind), left, share)
             right[:, rows] = share
         else:
-            left += (Y[rows].T @ panel).astype(kind, copy=False)
+            left += Y[rows].T @ panel
             right[:, rows] = (panel @ X).T
             square += _kernels.squared_moduli(panel)
     return left.T, right.T, square
 
 
+def _even(S):
+    """Whether S is a CSR matrix with equally many entries in each row."""
+    return sparse.issparse(S) and S.format == "csr" and bool((np.diff(S.indptr) == S.nnz // S.shape[0]).all())
+
+
 def _signs(S, kind):
-    """A sparse-sign matrix with equally many entries a row, as (n, entries) arrays of columns and signs."""
+    """Such a matrix as (n, entries) arrays of columns and signs."""
     shape = (S.shape[0], S.nnz // S.shape[0])
     real = np.empty(0, kind).real.dtype
     return S.indices.reshape(shape), S.data.astype(real, copy=False).reshape(shape)
@@ -101,4 +106,4 @@ def first_nonfinite(A):
 
 def largest(A):
     """Largest modulus of a real or imaginary part."""
-    return max(float(np.abs(panel.view(panel.real.dtype)).max()) for _, panel in panels(A))
+    return float(np.max([np.abs(panel.view(panel.real.dtype)).max() for _, panel in panels(A)]))

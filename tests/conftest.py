@@ -1,0 +1,60 @@
+"""Fixtures of all tests: seeded randomness, read-only input, and an operand which counts the passes over it."""
+
+import sys
+from types import ModuleType
+
+import hypothesis
+import numpy as np
+import pytest
+
+from curtensor import operands
+from curtensor.operands import ndarray
+
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=60, database=None)
+hypothesis.settings.load_profile("repeatable")
+
+
+@pytest.fixture
+def rng():
+    """A generator with the same seed in each test."""
+    return np.random.default_rng(20240917)
+
+
+class Distant:
+    """A matrix which nothing but its operand can look into; it notes each pass over it and each slice taken."""
+
+    def __init__(self, array, log=None):
+        self.array, self.log = array, [] if log is None else log
+        self.shape, self.dtype = array.shape, array.dtype
+
+    @property
+    def T(self):
+        return Distant(self.array.T, self.log)
+
+    @property
+    def passes(self):
+        """Number of passes so far."""
+        return sum(name != "take" for name in self.log)
+
+
+def _counted(name):
+    function = getattr(ndarray, name)
+
+    def count(A, *arguments, **options):
+        A.log.append(name)
+        return function(A.array, *arguments, **options)
+
+    return count
+
+
+@pytest.fixture
+def distant(monkeypatch):
+    """Makes a `Distant` matrix of an array, after entering its operand as a new kind of array is entered."""
+    module = ModuleType("curtensor.operands.distant")
+    module.wrap = lambda A: A
+    module.dtype = lambda A: ndarray.dtype(A.array)
+    for name in ("matmat", "rmatmat", "sketch_both", "take", "panels", "first_nonfinite", "largest"):
+        setattr(module, name, _counted(name))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(operands.OPERANDS, Distant.__module__, "distant")
+    return Distant

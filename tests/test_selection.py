@@ -1,0 +1,273 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from matrices import (
+    DTYPES,
+    FAMILIES,
+    SHAPES,
+    SPARSE_KINDS,
+    column_error,
+    eps,
+    low_rank,
+    normal,
+    optimum,
+    orthonormal,
+    sparse_low_rank,
+)
+from naive import osinsky_choices
+from numpy.testing import assert_array_equal
+
+import curtensor as ct
+from curtensor.selection import (
+    POOL,
+    RIDGE,
+    SELECTION_RULES,
+    choose_rows,
+    osinsky,
+    row_norms_squared,
+    split_sketch,
+    weighted_sample,
+)
+from curtensor.sketching import SKETCHES
+
+GREEDY = {name: rule for name, rule in SELECTION_RULES.items() if name not in ("uniform", "leverage")}
+SAMPLING = {"arp", "leverage", "uniform"}
+
+
+def positive_semidefinite(n, k, dtype, rng):
+    F = normal((n, k), dtype, rng)
+    return F @ F.conj().T
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [40, POOL + 200])
+def test_osinsky_makes_the_choices_of_its_definition(n, dtype, rng):
+    basis = orthonormal(n, 7, dtype, rng).astype(dtype)
+    residual = normal((n, 5), dtype, rng) * np.array(1e-2, dtype)
+    ridge = RIDGE * row_norms_squared(residual).mean()
+    assert_array_equal(osinsky(basis, residual, 7, rng), osinsky_choices(basis, residual, 7, ridge, np.ones(n)))
+    weights = rng.random(n)
+    chosen = osinsky(basis, residual, 7, rng, weights)
+    assert_array_equal(chosen, osinsky_choices(basis, residual, 7, ridge, weights))
+
+
+def test_weighted_sampling_follows_the_weights():
+    weights = np.array([4.0, 2.0, 1.0, 1.0, 0.0])
+    rng = np.random.default_rng(0)
+    first = np.array([weighted_sample(weights, 2, rng)[0] for _ in range(4000)])
+    shares = np.bincount(first, minlength=5) / 4000
+    assert np.abs(shares - weights / 8).max() < 4 * np.sqrt(0.25 / 4000)
+    assert shares[4] == 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("rule", GREEDY)
+@pytest.mark.parametrize("beyond", [0, 8])
+def test_exact_when_rank_is_reached(beyond, rule, shape, dtype, rng):
+    A = low_rank(*shape, 6, dtype, rng)
+    columns = ct.select_columns(A, 6 + beyond, method=rule, rng=0)
+    rows = ct.select_rows(A, 6 + beyond, method=rule, rng=0)
+    assert len(columns) == len(rows) == 6
+    assert column_error(A, columns) < 1000 * eps(dtype)
+    assert column_error(A.T, rows) < 1000 * eps(dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("beyond", [0, 8])
+def test_rpcholesky_is_exact_when_rank_is_reached(beyond, dtype, rng):
+    A = positive_semidefinite(50, 6, dtype, rng)
+    columns = ct.select_columns(A, 6 + beyond, method="rpcholesky", rng=0)
+    assert len(columns) == 6
+    assert column_error(A, columns) < 1000 * eps(dtype) * np.linalg.norm(A)
+
+
+@pytest.mark.parametrize("sketch", SKETCHES)
+def test_exact_for_every_sketch(sketch, rng):
+    A = low_rank(200, 150, 6, "complex128", rng)
+    assert column_error(A, ct.select_columns(A, 6, sketch=sketch, rng=0)) < 1e-13
+
+
+@pytest.mark.parametrize("kind", SPARSE_KINDS)
+@pytest.mark.parametrize("rule", GREEDY)
+def test_exact_for_sparse(rule, kind, rng):
+    A = sparse_low_rank(60, 50, 5, "float64", rng)
+    columns = ct.select_columns(SPARSE_KINDS[kind](A), 8, method=rule, rng=0)
+    assert len(columns) == 5
+    assert column_error(A.toarray(), columns) < 1e-12
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("rule", SELECTION_RULES)
+def test_indices_are_distinct_and_in_range(rule, family, rng):
+    A = FAMILIES[family](60, 45, "float64", rng)
+    for select, size in ((ct.select_columns, 45), (ct.select_rows, 60)):
+        indices = select(A, 12, method=rule, rng=0)
+        assert indices.dtype.kind == "i"
+        assert len(set(indices.tolist())) == 12
+        assert indices.min() >= 0
+        assert indices.max() < size
+
+
+@pytest.mark.parametrize("rule", SELECTION_RULES)
+def test_all_columns_can_be_chosen(rule, rng):
+    A = rng.standard_normal((9, 7))
+    assert_array_equal(np.sort(ct.select_columns(A, 7, method=rule, rng=0)), np.arange(7))
+
+
+@pytest.mark.parametrize("rule", SELECTION_RULES)
+def test_rows_are_columns_of_the_adjoint(rule, rng):
+    A = normal((50, 40), "complex128", rng)
+    assert_array_equal(
+        ct.select_rows(A, 6, method=rule, rng=0), ct.select_columns(A.T.copy(), 6, method=rule, rng=0)
+    )
+
+
+@pytest.mark.parametrize("rule", [*SELECTION_RULES, "rpcholesky"])
+def test_included_come_first_and_excluded_never(rule, rng):
+    A = positive_semidefinite(40, 40, "float64", rng)
+    for seed in range(5):
+        indices = ct.select_columns(A, 8, method=rule, include=[30, 2], exclude=[0, 1, 3, 39], rng=seed)
+        assert_array_equal(indices[:2], [30, 2])
+        assert len(set(indices.tolist())) == 8
+        assert not {0, 1, 3, 39} & set(indices.tolist())
+
+
+@pytest.mark.parametrize("rule", [*SELECTION_RULES, "rpcholesky"])
+def test_included_columns_need_not_be_repeated_by_others(rule, rng):
+    A = positive_semidefinite(40, 6, "float64", rng)
+    A[:, 0] = A[0] = 0
+    indices = ct.select_columns(A, 6, method=rule, include=[5], rng=0)
+    assert indices[0] == 5
+    if rule not in ("uniform", "leverage"):
+        assert column_error(A, indices) < 1e-10 * np.linalg.norm(A)
+
+
+@pytest.mark.parametrize("rule", [*SELECTION_RULES, "rpcholesky"])
+def test_weightless_columns_are_never_chosen(rule, rng):
+    A = positive_semidefinite(40, 40, "float64", rng)
+    weights = np.ones(40)
+    weights[::2] = 0
+    indices = ct.select_columns(A, 10, method=rule, weights=weights, rng=0)
+    assert len(indices) == 10
+    assert (indices % 2 == 1).all()
+
+
+@pytest.mark.parametrize("rule", SELECTION_RULES)
+def test_heavier_columns_are_preferred(rule, rng):
+    A = rng.standard_normal((40, 40))
+    weights = np.where(np.arange(40) < 20, 1e6, 1.0)
+    indices = ct.select_columns(A, 6, method=rule, weights=weights, rng=0)
+    assert (indices < 20).all()
+
+
+@pytest.mark.parametrize("rule", SELECTION_RULES)
+def test_only_as_many_as_may_be_chosen(rule, rng):
+    A = rng.standard_normal((20, 12))
+    indices = ct.select_columns(A, 5, method=rule, exclude=range(7), rng=0)
+    assert_array_equal(np.sort(indices), np.arange(7, 12))
+
+
+@pytest.mark.parametrize("rule", [*SELECTION_RULES, "rpcholesky"])
+def test_same_seed_same_result(rule, rng):
+    A = positive_semidefinite(40, 40, "float64", rng)
+    first, second = (ct.select_columns(A, 6, method=rule, rng=7) for _ in range(2))
+    assert_array_equal(first, second)
+    if rule in SAMPLING:
+        assert any(not np.array_equal(first, ct.select_columns(A, 6, method=rule, rng=seed)) for seed in range(8, 12))
+
+
+@pytest.mark.parametrize("rule", SELECTION_RULES)
+@pytest.mark.parametrize("select", [ct.select_columns, ct.select_rows])
+def test_one_pass_over_the_matrix(select, rule, distant, rng):
+    A = distant(rng.standard_normal((90, 80)))
+    select(A, 5, method=rule, rng=0)
+    assert A.log == ["sketch_both"]
+
+
+@pytest.mark.parametrize("method", [*SELECTION_RULES, "rpcholesky"])
+@pytest.mark.parametrize("A", [np.zeros((5, 5)), np.ones((5, 5)), np.ones((1, 1))])
+def test_zero_and_constant(method, A):
+    indices = ct.select_columns(A, 1, method=method, rng=0)
+    assert len(indices) == (1 if A.any() else 0)
+
+
+@pytest.mark.parametrize("scale", [1e300, 1e-300, 1e-310])
+@pytest.mark.parametrize("rule", GREEDY)
+def test_any_scale(rule, scale, rng):
+    A = low_rank(30, 20, 4, "float64", rng) * scale
+    columns = ct.select_columns(A, 4, method=rule, rng=0)
+    assert len(columns) == 4
+    assert column_error(A / np.abs(A).max(), columns) < 1e-10
+
+
+def test_a_rule_of_ones_own_is_a_function(rng):
+    def last(basis, residual, k, rng):
+        assert basis.shape == (40, k)
+        assert len(residual) == 40
+        return np.arange(len(basis))[-k:]
+
+    A = rng.standard_normal((50, 40))
+    assert_array_equal(ct.select_columns(A, 3, method=last, rng=0), [37, 38, 39])
+
+
+@given(
+    hnp.arrays(float, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.sampled_from([0.0, 1, -1, 1e-9])),
+    st.sampled_from(sorted(SELECTION_RULES)),
+    st.data(),
+)
+def test_any_small_matrix_of_few_values(A, rule, data):
+    k = data.draw(st.integers(1, min(A.shape)))
+    indices = ct.select_columns(A, k, method=rule, rng=0)
+    assert len(set(indices.tolist())) == len(indices) <= k
+    if rule in GREEDY and len(indices) < k:
+        assert column_error(A, indices) <= 1e-12 * np.linalg.norm(A) + 1e-13
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("condition", [1e2, 1e6, 1e30])
+def test_split_sketch_is_the_svd(condition, dtype, rng):
+    s = np.geomspace(1, 1 / condition, 12)
+    sketch = (orthonormal(60, 12, dtype, rng) * s @ orthonormal(12, 12, dtype, rng)).astype(dtype)
+    basis, residual = split_sketch(sketch, 5)
+    assert basis.shape[1] == 5 if s[4] > 100 * eps(dtype) else basis.shape[1] < 5
+    by_gram = s[4] > 1e-6
+    tolerance = 100 * (eps(dtype) / s[4] + eps(float) / s[4] ** 2 if by_gram else eps(dtype))
+    assert np.abs(basis.conj().T @ basis - np.eye(basis.shape[1])).max() < tolerance
+    rest = sketch - basis @ (basis.conj().T @ sketch)
+    assert abs(np.linalg.norm(rest) - np.linalg.norm(residual)) < tolerance
+
+
+def test_rows_beyond_the_basis_are_added_without_repetition(rng):
+    basis, residual = orthonormal(50, 6, "complex128", rng), normal((50, 4), "complex128", rng)
+    for rule in SELECTION_RULES.values():
+        chosen = choose_rows(basis, residual, 9, rule, rng)
+        assert len(set(chosen.tolist())) == 9
+    assert len(choose_rows(basis, residual, 50, osinsky, rng)) == 50
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("rule", ["osinsky", "arp", "bsqr", "maxvol", "qdeim", "deim", "cpqr"])
+def test_columns_are_within_a_small_factor_of_the_optimum(rule, family, rng):
+    A = FAMILIES[family](100, 80, "float64", rng)
+    k = 12
+    bound = 2 if rule == "osinsky" else 3 * np.sqrt(k + 1)
+    for seed in range(5):
+        error = column_error(A, ct.select_columns(A, k, method=rule, rng=seed))
+        assert error <= bound * optimum(A, k) + 1e-13 * np.linalg.norm(A)
+
+
+def test_the_default_rule_is_near_the_optimum_and_better_than_pivoted_qr(rng):
+    ratios = {"osinsky": [], "cpqr": []}
+    for family in sorted(set(FAMILIES) - {"cauchy"}):
+        A = FAMILIES[family](120, 100, "float64", rng)
+        for k in (5, 20):
+            best = optimum(A, k)
+            for rule, found in ratios.items():
+                found += [column_error(A, ct.select_columns(A, k, method=rule, rng=seed)) / best for seed in range(3)]
+    average = {rule: np.exp(np.mean(np.log(found))) for rule, found in ratios.items()}
+    assert average["osinsky"] <= 1.25
+    assert max(ratios["osinsky"]) <= 2
+    assert average["osinsky"] <= 0.95 * average["cpqr"]
