@@ -26,8 +26,8 @@ def choose_columns(weights, k, rule, rng):
     else:
         views = [operands.find(W) for W in weights]
         operand, A = views[0]
-        m = A.shape[0]
-        Y = random_matrix(sparse_sign, m, sketch_size(k, m), operand.dtype(A), rng)
+        m, n = A.shape
+        Y = random_matrix(sparse_sign, m, sketch_size(k, n * len(views), m), operand.dtype(A), rng)
         sketch = np.vstack([operand.rmatmat(A, Y) for operand, A in views])
         chosen = choose_from_sketch(sketch, k, rule, rng)
     return np.stack(np.divmod(chosen, weights[0].shape[1]), axis=1)
@@ -45,8 +45,8 @@ def choose_lateral_slices(weights, k, rule, rng):
     views = [operands.find(W) for W in weights]
     sketch = 0
     for operand, A in views:
-        m = A.shape[0]
-        Y = random_matrix(sparse_sign, m, sketch_size(k, m), operand.dtype(A), rng)
+        m, n = A.shape
+        Y = random_matrix(sparse_sign, m, sketch_size(k, n, m), operand.dtype(A), rng)
         sketch = sketch + operand.rmatmat(A, Y)
     return choose_from_sketch(sketch, k, rule, rng)
 
