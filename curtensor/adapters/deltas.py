@@ -51,9 +51,9 @@ class LoRA(Delta):
         super().__init__()
         self.options = {"alpha": alpha, "start": start}
         self.scale = alpha / len(A)
-        self.A, self.B = nn.Parameter(A), nn.Parameter(B)
-        self.register_buffer("A0", A.clone() if start else None)
-        self.register_buffer("B0", B.clone() if start else None)
+        self.A, self.B = nn.Parameter(A.contiguous()), nn.Parameter(B.contiguous())
+        self.register_buffer("A0", self.A.detach().clone() if start else None)
+        self.register_buffer("B0", self.B.detach().clone() if start else None)
 
     @classmethod
     def rebuild(cls, weights, tensors, options):
@@ -87,7 +87,7 @@ class AdaLoRA(Delta):
         super().__init__()
         self.options = {"alpha": alpha}
         self.scale = alpha / len(Q)
-        self.P, self.Q = nn.Parameter(P), nn.Parameter(Q)
+        self.P, self.Q = nn.Parameter(P.contiguous()), nn.Parameter(Q.contiguous())
         self.e = nn.Parameter(P.new_zeros(len(Q)))
 
     @classmethod
@@ -224,7 +224,7 @@ class ModeFactors(ModeBases):
     def middle(self, layer):
         """M (r_1, r_2) of one layer."""
         row = self.layers[layer]
-        turned = self.core @ (row + self.B[2] @ (self.A[2] @ row))
+        turned = self.core @ (row + (row @ self.B[2]) @ self.A[2])
         turned = turned + self.B[0] @ (self.A[0] @ turned)
         return turned + (turned @ self.A[1].T) @ self.B[1].T - self.core @ row
 
@@ -318,12 +318,12 @@ def trained_dtype(weight):
 
 def index_buffer(indices, weight):
     """Indices as a tensor beside the weight."""
-    return torch.as_tensor(np.array(indices, dtype=np.int32), device=weight.device)
+    return torch.as_tensor(indices, dtype=torch.int32, device=weight.device)
 
 
 def alone(indices):
     """Columns of a single weight as pairs (0, column)."""
-    return np.stack([np.zeros_like(indices), indices], axis=1)
+    return np.stack([np.zeros(len(indices), dtype=int), indices], axis=1)
 
 
 def taken(weights, pairs):
@@ -334,7 +334,7 @@ def taken(weights, pairs):
 def orthonormal(columns):
     """Orthonormal basis of some columns, made in float64 and given in their dtype."""
     Q = np.linalg.qr(columns.double().cpu().numpy())[0]
-    return torch.from_numpy(Q).to(columns)
+    return torch.from_numpy(Q).to(columns).contiguous()
 
 
 def raw(columns):
