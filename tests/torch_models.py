@@ -29,7 +29,7 @@ class Stack(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(Block(width, hidden) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, 3)
+        self.head = nn.Linear(width, 8)
 
     def forward(self, x):
         for block in self.blocks:

@@ -51,7 +51,7 @@ class LoRA(Delta):
         super().__init__()
         self.options = {"alpha": alpha, "start": start}
         self.scale = alpha / len(A)
-        self.A, self.B = nn.Parameter(A.contiguous()), nn.Parameter(B.contiguous())
+        self.A, self.B = own_parameter(A), own_parameter(B)
         self.register_buffer("A0", self.A.detach().clone() if start else None)
         self.register_buffer("B0", self.B.detach().clone() if start else None)
 
@@ -87,7 +87,7 @@ class AdaLoRA(Delta):
         super().__init__()
         self.options = {"alpha": alpha}
         self.scale = alpha / len(Q)
-        self.P, self.Q = nn.Parameter(P.contiguous()), nn.Parameter(Q.contiguous())
+        self.P, self.Q = own_parameter(P), own_parameter(Q)
         self.e = nn.Parameter(P.new_zeros(len(Q)))
 
     @classmethod
@@ -314,6 +314,11 @@ DELTAS = {delta.kind: delta for delta in (LoRA, CURLoRA, TCURLoRA, AdaLoRA)}
 def trained_dtype(weight):
     """float32 for a weight in half precision, else the weight's own dtype."""
     return torch.promote_types(weight.dtype, torch.float32)
+
+
+def own_parameter(X):
+    """A contiguous copy as a parameter."""
+    return nn.Parameter(X.detach().clone(memory_format=torch.contiguous_format))
 
 
 def index_buffer(indices, weight):
