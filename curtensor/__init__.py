@@ -7,8 +7,10 @@ __version__ = "0.1.0"
 # Each public name and the module it is loaded from when first asked for.
 _HOMES = {
     "CUR": "cur",
+    "Comparison": "comparison",
     "ID": "interpolative",
     "SVD": "svd",
+    "compare": "comparison",
     "cur_decomposition": "cur",
     "interpolative_decomposition": "interpolative",
     "leverage_scores": "leverage",

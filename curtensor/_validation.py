@@ -1,6 +1,8 @@
 """Every check of a user's argument, and the one form of complaint: ``<name> must be <what>, got <value>``."""
 
+import itertools
 import numbers
+import os
 
 import numpy as np
 
@@ -110,13 +112,21 @@ def callback_function(callback):
     return callback
 
 
-def array_dtype(dtype):
+def array_dtype(dtype, name="A"):
     """The dtype to compute in: floats and complex numbers as they are, integers and bool as float64."""
     if dtype.name in DTYPES:
         return np.dtype(dtype.name)
     if dtype.kind in "iub":
         return np.dtype(float)
-    raise complain(TypeError, "A", f"an array of integers, bool, {', '.join(DTYPES)}", f"dtype {dtype}")
+    raise complain(TypeError, name, f"an array of integers, bool, {', '.join(DTYPES)}", f"dtype {dtype}")
+
+
+def nested_numbers(values):
+    """An array of nested lists of equal lengths."""
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise complain(ValueError, "A", "rows of equal length", describe(values)) from None
 
 
 def matrix_shape(shape):
@@ -178,9 +188,115 @@ def approximation_of(approximation, shape):
     except TypeError:
         got = type(approximation)
         raise complain(TypeError, "approximation", "an array or a decomposition", got) from None
+    array_dtype(np.dtype(operator.dtype), "approximation")
     if operator.shape != shape:
         raise complain(ValueError, "approximation", f"of shape {tuple(shape)}", operator.shape)
     return operator
+
+
+def rank_list(ranks, shape):
+    """Distinct ranks as a list of ints; a single one is a list of one."""
+    if isinstance(ranks, (str, bytes)) or not np.iterable(ranks):
+        ranks = [ranks]
+    ranks = [integer(rank, "each of ranks", 1, min(shape)) for rank in ranks]
+    if not ranks or len(set(ranks)) != len(ranks):
+        raise complain(ValueError, "ranks", "distinct and at least one", describe(ranks))
+    return ranks
+
+
+def chosen_methods(table, methods):
+    """A dict of the methods asked for by names or as functions, which go by their own names."""
+    if isinstance(methods, str) or not np.iterable(methods):
+        raise complain(TypeError, "methods", "a sequence of names and functions", describe(methods))
+    chosen = {}
+    for method in methods:
+        name = method if isinstance(method, str) else getattr(method, "__name__", describe(method))
+        repeated = name in chosen
+        chosen[name] = choose(table, method, "each of methods")
+        if repeated or chosen[name] is not table.get(name, chosen[name]):
+            raise complain(ValueError, "methods", "of distinct names", describe(methods))
+    return chosen
+
+
+def number_in(text, kind, name):
+    """The int or float that a text of the command line says."""
+    try:
+        return kind(text)
+    except ValueError:
+        what = "an integer" if kind is int else "a number"
+        raise complain(ValueError, name, what, describe(text)) from None
+
+
+def output_path(path, name):
+    """The path, if a file can come to be there."""
+    folder = os.path.dirname(os.path.abspath(path))
+    if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+        raise complain(ValueError, name, "a file in a folder that can be written to", describe(os.fspath(path)))
+    return path
+
+
+def matrix_market(banner, fields, symmetries):
+    """Layout, field and symmetry that the first words of a MatrixMarket file say."""
+    if len(banner) != 5 or banner[:2] != ["%%matrixmarket", "matrix"]:
+        raise complain(ValueError, "its first line", "that of a MatrixMarket matrix", describe(" ".join(banner)))
+    layout, field, symmetry = banner[2:]
+    return (
+        one_of(("array", "coordinate"), layout, "its layout"),
+        one_of(fields, field, "its field"),
+        one_of(symmetries, symmetry, "its symmetry"),
+    )
+
+
+def number_table(lines, count, width):
+    """The numbers of so many lines, equally many in each."""
+    first = list(itertools.islice(lines, 1))
+    table = np.loadtxt(itertools.chain(first, lines), ndmin=2) if first else np.zeros((0, width))
+    if table.shape != (count, width):
+        raise complain(
+            ValueError, "its table", f"{count} lines of {width} numbers", f"{len(table)} of {table.shape[1]}"
+        )
+    return table
+
+
+def positions(table, shape):
+    """Rows and columns, counted from 1, as integers."""
+    if not ((table >= 1) & (table <= shape) & (table == np.floor(table))).all():
+        raise complain(ValueError, "its rows and columns", f"from 1 to {shape[0]} and {shape[1]}", "others")
+    return table.T.astype(np.int64)
+
+
+def some_lines(lines):
+    """Raise if a file has no lines of numbers."""
+    if not lines:
+        raise complain(ValueError, "its lines", "at least one beside column names", "none")
+
+
+def real_numbers(fields, size, name):
+    """A float array from so many texts."""
+    if len(fields) != size:
+        raise complain(ValueError, name, f"{size} numbers", len(fields))
+    try:
+        return np.array(fields, dtype=float)
+    except ValueError as error:
+        raise complain(ValueError, name, "real numbers with commas between", error) from None
+
+
+def one_array(content, name):
+    """The array or sparse matrix, if the file held one."""
+    if not hasattr(content, "shape"):
+        got = f"{len(content)} arrays: {', '.join(content)}" if isinstance(content, dict) else describe(content)
+        raise complain(ValueError, name, "one array, or as scipy.sparse.save_npz writes it", got)
+    return content
+
+
+def unreadable(name, ending, error):
+    """The exception for a file that its ending's reader does not take."""
+    return complain(ValueError, name, f"a whole {ending} file without pickled objects", describe_error(error))
+
+
+def describe_error(error):
+    """The text of an exception in one line, or its kind where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def positive(value, name):

@@ -1,5 +1,7 @@
 """How far an approximation is from the matrix."""
 
+from typing import Any
+
 import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator
@@ -14,7 +16,14 @@ ROWS = 256  # of the approximation formed at a time
 KRYLOV_STEPS = 8  # with 10 vectors: the spectral norm to about three digits, from below
 
 
-def relative_error(A, approximation, *, norm="fro", n_probes=None, rng=None):
+def relative_error(
+    A: Any,
+    approximation: Any,
+    *,
+    norm: str = "fro",
+    n_probes: int | None = None,
+    rng: _validation.RandomSource = None,
+) -> float:
     """Norm of A less an approximation, over the norm of A.
 
     ``||A - B|| / ||A||`` for the Frobenius norm, the spectral norm or the largest modulus of an entry.

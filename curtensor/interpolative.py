@@ -1,9 +1,12 @@
 """Interpolative decompositions: A is close to its own columns, or rows, times coefficients."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy import linalg
+from scipy.sparse.linalg import LinearOperator
 
 from curtensor import _validation, operands
 from curtensor.operands import dense, times_power
@@ -32,41 +35,50 @@ class ID:
 
     indices: np.ndarray
     coefficients: np.ndarray
-    skeleton: object
+    skeleton: Any
     axis: int
     error_estimate: float
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[np.ndarray]:
         """The indices and the coefficients."""
         return iter((self.indices, self.coefficients))
 
     @property
-    def rank(self):
+    def rank(self) -> int:
         """Number of columns or rows chosen."""
         return len(self.indices)
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, int]:
         """Shape (m, n) of the approximation."""
         left, right = self._factors
         return left.shape[0], right.shape[1]
 
     @property
-    def _factors(self):
+    def _factors(self) -> tuple[Any, Any]:
         pair = self.skeleton, self.coefficients
         return pair if self.axis == 1 else pair[::-1]
 
-    def to_array(self):
+    def to_array(self) -> np.ndarray:
         """The approximation as a dense array (m, n)."""
         left, right = self._factors
         return dense(left @ right)
 
-    def as_linear_operator(self):
+    def as_linear_operator(self) -> LinearOperator:
         """The approximation as a `scipy.sparse.linalg.LinearOperator`."""
         return operands.product_operator(*self._factors)
 
 
-def interpolative_decomposition(A, rank=None, *, rtol=None, axis=1, method="osinsky", sketch="sparse_sign", rng=None):
+def interpolative_decomposition(
+    A: Any,
+    rank: int | None = None,
+    *,
+    rtol: float | None = None,
+    axis: int = 1,
+    method: str | Callable = "osinsky",
+    sketch: str | Callable = "sparse_sign",
+    rng: _validation.RandomSource = None,
+) -> ID:
     """Approximate a matrix by some of its columns, or rows, times coefficients.
 
     ``A`` is close to ``A[:, J] @ X`` with X = A[:, J]^+ A for ``axis=1``, and to ``X @ A[I]`` with X = A A[I]^+ for
@@ -128,20 +140,23 @@ def interpolative_decomposition(A, rank=None, *, rtol=None, axis=1, method="osin
     sketch = _validation.choose(SKETCHES, sketch, "sketch")
     rng = _validation.generator(rng)
 
-    A = A if axis == 1 else A.T
+    def view_of(size):
+        sketched, _ = two_sided_sketch(operand, A, size, sketch, rng)
+        return sketched if axis == 1 else sketched.T
+
+    along = A if axis == 1 else A.T
     if rank is None:
-        result = id_to_tolerance(operand, A, rtol, rule, sketch, rng)
+        result = id_to_tolerance(operand, along, rtol, rule, view_of, rng)
     else:
-        view = two_sided_sketch(operand, A, sketch_size(rank, A.shape[1], max(A.shape)), sketch, rng)
-        result = id_from_sketch(operand, A, view, rank, rule, rng)
-    return (
-        result if axis == 1 else replace(result, coefficients=result.coefficients.T, skeleton=result.skeleton.T, axis=0)
-    )
+        sketched = view_of(sketch_size(rank, A.shape[axis], max(A.shape)))
+        result = id_from_sketch(operand, along, sketched, rank, rule, rng)
+    if axis == 1:
+        return result
+    return replace(result, coefficients=result.coefficients.T, skeleton=result.skeleton.T, axis=0)
 
 
-def id_from_sketch(operand, A, view, k, rule, rng):
+def id_from_sketch(operand, A, sketched, k, rule, rng):
     """The column ID of rank k whose indices come from a sketch."""
-    sketched, _ = view
     indices, basis, rest = column_basis(operand, sketched, k, rule, rng)
     skeleton = operand.take(sketched.A, indices, 1)
     projected = operand.rmatmat(sketched.A, basis).conj().T
@@ -151,19 +166,19 @@ def id_from_sketch(operand, A, view, k, rule, rng):
     return ID(indices, coefficients, operand.take(A, indices, 1), 1, float(error))
 
 
-def id_to_tolerance(operand, A, rtol, rule, sketch, rng):
+def id_to_tolerance(operand, A, rtol, rule, view_of, rng):
     """The column ID of the smallest rank found whose error is at most rtol."""
 
     def resketch(size):
-        view = two_sided_sketch(operand, A, size, sketch, rng)
-        return view, relative_tails(view[0].left, view[0].norm)
+        sketched = view_of(size)
+        return sketched, relative_tails(sketched.left, sketched.norm)
 
-    def attempt(view, k):
-        result = id_from_sketch(operand, A, view, k, rule, rng)
-        skeleton = dense(times_power(result.skeleton, view[0].exponent))
+    def attempt(sketched, k):
+        result = id_from_sketch(operand, A, sketched, k, rule, rng)
+        skeleton = dense(times_power(result.skeleton, sketched.exponent))
         error = result.error_estimate
         if error**2 < 1e4 * np.finfo(result.coefficients.dtype).eps:
-            error = operands.residual_norm(operand, view[0].A, skeleton, result.coefficients) / (view[0].norm or 1)
+            error = operands.residual_norm(operand, sketched.A, skeleton, result.coefficients) / (sketched.norm or 1)
         return replace(result, error_estimate=float(error)), error
 
     return smallest_rank(attempt, resketch, min(A.shape), rtol)

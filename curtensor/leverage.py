@@ -1,5 +1,7 @@
 """Leverage scores: how much each row or column matters to the leading singular subspace."""
 
+from typing import Any
+
 import numpy as np
 
 from curtensor import _validation, operands
@@ -11,7 +13,15 @@ from curtensor.svd import truncated_svd
 METHODS = ("exact", "sketch")
 
 
-def leverage_scores(A, k=None, *, axis=0, method="exact", normalize=False, rng=None):
+def leverage_scores(
+    A: Any,
+    k: int | None = None,
+    *,
+    axis: int = 0,
+    method: str = "exact",
+    normalize: bool = False,
+    rng: _validation.RandomSource = None,
+) -> np.ndarray:
     """Rank-k leverage scores of the rows or columns of a matrix.
 
     The score of row i is the squared norm of row i of U_k, of column j that of column j of V_k^H, from the truncated

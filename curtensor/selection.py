@@ -13,7 +13,7 @@ from scipy import linalg, sparse
 
 from curtensor import _kernels, _validation, operands
 from curtensor.operands import dense
-from curtensor.sketching import SKETCHES, random_matrix, sketch_matrix
+from curtensor.sketching import SKETCHES, gaussian, random_matrix, sketch_matrix
 
 RIDGE = 1e-2  # of the mean squared residual; anything in 1e-6..1e-1 does
 PANEL = 1024  # candidates scanned at a time, to stay in the cache
@@ -88,8 +88,9 @@ def bsqr(basis, residual, k, rng, weights=None):
 
 
 def lupp(sketch, residual, k, rng, weights=None):
-    """Row pivots of an LU factorisation of the sketch's first k columns (Dong and Martinsson 2023)."""
-    return deim(sketch[:, :k], residual, k, rng, weights)
+    """Row pivots of an LU factorisation of k combinations of the sketch's columns (Dong and Martinsson 2023)."""
+    mixed = sketch @ gaussian(sketch.shape[1], k, sketch.dtype, rng)  # a small A is its own sketch, in A's order
+    return deim(mixed, residual, k, rng, weights)
 
 
 def cpqr(sketch, residual, k, rng, weights=None):
@@ -221,22 +222,22 @@ def weighted_sample(weights, k, rng):
     return np.argsort(-keys, kind="stable")[: min(k, np.count_nonzero(weights))]
 
 
-def split_sketch(sketch, k):
+def split_sketch(sketch, k, scale=0.0):
     """Leading k left singular vectors of a sketch (n, l) and what it has outside of them: ``(basis, residual)``.
 
-    Fewer than k vectors where the sketch's numerical rank is lower. By the Gram matrix, which is 3 to 5 times
-    cheaper, unless the k-th singular value is too small for it to show.
+    Fewer than k vectors where the sketch's numerical rank is lower, measured against `scale` where that is larger.
+    By the Gram matrix, which is 3 to 5 times cheaper, unless the k-th singular value is too small for it to show.
     """
     gram = sketch.astype(np.result_type(sketch, float), copy=False)
     squares, P = np.linalg.eigh(gram.conj().T @ gram)
     squares, P = squares[::-1], P[:, ::-1]
     k = min(k, len(squares), len(sketch))
-    if squares[k - 1] > 1e-12 * squares[0]:
+    if squares[k - 1] > 1e-12 * max(squares[0], scale**2):
         basis = sketch @ (P[:, :k] / np.sqrt(squares[:k])).astype(sketch.dtype)
         return basis, sketch @ P[:, k:].astype(sketch.dtype)
     Q, R = np.linalg.qr(sketch)
     W, s, _ = np.linalg.svd(R)
-    k = min(k, np.count_nonzero(s > 8 * np.finfo(s.dtype).eps * s[0]))
+    k = min(k, np.count_nonzero(s > 8 * np.finfo(s.dtype).eps * max(s[0], scale)))
     Z = Q @ W
     return Z[:, :k], Z[:, k:] * s[k:]
 
@@ -252,6 +253,8 @@ def orthonormal_rest(sketch, indices):
 
 def choose_rows(basis, residual, k, rule, rng, weights=None):
     """At most k rows of a basis by a rule, and by `oversample` what goes beyond the basis."""
+    if basis.shape[1] == 0:
+        return np.empty(0, dtype=np.intp)
     options = {} if weights is None else {"weights": weights}
     chosen = np.asarray(rule(basis, residual, min(k, basis.shape[1]), rng, **options), dtype=np.intp)
     return chosen if k <= basis.shape[1] else oversample(basis, residual, chosen, k)
@@ -283,11 +286,13 @@ def oversample(basis, residual, chosen, k):
 def choose_from_sketch(sketch, k, rule, rng, *, weights=None, include=(), exclude=()):
     """At most k rows of a sketch (n, l): the included ones, then the best beyond their span, by a rule."""
     include = np.asarray(include, dtype=np.intp)
+    scale = 0.0
     if len(include):
+        scale = float(np.linalg.norm(sketch))
         sketch = orthonormal_rest(sketch, include)
     if k == len(include) or not sketch.any():
         return include
-    basis, residual = (sketch, sketch[:, :0]) if rule in SKETCH_RULES else split_sketch(sketch, k - len(include))
+    basis, residual = (sketch, sketch[:, :0]) if rule in SKETCH_RULES else split_sketch(sketch, k - len(include), scale)
     allowed = np.ones(len(sketch), dtype=bool)
     allowed[include] = False
     allowed[np.asarray(exclude, dtype=np.intp)] = False
@@ -296,18 +301,20 @@ def choose_from_sketch(sketch, k, rule, rng, *, weights=None, include=(), exclud
     if allowed.all():
         allowed = slice(None)
     wanted = min(k - len(include), len(basis[allowed]), basis.shape[1])
+    if wanted == 0:
+        return include
     options = {} if weights is None else {"weights": weights[allowed]}
     chosen = np.arange(len(sketch))[allowed][rule(basis[allowed], residual[allowed], wanted, rng, **options)]
     if rule in SKETCH_RULES:  # which do not see the numerical rank by themselves
-        chosen = chosen[independent(sketch[chosen])]
+        chosen = chosen[independent(sketch[chosen], scale)]
     return np.concatenate([include, chosen])
 
 
-def independent(rows):
+def independent(rows, scale=0.0):
     """Which rows a pivoted QR factorisation takes before only rounding is left, in order."""
     R, pivots = linalg.qr(rows.conj().T, mode="r", pivoting=True)
     size = np.abs(R.diagonal())
-    return np.sort(pivots[: len(size)][size > 64 * np.finfo(size.dtype).eps * size.max()])
+    return np.sort(pivots[: len(size)][size > 64 * np.finfo(size.dtype).eps * max(size.max(), scale)])
 
 
 def select_columns(
@@ -376,18 +383,7 @@ def select_columns(
     >>> sorted(ct.select_columns(A, 2, rng=0).tolist())
     [1, 2]
     """
-    operand, A = operands.find(A)
-    k = _validation.integer(k, "k", 1, min(A.shape))
-    sketch = _validation.choose(SKETCHES, sketch, "sketch")
-    rng = _validation.generator(rng)
-    rule = _validation.choose(SELECTION_RULES | ENTRY_RULES, method, "method")
-    n = A.shape[1]
-    include = _validation.index_list(include, "include", n)
-    exclude = _validation.index_list(exclude, "exclude", n)
-    weights = None if weights is None else _validation.candidate_weights(weights, n)
-    _validation.enough_candidates(k, n, include, exclude, weights)
-
-    return columns_of(operand, A, k, rule, sketch, rng, weights=weights, include=include, exclude=exclude)
+    return indices_along(1, A, k, method, weights, include, exclude, sketch, rng)
 
 
 def select_rows(
@@ -446,10 +442,23 @@ def select_rows(
     >>> sorted(ct.select_rows(np.diag([1.0, 5, 2, 9]), 2, rng=0).tolist())
     [1, 3]
     """
-    transpose = A.T if hasattr(A, "T") else np.asarray(A).T
-    return select_columns(
-        transpose, k, method=method, weights=weights, include=include, exclude=exclude, sketch=sketch, rng=rng
-    )
+    return indices_along(0, A, k, method, weights, include, exclude, sketch, rng)
+
+
+def indices_along(axis, A, k, method, weights, include, exclude, sketch, rng):
+    """The checks and the body of `select_columns` (axis 1) and `select_rows` (axis 0)."""
+    operand, A = operands.find(A)
+    k = _validation.integer(k, "k", 1, min(A.shape))
+    sketch = _validation.choose(SKETCHES, sketch, "sketch")
+    rng = _validation.generator(rng)
+    rule = _validation.choose(SELECTION_RULES | ENTRY_RULES, method, "method")
+    n = A.shape[axis]
+    include = _validation.index_list(include, "include", n)
+    exclude = _validation.index_list(exclude, "exclude", n)
+    weights = None if weights is None else _validation.candidate_weights(weights, n)
+    _validation.enough_candidates(k, n, include, exclude, weights)
+
+    return chosen_indices(axis, operand, A, k, rule, sketch, rng, weights=weights, include=include, exclude=exclude)
 
 
 def sketch_size(k, candidates, limit):
@@ -458,23 +467,25 @@ def sketch_size(k, candidates, limit):
     return min(max(2 * k, k + 20, min(affordable, max(8 * k, k + 80))), limit)
 
 
-def columns_of(operand, A, k, rule, sketch, rng, *, weights=None, include=(), exclude=()):
-    """The body of `select_columns`."""
-    m, n = A.shape
+def chosen_indices(axis, operand, A, k, rule, sketch, rng, *, weights=None, include=(), exclude=()):
+    """At most k columns (axis 1) or rows (axis 0) by a rule, which sees A, or A sketched along the other axis."""
+    n, depth = A.shape[axis], A.shape[1 - axis]
     if rule in ENTRY_RULES.values():
         weights = np.ones(n) if weights is None else weights.copy()
         weights[np.asarray(exclude, dtype=np.intp)] = 0
         return rule(operand, A, k, rng, weights, include)
     kind = operand.dtype(A)
-    Y = random_matrix(sketch, m, sketch_size(k, n, m), kind, rng)
-    sketched = sketch_matrix(operand, A, Y, sparse.csr_array((n, 0), dtype=Y.dtype))
-    return choose_from_sketch(sketched.left, k, rule, rng, weights=weights, include=include, exclude=exclude)
+    test = random_matrix(sketch, depth, sketch_size(k, n, depth), kind, rng)
+    nothing = sparse.csr_array((n, 0), dtype=test.dtype)
+    sketched = sketch_matrix(operand, A, *((test, nothing) if axis == 1 else (nothing, test)))
+    candidates = sketched.left if axis == 1 else sketched.right
+    return choose_from_sketch(candidates, k, rule, rng, weights=weights, include=include, exclude=exclude)
 
 
 def column_basis(operand, sketched, k, rule, rng):
     """Chosen columns, an orthonormal basis of them, and what the right sketch has outside of it."""
     if rule in ENTRY_RULES.values():
-        columns = columns_of(operand, sketched.A, k, rule, None, rng)
+        columns = rule(operand, sketched.A, k, rng, np.ones(sketched.A.shape[1]))
     else:
         columns = choose_from_sketch(sketched.left, k, rule, rng)
     basis = orthonormal_columns(operand.take(sketched.A, columns, 1))

@@ -58,10 +58,16 @@ class Sketched(NamedTuple):
     norm: float
     exponent: int
 
+    @property
+    def T(self):
+        """The same of A's transpose, for real test matrices."""
+        return Sketched(self.A.T, self.right.conj(), self.left.conj(), self.norm, self.exponent)
+
 
 def sketch_matrix(operand, A, Y, X):
     """``A^H @ Y``, ``A @ X`` and ``||A||_F`` in one pass, which also shows whether A is finite."""
-    left, right, square = operand.sketch_both(A, Y, X)
+    with np.errstate(over="ignore", invalid="ignore"):
+        left, right, square = operand.sketch_both(A, Y, X)
     kind = operand.dtype(A)
     bound = float(np.finfo(kind).max) ** (5 / 8)
     if 1 / bound < square < bound or (square == 0 and not left.any() and not right.any()):

@@ -1,14 +1,18 @@
 """Randomized singular value decomposition."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import linalg, sparse
+from scipy.sparse.linalg import LinearOperator
 
 from curtensor import _validation, operands
 from curtensor.operands import dense, times_power
 from curtensor.sketching import SKETCHES, gaussian, random_matrix, sketch_matrix
 
+BLOCK = 16  # vectors to begin with where a tolerance is given
 PROBES = 10  # random vectors kept out of the basis, on which its error is seen
 SAFETY = 10  # a rank-one remainder shows less than a tenth of its norm on 10 probes once in 4e8 times
 
@@ -34,30 +38,30 @@ class SVD:
     Vh: np.ndarray
     error_estimate: float
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[np.ndarray]:
         """U, s, Vh."""
         return iter((self.U, self.s, self.Vh))
 
     @property
-    def rank(self):
+    def rank(self) -> int:
         """Number of singular values."""
         return len(self.s)
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, int]:
         """Shape (m, n) of the approximation."""
         return self.U.shape[0], self.Vh.shape[1]
 
     @property
-    def dtype(self):
+    def dtype(self) -> np.dtype:
         """Dtype of the approximation."""
         return self.U.dtype
 
-    def to_array(self):
+    def to_array(self) -> np.ndarray:
         """The approximation as a dense array (m, n)."""
         return self.U @ (self.s[:, None] * self.Vh)
 
-    def as_linear_operator(self):
+    def as_linear_operator(self) -> LinearOperator:
         """The approximation as a `scipy.sparse.linalg.LinearOperator`."""
         return operands.product_operator(self.U, self.s[:, None] * self.Vh)
 
@@ -102,16 +106,16 @@ def outside(Y, basis):
 
 
 def randomized_svd(
-    A,
-    rank=None,
+    A: Any,
+    rank: int | None = None,
     *,
-    rtol=None,
-    method="block_krylov",
-    oversampling=10,
-    power_iterations=4,
-    sketch="sparse_sign",
-    rng=None,
-):
+    rtol: float | None = None,
+    method: str = "block_krylov",
+    oversampling: int = 10,
+    power_iterations: int = 4,
+    sketch: str | Callable = "sparse_sign",
+    rng: _validation.RandomSource = None,
+) -> SVD:
     """Leading singular values and vectors of a matrix, from its products with random vectors.
 
     ``A`` is close to ``U diag(s) Vh``, with an error close to that of the truncated SVD.
@@ -209,7 +213,7 @@ def truncated_svd(operand, A, rank, oversampling, steps, sketch, rng, extend=blo
 
 def svd_to_tolerance(operand, A, rtol, extend, steps, sketch, rng):
     """The body of `randomized_svd` for a tolerance: chains of blocks until the remainder is far below it."""
-    sketched, Y, unseen = first_products(operand, A, 16, sketch, rng)
+    sketched, Y, unseen = first_products(operand, A, BLOCK, sketch, rng)
     basis, images = nothing(sketched.A.shape, Y.dtype)
     while True:
         size = basis.shape[1]
@@ -219,8 +223,7 @@ def svd_to_tolerance(operand, A, rtol, extend, steps, sketch, rng):
         bound = (2 if complete else SAFETY) * remainder
         if complete or bound <= 0.3 * rtol * sketched.norm:
             break
-        width = min(basis.shape[1], min(A.shape) - basis.shape[1])
-        test = random_matrix(sketch, A.shape[1], width, Y.dtype, rng)
+        test = random_matrix(sketch, A.shape[1], max(basis.shape[1], BLOCK), Y.dtype, rng)
         Y = operand.matmat(sketched.A, dense(test))
     U, s, Vh = svd_of_product(basis, images)
     tails = np.sqrt(np.append(np.cumsum(s[::-1] ** 2)[::-1], 0) + bound**2)
@@ -232,7 +235,7 @@ def svd_to_tolerance(operand, A, rtol, extend, steps, sketch, rng):
 def single_pass_svd(operand, A, rank, oversampling, sketch, rng):
     """Range and co-range sketches in one pass, and a least-squares fit of the one by the other."""
     m, n = A.shape
-    size = min(rank + oversampling, m, n)
+    size = min(rank + oversampling, n)
     Y = random_matrix(sketch, m, 2 * size + 1, operand.dtype(A), rng)
     X = with_probes(random_matrix(sketch, n, size, operand.dtype(A), rng), n, operand.dtype(A), rng)
     sketched = sketch_matrix(operand, A, Y, X)
@@ -248,7 +251,7 @@ def first_products(operand, A, size, sketch, rng):
     """A scaled if need be, its product with a test matrix, and with vectors which the basis is not to see."""
     n = A.shape[1]
     kind = operand.dtype(A)
-    test = random_matrix(sketch, n, min(size, *A.shape), kind, rng)
+    test = random_matrix(sketch, n, size, kind, rng)
     X = with_probes(test, n, kind, rng)
     sketched = sketch_matrix(operand, A, sparse.csr_array((A.shape[0], 0), dtype=X.dtype), X)
     return sketched, sketched.right[:, :-PROBES], sketched.right[:, -PROBES:]

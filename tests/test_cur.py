@@ -2,6 +2,9 @@ import io
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from matrices import (
     DTYPES,
     FAMILIES,
@@ -176,6 +179,20 @@ def test_error_is_half_above_the_optimum_on_average(core, rng):
     assert np.exp(np.mean(np.log(ratios))) <= 1.5
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("core", "rows"), [("projection", 1), ("intersection", 1.5)])
+def test_larger_matrices_are_within_half_above_the_optimum_on_average(core, rows, rng):
+    ratios = []
+    for family in sorted(set(FAMILIES) - {"cauchy"}):
+        A = FAMILIES[family](400, 300, "float64", rng)
+        for k in (10, 40):
+            for seed in range(3):
+                result = ct.cur_decomposition(A, k, n_rows=int(rows * k), core=core, rng=seed)
+                ratios.append(np.linalg.norm(A - result.to_array()) / optimum(A, k))
+    assert np.exp(np.mean(np.log(ratios))) <= 1.5
+    assert max(ratios) <= 2.8
+
+
 @pytest.mark.parametrize("rule", SELECTION_RULES)
 @pytest.mark.parametrize("core", CORES)
 @pytest.mark.parametrize("family", FAMILIES)
@@ -242,6 +259,19 @@ def test_a_cross_which_explains_little_costs_one_more_pass(distant, rng):
     A = distant(rng.standard_normal((90, 80)))
     ct.cur_decomposition(A, 2, core="intersection", rng=0)
     assert A.passes == 2
+
+
+@pytest.mark.parametrize("rtol", [1e-1, 1e-3, 1e-10])
+@pytest.mark.parametrize("core", CORES)
+def test_passes_with_a_tolerance_are_one_a_sketch_and_one_a_rank_tried(core, rtol, distant, rng):
+    A = distant(FAMILIES["exponential"](90, 80, "float64", rng))
+    heard = []
+    ct.cur_decomposition(A, rtol=rtol, core=core, rng=0, callback=heard.append)
+    sketches, tried = A.log.count("sketch_both"), len(heard) - 1
+    assert sketches <= 3
+    assert A.log.count("rmatmat") <= tried
+    assert A.log.count("panels") <= tried
+    assert A.passes == sketches + A.log.count("rmatmat") + A.log.count("panels")
 
 
 @pytest.mark.parametrize("n_columns", [8, 13])
@@ -356,7 +386,7 @@ def test_other_files_are_refused(kind, tmp_path, rng):
     path = tmp_path / "result.npz"
     ct.cur_decomposition(rng.standard_normal((30, 20)), 5, rng=0).save(path)
     path.write_bytes(contents(kind, path.read_bytes()))
-    with pytest.raises(ValueError, match="^path must be a file written by CUR.save, got "):
+    with pytest.raises(ValueError, match=r"^path must be a file written by CUR\.save, got "):
         ct.CUR.load(path)
 
 
@@ -398,3 +428,41 @@ def test_ones_own_core_is_a_function(rng):
     plain = ct.cur_decomposition(A, 5, rng=0).to_array()
     own = ct.cur_decomposition(A, 5, core=doubled, rng=0)
     assert np.vdot(own.to_array(), plain) > 0
+
+
+few_values = hnp.arrays(
+    st.sampled_from([np.float32, np.float64, np.complex128, np.int8, np.bool_]),
+    hnp.array_shapes(min_dims=2, max_dims=2, max_side=10),
+    elements=st.sampled_from([0, 1]),
+)
+
+
+@given(few_values, st.sampled_from(sorted(GREEDY)), st.sampled_from(sorted(CORES)), st.booleans())
+def test_any_small_matrix_of_zeros_and_ones_comes_back_at_full_rank(A, rule, core, as_sparse):
+    given_form = sparse.csr_array(A) if as_sparse else A
+    result = ct.cur_decomposition(given_form, min(A.shape), method=rule, core=core, rng=0)
+    tolerance = 1e4 * eps(result.dtype) * max(1, np.abs(A).max())
+    assert result.rank == np.linalg.matrix_rank(A.astype(np.result_type(A, np.float64)))
+    assert_allclose(result.to_array(), A, atol=tolerance)
+    assert_array_equal(dense(result.C), A[:, result.col_indices])
+    assert np.isfinite(result.U).all()
+
+
+@given(
+    hnp.arrays(float, hnp.array_shapes(min_dims=2, max_dims=2, max_side=8), elements=st.floats(-1e307, 1e307)),
+    st.sampled_from(sorted(CORES)),
+    st.integers(1, 8),
+)
+def test_any_small_matrix_of_any_scale_has_finite_factors(A, core, rank):
+    result = ct.cur_decomposition(A, min(rank, *A.shape), core=core, rng=0)
+    scale = np.abs(A).max() or 1
+    assert np.isfinite(result.to_array()).all()
+    assert np.linalg.norm(A / scale - result.to_array() / scale) <= (1 + 1e-9) * np.linalg.norm(A / scale)
+    assert result.rank <= min(rank, *A.shape)
+    assert 0 <= result.error_estimate < np.inf
+
+
+@given(few_values, st.sampled_from([0.5, 1e-2, 1e-4]), st.sampled_from(sorted(CORES)))
+def test_tolerance_is_held_for_any_small_matrix(A, rtol, core):
+    result = ct.cur_decomposition(A, rtol=rtol, core=core, rng=0)
+    assert np.linalg.norm(A - result.to_array()) <= rtol * np.linalg.norm(A)

@@ -42,7 +42,14 @@ LAYOUTS = {
     "other byte order": lambda A: A.astype(A.dtype.newbyteorder()),
     "np.matrix": np.asmatrix,
 }
-KINDS = LAYOUTS | SPARSE_KINDS | {"duplicates": with_duplicates}
+
+
+def csr_with_duplicates(A):
+    A = sparse.csr_array(A)
+    return sparse.csr_array((np.repeat(A.data / 2, 2), np.repeat(A.indices, 2), 2 * A.indptr), shape=A.shape)
+
+
+KINDS = LAYOUTS | SPARSE_KINDS | {"duplicates": with_duplicates, "CSR duplicates": csr_with_duplicates}
 pytestmark = pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 
 
@@ -115,7 +122,7 @@ def test_a_sketch_with_uneven_rows_is_multiplied_out(rng):
     assert_allclose(right, A @ X.toarray(), atol=1e-14)
 
 
-@pytest.mark.parametrize("kind", ["csr_array", "csc_matrix", "duplicates"])
+@pytest.mark.parametrize("kind", ["csr_array", "csc_matrix", "duplicates", "CSR duplicates"])
 def test_sparse_input_is_left_as_it_was(kind, rng):
     A = KINDS[kind](mostly_zero(30, 20, "float64", rng))
     before = A.copy()

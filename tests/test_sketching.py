@@ -35,7 +35,9 @@ def test_shape_and_precision(name, dtype, rng):
 @pytest.mark.parametrize("name", SKETCHES)
 def test_norms_are_kept_on_average(name):
     x = np.linspace(-1, 2, 40)
-    squares = [np.linalg.norm(SKETCHES[name](40, 12, np.float64, np.random.default_rng(i)).T @ x) ** 2 for i in range(400)]
+    squares = [
+        np.linalg.norm(SKETCHES[name](40, 12, np.float64, np.random.default_rng(i)).T @ x) ** 2 for i in range(400)
+    ]
     deviation = np.std(squares) / np.sqrt(len(squares))
     assert abs(np.mean(squares) - x @ x) < 4 * deviation
 

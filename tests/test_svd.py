@@ -1,8 +1,12 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from matrices import DTYPES, FAMILIES, SHAPES, eps, low_rank, normal, optimum, sparse_low_rank, with_spectrum
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
+from scipy.sparse.linalg import aslinearoperator
 
 import curtensor as ct
 from curtensor.sketching import SKETCHES
@@ -201,6 +205,27 @@ def test_an_unreachable_tolerance_is_refused(rng):
     A = rng.standard_normal((40, 30))
     with pytest.raises(ValueError, match="rtol must be at least"):
         ct.randomized_svd(A, rtol=1e-14, rng=0)
+
+
+def test_tolerance_of_an_operator_is_relative_to_the_norm_its_products_show(rng):
+    A = FAMILIES["exponential"](80, 60, "complex128", rng)
+    for rtol in (1e-2, 1e-8):
+        result = ct.randomized_svd(aslinearoperator(A), rtol=rtol, rng=0)
+        assert np.linalg.norm(A - result.to_array()) <= 2 * rtol * np.linalg.norm(A)
+
+
+@given(
+    hnp.arrays(
+        st.sampled_from([np.float32, np.float64, np.complex128, np.int8, np.bool_]),
+        hnp.array_shapes(min_dims=2, max_dims=2, max_side=10),
+        elements=st.sampled_from([0, 1]),
+    ),
+    st.sampled_from(sorted(SVD_METHODS)),
+)
+def test_any_small_matrix_of_zeros_and_ones_comes_back(A, method):
+    result = ct.randomized_svd(A, min(A.shape), method=method, rng=0)
+    assert result.rank == np.linalg.matrix_rank(A.astype(np.result_type(A, np.float64)))
+    assert_allclose(result.to_array(), A, atol=1000 * eps(result.dtype))
 
 
 def test_sparse_and_dense_have_the_same_values(rng):

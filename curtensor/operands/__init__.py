@@ -40,7 +40,7 @@ def find(A, *, only_products=False):
                 operand = importlib.import_module(f"curtensor.operands.{name}")
                 return operand, operand.wrap(A)
     if isinstance(A, (list, tuple)):
-        A = np.asarray(A)
+        A = _validation.nested_numbers(A)
     elif hasattr(A, "iloc"):
         A = A.to_numpy()
     else:
@@ -50,7 +50,7 @@ def find(A, *, only_products=False):
 
 def names(A):
     """Row and column names of a DataFrame; None for what has none."""
-    if not hasattr(A, "iloc"):
+    if not hasattr(A, "columns"):
         return None, None
     row_names, col_names = (np.asarray(axis.to_flat_index().astype(str), dtype=str) for axis in (A.index, A.columns))
     return row_names, col_names

@@ -31,8 +31,7 @@ def sketch_both(A, Y, X):
     """``A^H @ Y``, ``A @ X`` and the squared Frobenius norm as the columns of X show it."""
     left = rmatmat(A, Y) if Y.shape[1] else np.zeros((A.shape[1], 0), dtype(A))
     right = matmat(A, X)
-    with np.errstate(over="ignore"):
-        return left, right, float(np.linalg.norm(right) ** 2 / X.shape[1])
+    return left, right, float(np.linalg.norm(right) ** 2 / X.shape[1])
 
 
 def first_nonfinite(A):

@@ -75,7 +75,7 @@ def _signs(S, kind):
     """Such a matrix as (n, entries) arrays of columns and signs."""
     shape = (S.shape[0], S.nnz // S.shape[0])
     real = np.empty(0, kind).real.dtype
-    return S.indices.reshape(shape), S.data.astype(real, copy=False).reshape(shape)
+    return S.indices.reshape(shape).astype(np.int64, copy=False), S.data.astype(real, copy=False).reshape(shape)
 
 
 def take(A, indices, axis):

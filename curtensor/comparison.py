@@ -1,0 +1,294 @@
+"""CUR against the truncated SVD: errors and times side by side."""
+
+import csv
+import io
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from curtensor import _validation, operands
+from curtensor.accuracy import exact_error
+from curtensor.cur import cur_decomposition
+from curtensor.files import written_whole
+from curtensor.leverage import leading_vectors
+from curtensor.operands import product_operator
+from curtensor.svd import randomized_svd
+
+EXACT_WORK = 4e9  # m n min(m, n) up to which the SVD is computed in full: a few seconds
+COLORS = ("black", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # told apart by the colour-blind
+MARKERS = "osD^v<>P"
+
+
+def svd(A, k, rng):
+    """Truncated SVD, the optimum: in full, or where that is too much work by 7 steps of block Krylov iteration."""
+    if A.shape[0] * A.shape[1] * min(A.shape) > EXACT_WORK:
+        return randomized_svd(A, k, power_iterations=7, rng=rng)
+    U, s, Vh = leading_vectors(*operands.find(A), k, "exact", rng)
+    return product_operator(U, s[:, None] * Vh)
+
+
+def krylov_svd(A, k, rng):
+    """`randomized_svd` as it comes."""
+    return randomized_svd(A, k, rng=rng)
+
+
+def cur(A, k, rng):
+    """CUR as it comes: the default rule and the projection core."""
+    return cur_decomposition(A, k, rng=rng)
+
+
+def cur_intersection(A, k, rng):
+    """CUR by the intersection of k columns and 1.5 k rows."""
+    return cur_decomposition(A, k, n_rows=min(k + (k + 1) // 2, A.shape[0]), core="intersection", rng=rng)
+
+
+def cpqr(A, k, rng):
+    """CUR with columns and rows by column-pivoted QR factorisation of a sketch."""
+    return cur_decomposition(A, k, method="cpqr", rng=rng)
+
+
+def leverage(A, k, rng):
+    """CUR with columns and rows drawn by leverage scores."""
+    return cur_decomposition(A, k, method="leverage", rng=rng)
+
+
+def uniform(A, k, rng):
+    """CUR with columns and rows drawn with equal probabilities: the control."""
+    return cur_decomposition(A, k, method="uniform", rng=rng)
+
+
+# (A, k, rng) to what `relative_error` takes. The first, the optimum, is part of every comparison.
+METHODS = {
+    "svd": svd,
+    "randomized_svd": krylov_svd,
+    "cur": cur,
+    "cur_intersection": cur_intersection,
+    "cpqr": cpqr,
+    "leverage": leverage,
+    "uniform": uniform,
+}
+
+
+class Row(NamedTuple):
+    """One method at one rank."""
+
+    method: str
+    rank: int
+    error: float
+    error_over_best: float
+    cpu_seconds: float
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison:
+    """Errors and times of methods at some ranks, one row each; prints as a table.
+
+    Attributes
+    ----------
+    rows : tuple of Row
+        Rank by rank, with ``method, rank, error, error_over_best, cpu_seconds``: the name; the rank asked for; the
+        exact ``||A - approximation||_F / ||A||_F``; that over the error of the truncated SVD, both taken as at least
+        the dtype's epsilon; the CPU time in seconds with one BLAS thread, compiling apart.
+    """
+
+    rows: tuple[Row, ...]
+
+    def __str__(self) -> str:
+        """An aligned table, ranks apart by an empty line."""
+        width = max(len(row.method) for row in self.rows)
+        lines = [f"{'method':{width}} {'rank':>6} {'error':>10} {'error / best':>13} {'CPU seconds':>12}"]
+        for before, row in zip((self.rows[0], *self.rows), self.rows, strict=False):
+            lines += [""] * (row.rank != before.rank)
+            figures = f"{row.error:>10.4g} {row.error_over_best:>13.3f} {row.cpu_seconds:>12.3g}"
+            lines.append(f"{row.method:{width}} {row.rank:>6} {figures}")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def to_csv(self, path: str | os.PathLike) -> None:
+        """Write the rows to a comma-separated file with a header, whole or not at all."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([Row._fields, *self.rows])
+        with written_whole(path) as file:
+            file.write(text.getvalue().encode())
+
+    def plot(self, path: str | os.PathLike | None = None) -> Any:
+        """Errors and CPU times over the rank, logarithmic, as a matplotlib Figure.
+
+        Parameters
+        ----------
+        path : str or path-like, optional
+            Where to write it, whole or not at all, in the format that the ending says.
+
+        Returns
+        -------
+        figure : matplotlib.figure.Figure
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If matplotlib knows no such format.
+        """
+        image = None if path is None else image_format(path)
+        figure = drawn(self.rows)
+        if path is not None:
+            with written_whole(path) as file:
+                figure.savefig(file, format=image, dpi=150)
+        return figure
+
+
+def compare(
+    A: Any,
+    ranks: int | Sequence[int],
+    *,
+    methods: Sequence[str | Callable] = tuple(METHODS),
+    rng: _validation.RandomSource = None,
+    callback: Callable[[float], object] | None = None,
+) -> Comparison:
+    """Errors and times of CUR decompositions beside those of the truncated SVD, which no method can beat.
+
+    Parameters
+    ----------
+    A : array_like, sparse matrix or DataFrame, shape (m, n)
+        Real or complex; integers and bool are taken as float64.
+    ranks : int or sequence of int
+        Distinct ranks, each 1 to min(m, n).
+    methods : sequence of str and callables, default all
+        Names of `curtensor.comparison.METHODS`, and functions ``(A, k, rng)`` to an approximation of A (an array or
+        anything that `relative_error` takes). "svd" comes first, asked for or not.
+    rng : None, int, SeedSequence or Generator, optional
+        Source of randomness. At each rank all methods start from the same seed, so that a method's row does not
+        depend on the others.
+    callback : callable, optional
+        Called with the fraction done, a float from 0 to 1.
+
+    Returns
+    -------
+    comparison : Comparison
+        A table when printed; `rows`, `plot`, `to_csv`.
+
+    Raises
+    ------
+    TypeError
+        If A is no array of numbers, or another argument of the wrong kind.
+    ValueError
+        If A is not two-dimensional, empty, or not finite; if a rank or a method is unknown or given twice.
+
+    Notes
+    -----
+    For each rank and method the cost of the method, and for the exact error one pass over A with O(m n k) operations.
+    The truncated SVD is computed in full up to m n min(m, n) = 4e9, with O(m n min(m, n)) operations and O(m n)
+    memory, and by block Krylov iteration beyond: then the best error is too large by a fraction of a percent. That
+    the truncated SVD is the optimum is the theorem of Eckart and Young [1]_.
+
+    The seconds are CPU time of the process, with BLAS held to one thread: more of them wait for each other busily, at
+    a multiple of the CPU time. Every method is run once before on a small matrix, so that no compiling is among them.
+
+    References
+    ----------
+    .. [1] C. Eckart, G. Young, "The approximation of one matrix by another of lower rank", Psychometrika 1, 1936.
+
+    Examples
+    --------
+    >>> import numpy as np, curtensor as ct
+    >>> t = np.linspace(0, 1, 60)
+    >>> A = np.abs(t[:, None] - t)
+    >>> comparison = ct.compare(A, [3, 6], methods=["cur"], rng=0)
+    >>> [(row.method, row.rank) for row in comparison.rows]
+    [('svd', 3), ('cur', 3), ('svd', 6), ('cur', 6)]
+    >>> all(1 <= row.error_over_best < 2.5 for row in comparison.rows)
+    True
+    """
+    operand, A = operands.find(A)
+    each_rank = _validation.rank_list(ranks, A.shape)
+    each_method = {"svd": svd} | _validation.chosen_methods(METHODS, methods)
+    rng = _validation.generator(rng)
+    callback = _validation.callback_function(callback)
+    _validation.finite(operand, A)
+
+    with threadpool_limits(1, "blas"):
+        return compared(operand, A, each_rank, each_method, rng, callback)
+
+
+def compared(operand, A, ranks, methods, rng, callback):
+    """The comparison of a dict of methods, the SVD first."""
+    kind = operand.dtype(A)
+    compile_kernels(methods, kind)
+    seed = int(rng.integers(2**63))
+    rows, best = [], {}
+    for k in ranks:
+        for name, method in methods.items():
+            approximation, seconds = timed(method, A, k, np.random.default_rng([seed, k]))
+            error = exact_error(operand, A, _validation.approximation_of(approximation, A.shape), np.linalg.norm)
+            best.setdefault(k, error)
+            rows.append(Row(name, k, error, over_best(error, best[k], kind), seconds))
+            callback(len(rows) / (len(ranks) * len(methods)))
+    return Comparison(tuple(rows))
+
+
+def over_best(error, best, kind):
+    """Ratio of two relative errors, below the dtype's epsilon nothing but rounding."""
+    eps = float(np.finfo(kind).eps)
+    return max(error, eps) / max(best, eps)
+
+
+def timed(method, A, k, rng):
+    """What a method gives, and the CPU seconds it takes."""
+    start = time.process_time()
+    approximation = method(A, k, rng)
+    return approximation, time.process_time() - start
+
+
+def compile_kernels(methods, kind):
+    """Run our own of the methods once on a small matrix."""
+    small = np.random.default_rng(0).standard_normal((200, 150)).astype(kind)
+    for name in METHODS.keys() & methods.keys():
+        METHODS[name](small, 2, np.random.default_rng(0))
+
+
+def image_format(path):
+    """What matplotlib calls the format of a path's ending."""
+    known = matplotlib_loaded().backend_bases.FigureCanvasBase.get_supported_filetypes()
+    ending = os.path.splitext(os.fspath(path))[1].removeprefix(".").lower()
+    return _validation.one_of(known, ending, "the ending of the plot's file")
+
+
+def matplotlib_loaded():
+    """Matplotlib, or the name of the extra that brings it."""
+    try:
+        import matplotlib.backend_bases
+        import matplotlib.figure
+        import matplotlib.ticker
+    except ImportError as error:
+        raise ImportError("a plot needs matplotlib: pip install 'curtensor[plot]'") from error
+    return matplotlib
+
+
+def drawn(rows):
+    """The figure: errors on the left, CPU seconds on the right, the SVD's line black and on top."""
+    mpl = matplotlib_loaded()
+    figure = mpl.figure.Figure(figsize=(10, 4.5), layout="constrained")
+    axes = figure.subplots(1, 2)
+    methods = list(dict.fromkeys(row.method for row in rows))
+    for i, method in enumerate(methods):
+        mine = sorted((row for row in rows if row.method == method), key=lambda row: row.rank)
+        style = {"label": method, "color": COLORS[i % len(COLORS)], "marker": MARKERS[i % len(MARKERS)]}
+        style |= (
+            {"zorder": 3, "markersize": 4, "linewidth": 2} if method == "svd" else {"markersize": 7, "linewidth": 1.2}
+        )
+        ranks = [row.rank for row in mine]
+        axes[0].plot(ranks, [max(row.error, 1e-17) for row in mine], **style)
+        axes[1].plot(ranks, [max(row.cpu_seconds, 1e-6) for row in mine], **style)
+    for ax, title in zip(axes, ("relative error (Frobenius norm)", "CPU seconds"), strict=True):
+        ax.set(title=title, xlabel="rank", yscale="log")
+        ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+        ax.grid(True, which="both", color="0.9", linewidth=0.6)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    return figure

@@ -1,0 +1,181 @@
+"""Matrices in files, and files that appear whole or not at all."""
+
+import contextlib
+import csv
+import itertools
+import os
+import tokenize
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from curtensor import _validation
+
+EXAMPLE = Path(__file__).parent / "data" / "breast_cancer.csv"
+
+# What the readers of NumPy, SciPy and Python raise for a file that is not what its ending says.
+UNREADABLE = (
+    ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, MemoryError, NotImplementedError,
+    RuntimeError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error, csv.Error,
+)  # fmt: skip
+
+
+class NamedMatrix(NamedTuple):
+    """A matrix, dense or sparse, with the names of its rows and columns, or None where there are none."""
+
+    A: Any
+    row_names: np.ndarray | None
+    col_names: np.ndarray | None
+
+
+def read_matrix(path: str | os.PathLike) -> NamedMatrix:
+    """The matrix in a .npy, .npz, .mtx or .csv file; nothing is ever unpickled.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A .npy file (mapped, not read, so that it may be larger than memory), an .npz file with one array or by
+        `scipy.sparse.save_npz`, a MatrixMarket file (.mtx), or comma-separated real numbers (.csv). The first line of
+        a .csv file holds column names if its first field is empty or all others are text, and its first column holds
+        row names if their header is empty or they are text. Names that are numbers need the empty field, as pandas
+        writes it.
+
+    Returns
+    -------
+    matrix : NamedMatrix
+        Unpacks to ``A, row_names, col_names``.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened.
+    ValueError
+        If its ending is another, or it does not hold one matrix in that format.
+
+    Examples
+    --------
+    >>> from curtensor import files
+    >>> A, row_names, col_names = files.read_matrix(files.EXAMPLE)
+    >>> A.shape, str(row_names[0]), str(col_names[0])
+    ((569, 30), 'malignant', 'mean radius')
+    """
+    path = os.fspath(path)
+    name, ending = os.path.basename(path), os.path.splitext(path)[1].lower()
+    _validation.one_of(READERS, ending, f"the ending of {name}")
+
+    with open(path, "rb"):  # for the system's own complaint
+        pass
+    try:
+        content = READERS[ending](path)
+    except UNREADABLE as error:
+        raise _validation.unreadable(name, ending, error) from None
+    matrix = content if isinstance(content, NamedMatrix) else NamedMatrix(content, None, None)
+    return matrix._replace(A=_validation.one_array(matrix.A, name))
+
+
+def example_matrix() -> NamedMatrix:
+    """The matrix shipped with the package: 30 measurements of 569 tumours, with names (see ``curtensor/data``)."""
+    return read_matrix(EXAMPLE)
+
+
+def read_npy(path):
+    """A .npy file, mapped into memory; what is written to the array does not reach the file."""
+    return np.lib.format.open_memmap(path, mode="c")
+
+
+def read_npz(path):
+    """The only array of an .npz file, or the sparse matrix that its arrays make; a dict where there are several."""
+    from scipy import sparse
+
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as content:
+        if "format" not in content.files:
+            arrays = dict(content)
+        else:
+            file.seek(0)
+            matrix = sparse.load_npz(file)
+            if matrix.format in ("csr", "csc", "bsr"):
+                matrix.check_format(full_check=True)  # an index out of range would be read out of bounds
+            return matrix
+    return arrays.popitem()[1] if len(arrays) == 1 else arrays
+
+
+# Numbers a value takes in a MatrixMarket file, and what an entry above the diagonal is to the one below.
+MTX_FIELDS = {"real": 1, "integer": 1, "complex": 2, "pattern": 0}
+MTX_MIRRORS = {"general": None, "symmetric": np.positive, "skew-symmetric": np.negative, "hermitian": np.conj}
+
+
+def read_mtx(path):
+    """A MatrixMarket file; by hand, since scipy.io.mmread crashes the process on damaged ones."""
+    from scipy import sparse
+
+    with open(path, encoding="latin-1") as file:
+        layout, field, symmetry = _validation.matrix_market(file.readline().lower().split(), MTX_FIELDS, MTX_MIRRORS)
+        lines = (line for line in file if line.strip() and not line.startswith("%"))
+        m, n, *count = map(int, next(lines, "").split())
+        strict = int(symmetry == "skew-symmetric")
+        if layout == "array":  # column by column, all of it or from the diagonal down
+            count = [m * n if symmetry == "general" else n * (n + 1 - 2 * strict) // 2]
+        width = MTX_FIELDS[field]
+        table = _validation.number_table(lines, count[0], width + 2 * (layout == "coordinate"))
+    if layout == "coordinate":
+        i, j = _validation.positions(table[:, :2], (m, n)) - 1
+    else:
+        j, i = np.divmod(np.arange(m * n), m) if symmetry == "general" else np.triu_indices(n, strict)
+    values = np.ones(len(table)) if width == 0 else table[:, -width:] @ [1, 1j][:width]
+    if symmetry != "general":
+        off = i != j
+        i, j = np.concatenate([i, j[off]]), np.concatenate([j, i[off]])
+        values = np.concatenate([values, MTX_MIRRORS[symmetry](values[off])])
+    matrix = sparse.coo_array((values, (i, j)), shape=(m, n))
+    return matrix if layout == "coordinate" else matrix.toarray()
+
+
+def read_csv(path):
+    """Comma-separated real numbers, and their names."""
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        lines = ((f"line {reader.line_num}", line) for line in reader if line)
+        head = list(itertools.islice(lines, 3))
+        header = head.pop(0)[1] if head and is_header(head[0][1]) else None
+        _validation.some_lines(head)
+        start = int(not any(is_number(line[0]) for _, line in head) or (header or [None])[0] == "")
+        width = len(header or head[0][1]) - start
+        names, rows = [], []
+        for name, line in itertools.chain(head, lines):
+            names.append("".join(line[:start]))
+            rows.append(_validation.real_numbers(line[start:], width, name))
+    A = np.array(rows).reshape(len(rows), width)
+    return NamedMatrix(A, np.array(names) if start else None, np.array(header[start:]) if header else None)
+
+
+def is_header(fields):
+    """Whether a first line holds names: its first field is empty, or all the others are text."""
+    return fields[0] == "" or not any(field == "" or is_number(field) for field in fields[1:] or fields)
+
+
+READERS = {".npy": read_npy, ".npz": read_npz, ".mtx": read_mtx, ".csv": read_csv}
+
+
+def is_number(text):
+    """Whether Python reads the text as a float."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def written_whole(path):
+    """A binary file whose content appears under the path when the block ends, and never if it does not end well."""
+    temporary = f"{os.fspath(path)}.{os.getpid()}.part"
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(temporary)

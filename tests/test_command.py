@@ -1,0 +1,255 @@
+"""The command: tables and files from good input, one line and status 2 from bad."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+import curtensor
+from curtensor.__main__ import main
+from curtensor.files import EXAMPLE
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(curtensor.__file__)))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with a named matrix in it, made the current one."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    A = rng.standard_normal((12, 3)) @ rng.standard_normal((3, 8))
+    pd.DataFrame(A, [f"row{i}" for i in range(12)], [f"col{j}" for j in range(8)]).to_csv("matrix.csv")
+    np.save("matrix.npy", A)
+    sparse.save_npz("sparse.npz", sparse.csr_array(np.where(abs(A) > 1, A, 0)))
+    return tmp_path
+
+
+def test_compare_prints_svd_and_cur_on_the_shipped_matrix(capsys):
+    assert main(["compare", "--rank", "3,6", "--seed", "0"]) == 0
+    out, err = capsys.readouterr()
+    assert "569 x 30, float64" in out and err == ""
+    lines = [line.split() for line in out.splitlines()]
+    for rank in ("3", "6"):
+        assert ["svd", rank] in [line[:2] for line in lines]
+        assert ["cur", rank] in [line[:2] for line in lines]
+
+
+@pytest.mark.parametrize("file", ["matrix.csv", "matrix.npy", "sparse.npz"])
+def test_compare_of_a_file_writes_table_and_plot(file, folder, capsys):
+    command = ["compare", file, "--rank", "2", "--methods", "cur,uniform", "--csv", "out.csv", "--plot", "out.svg"]
+    assert main(command) == 0
+    table = pd.read_csv("out.csv")
+    assert table.method.tolist() == ["svd", "cur", "uniform"]
+    assert table["rank"].tolist() == [2, 2, 2]
+    assert "12 x 8, float64" in capsys.readouterr().out
+    with open("out.svg") as file:
+        assert "<svg" in file.read()
+
+
+@pytest.mark.parametrize(("shape", "ranks"), [((30, 25), [5, 10, 20]), ((9, 12), [5]), ((3, 4), [1])])
+def test_ranks_by_default_are_those_that_fit(shape, ranks, folder):
+    np.save("other.npy", np.random.default_rng(0).standard_normal(shape))
+    assert main(["compare", "other.npy", "--methods", "svd", "--csv", "out.csv"]) == 0
+    assert pd.read_csv("out.csv")["rank"].tolist() == ranks
+
+
+def test_decompose_writes_a_cur_and_prints_indices_and_names(folder, capsys):
+    assert main(["decompose", "matrix.csv", "--rank", "3", "--seed", "1", "-o", "out.npz"]) == 0
+    result = curtensor.CUR.load("out.npz")
+    expected = curtensor.cur_decomposition(pd.read_csv("matrix.csv", index_col=0), 3, rng=1)
+    np.testing.assert_array_equal(result.col_indices, expected.col_indices)
+    np.testing.assert_array_equal(result.col_names, expected.col_names)
+    np.testing.assert_array_equal(result.row_names, expected.row_names)
+    np.testing.assert_array_equal(result.to_array(), expected.to_array())
+    out = capsys.readouterr().out
+    for name, indices in (("col", result.col_indices), ("row", result.row_indices)):
+        assert ", ".join(f"{i} {name}{i}" for i in indices) in out
+    assert f"error estimate: {result.error_estimate:.4g}" in out
+
+
+def test_decompose_holds_a_tolerance_and_takes_the_options(folder):
+    command = ["decompose", "matrix.npy", "--rtol", "1e-8", "--method", "qdeim", "--core", "intersection"]
+    assert main([*command, "-o", "out.npz"]) == 0
+    result = curtensor.CUR.load("out.npz")
+    assert curtensor.relative_error(np.load("matrix.npy"), result) <= 1e-8
+    assert result.col_names is None
+
+
+def test_decompose_of_a_sparse_file_stays_sparse(folder):
+    command = ["decompose", "sparse.npz", "--rank", "2", "--n-rows", "4", "--n-columns", "3", "-o", "out.npz"]
+    assert main(command) == 0
+    result = curtensor.CUR.load("out.npz")
+    assert sparse.issparse(result.C) and (result.C.shape, result.R.shape) == ((12, 3), (4, 8))
+
+
+BAD = [
+    (["compare", "missing.npy"], "No such file or directory: 'missing.npy'"),
+    (["compare", "folder.npy"], "Is a directory"),
+    (["compare", "truncated.npy"], "truncated.npy must be a whole .npy file without pickled objects, got "),
+    (["compare", "object.npy"], "object.npy must be a whole .npy file without pickled objects, got "),
+    (["compare", "two.npz"], "two.npz must be one array, or as scipy.sparse.save_npz writes it, got 2 arrays: a, b"),
+    (["compare", "text.npy"], "A must be an array of integers, .*, got dtype <U1"),
+    (["compare", "cube.npy"], "A must be 2-dimensional, got 3 dimensions"),
+    (["compare", "point.npy"], "A must be 2-dimensional, got 0 dimensions"),
+    (["compare", "nan.npy", "--rank", "2"], r"A must be finite, got NaN or infinity, first at \(1, 2\)"),
+    (["compare", "nan.csv", "--rank", "2"], r"A must be finite, got NaN or infinity, first at \(0, 1\)"),
+    (["compare", "text.csv"], "text.csv must be a whole .csv file .*, got line 2 must be real numbers .*'four'"),
+    (["compare", "matrix.txt"], "the ending of matrix.txt must be one of .npy, .npz, .mtx, .csv, got '.txt'"),
+    (["compare", "matrix.npy", "--rank", "0"], "each of ranks must be between 1 and 8, got 0"),
+    (["compare", "matrix.npy", "--rank", "2,9"], "each of ranks must be between 1 and 8, got 9"),
+    (["compare", "matrix.npy", "--rank", "two"], "--rank must be an integer, got 'two'"),
+    (["compare", "matrix.npy", "--rank", "2.5"], "--rank must be an integer, got '2.5'"),
+    (["compare", "matrix.npy", "--rank", "2,"], "--rank must be an integer, got ''"),
+    (["compare", "matrix.npy", "--rank", "2", "--seed", "-1"], "rng must be between 0 and inf, got -1"),
+    (["compare", "matrix.npy", "--rank", "2", "--methods", "nix"], "each of methods must be .*, got 'nix'"),
+    (["compare", "matrix.npy", "--rank", "2", "--csv", "none/out.csv"], "--csv must be a file in a folder that can"),
+    (["compare", "matrix.npy", "--rank", "2", "--plot", "folder.npy"], "--plot must be a file in a folder that can"),
+    (["compare", "matrix.npy", "--rank", "2", "--plot", "out.xyz"], "the ending of the plot's file must be one of"),
+    (["compare", "matrix.npy", "--nix"], "arguments must be as `curtensor --help` says, got unrecognized"),
+    (["nix"], "arguments must be as `curtensor --help` says, got "),
+    ([], "arguments must be as `curtensor --help` says, got "),
+    (
+        ["decompose", "matrix.npy", "--rank", "2"],
+        "arguments must be as `curtensor decompose --help` says, got .*output",
+    ),
+    (["decompose", "matrix.npy", "-o", "out.npz"], "rank or rtol must be given, one of the two, got neither"),
+    (["decompose", "matrix.npy", "--rank", "2", "--rtol", ".1", "-o", "out.npz"], "rank or rtol must .*, got both"),
+    (["decompose", "matrix.npy", "--rank", "9", "-o", "out.npz"], "rank must be between 1 and 8, got 9"),
+    (["decompose", "matrix.npy", "--rtol", "x", "-o", "out.npz"], "--rtol must be a number, got 'x'"),
+    (["decompose", "matrix.npy", "--rtol", "nan", "-o", "out.npz"], "rtol must be at least .*, got nan"),
+    (["decompose", "matrix.npy", "--rtol", "1e-20", "-o", "out.npz"], "rtol must be at least .*, got 1e-20"),
+    (["decompose", "matrix.npy", "--rank", "2", "--method", "nix", "-o", "out.npz"], "method must be .*, got 'nix'"),
+    (["decompose", "matrix.npy", "--rank", "2", "--core", "nix", "-o", "out.npz"], "core must be .*, got 'nix'"),
+    (["decompose", "matrix.npy", "--rank", "2", "-o", "none/out.npz"], "--output must be a file in a folder that can"),
+    (["decompose", "matrix.npy", "--rank", "2", "-o", "out.txt"], "the ending of --output must be one of .npz"),
+    (["decompose", "missing.csv", "--rank", "2", "-o", "out.npz"], "No such file or directory: 'missing.csv'"),
+]
+
+
+@pytest.mark.parametrize(("command", "message"), BAD)
+def test_bad_input_gets_one_line_and_status_2_and_writes_nothing(command, message, folder, capsys):
+    A = np.load("matrix.npy")
+    (folder / "folder.npy").mkdir()
+    (folder / "truncated.npy").write_bytes((folder / "matrix.npy").read_bytes()[:-9])
+    np.save("object.npy", A.astype(object), allow_pickle=True)
+    np.savez("two.npz", a=A, b=A)
+    np.save("text.npy", np.array([["a", "b"]]))
+    np.save("cube.npy", np.zeros((2, 2, 2)))
+    np.save("point.npy", 1.0)
+    A[1, 2] = np.nan
+    np.save("nan.npy", A)
+    (folder / "nan.csv").write_text("1,nan\n3,4\n")
+    (folder / "text.csv").write_text("1,2\n3,four\n")
+    (folder / "matrix.txt").write_text("1,2\n3,4\n")
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+    assert main(command) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("curtensor: ") and err.count("\n") == 1 and err.endswith("\n")
+    assert re.search(message, err)
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_missing_matplotlib_is_named_before_the_work(folder, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main(["compare", "--plot", "out.png", "--csv", "out.csv"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "curtensor: a plot needs matplotlib: pip install 'curtensor[plot]'\n")
+    assert not (folder / "out.csv").exists()
+
+
+def test_interrupt_leaves_nothing_behind(folder, capsys, monkeypatch):
+    def interrupted(file, **arrays):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    before = set(folder.iterdir())
+    monkeypatch.setattr(np, "savez", interrupted)
+    assert main(["decompose", "matrix.npy", "--rank", "2", "-o", "out.npz"]) == 130
+    assert capsys.readouterr().err == "curtensor: interrupted\n"
+    assert set(folder.iterdir()) == before
+
+
+def test_bar_moves_on_a_terminal_only(folder, capsys, monkeypatch):
+    command = ["compare", "matrix.npy", "--rank", "1,2", "--methods", "cur"]
+    main(command)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    main(command)
+    assert "%" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [[], ["compare"], ["decompose"]])
+def test_help_and_version_go_to_stdout(command, capsys):
+    for option, text in (("--help", "usage: curtensor"), ("--version", f"curtensor {curtensor.__version__}")):
+        if command and option == "--version":
+            continue
+        with pytest.raises(SystemExit) as caught:
+            main([*command, option])
+        assert caught.value.code == 0
+        assert text in capsys.readouterr().out
+
+
+def run(*command, **options):
+    """A process with the command, from the root of the sources."""
+    return subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def test_module_runs_as_a_command():
+    process = run("-m", "curtensor", "compare", str(EXAMPLE), "--rank", "2", "--methods", "svd")
+    out, err = process.communicate()
+    assert (process.returncode, err) == (0, "")
+    assert "svd" in out
+
+
+def test_bad_input_in_a_process_has_status_2_and_one_line():
+    process = run("-m", "curtensor", "compare", "missing.csv")
+    assert process.communicate() == ("", "curtensor: [Errno 2] No such file or directory: 'missing.csv'\n")
+    assert process.returncode == 2
+
+
+def test_closed_pipe_is_no_traceback():
+    read, write = os.pipe()
+    os.close(read)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "curtensor", "compare", "--rank", "2", "--methods", "svd"],
+        cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    os.close(write)
+    assert process.communicate()[1] == ""
+    assert process.returncode == 141
+
+
+def test_interrupted_process_has_status_130(tmp_path):
+    script = (
+        "import sys, time, curtensor.cur as cur\n"
+        "def slow(*args, **options): print('started', flush=True); time.sleep(60)\n"
+        "cur.cur_decomposition = slow\n"
+        "from curtensor.__main__ import main\n"
+        f"sys.exit(main(['decompose', {str(EXAMPLE)!r}, '--rank', '2', '-o', {str(tmp_path / 'out.npz')!r}]))"
+    )
+    process = run("-c", script)
+    assert process.stdout.readline() == "started\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate()[1] == "curtensor: interrupted\n"
+    assert process.returncode == 130
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_import_costs_at_most_80_ms_of_cpu_beyond_numpy():
+    def seconds(module):
+        script = f"import time; start = time.process_time(); import {module}; print(time.process_time() - start)"
+        return min(float(run("-c", script).communicate()[0]) for _ in range(7))
+
+    seconds("curtensor")  # compiled to bytecode
+    assert seconds("curtensor") - seconds("numpy") <= 0.08

@@ -1,0 +1,279 @@
+"""Matrices come back from files with their names, and what is no matrix is refused in one line."""
+
+import itertools
+import pickle
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scipy import io, sparse
+
+from curtensor.files import EXAMPLE, READERS, example_matrix, read_matrix, written_whole
+
+A = np.arange(1.0, 13).reshape(3, 4) / 7
+
+
+def written(path, ending, matrix=A):
+    """A file of each kind with the matrix in it."""
+    path = path / f"matrix{ending}"
+    if ending == ".npy":
+        np.save(path, matrix)
+    elif ending == ".npz":
+        np.savez_compressed(path, matrix)
+    elif ending == ".mtx":
+        io.mmwrite(path, matrix, precision=17)
+    else:
+        np.savetxt(path, matrix, delimiter=",", fmt="%.17g")
+    return path
+
+
+@pytest.mark.parametrize("ending", READERS)
+def test_matrix_comes_back_without_names(ending, tmp_path):
+    matrix, row_names, col_names = read_matrix(written(tmp_path, ending))
+    np.testing.assert_array_equal(matrix, A)
+    assert row_names is None and col_names is None
+
+
+@pytest.mark.parametrize("ending", READERS)
+def test_path_may_be_a_string_with_an_ending_in_capitals(ending, tmp_path):
+    path = written(tmp_path, ending)
+    capitals = path.rename(tmp_path / f"MATRIX{ending.upper()}")
+    np.testing.assert_array_equal(read_matrix(str(capitals)).A, A)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "c8", "c16", "i4", "?"])
+@pytest.mark.parametrize("ending", [".npy", ".npz"])
+def test_dtype_comes_back(ending, dtype, tmp_path):
+    path = written(tmp_path, ending, A.astype(dtype))
+    assert read_matrix(path).A.dtype == dtype
+
+
+@pytest.mark.parametrize("format", ["csr", "csc", "coo", "bsr", "dia"])
+@pytest.mark.parametrize("array", [True, False])
+def test_sparse_npz_comes_back_sparse(format, array, tmp_path):
+    matrix = sparse.random_array((7, 5), density=0.3, rng=np.random.default_rng(0)).asformat(format)
+    matrix = matrix if array else getattr(sparse, f"{format}_matrix")(matrix)
+    sparse.save_npz(tmp_path / "matrix.npz", matrix)
+    back = read_matrix(tmp_path / "matrix.npz").A
+    assert sparse.issparse(back) and back.format == format
+    np.testing.assert_array_equal(back.toarray(), matrix.toarray())
+
+
+def test_sparse_mtx_comes_back_sparse(tmp_path):
+    matrix = sparse.random_array((7, 5), density=0.3, rng=np.random.default_rng(0), dtype=np.float64) * 1j
+    io.mmwrite(tmp_path / "matrix.mtx", matrix, precision=17)
+    np.testing.assert_array_equal(read_matrix(tmp_path / "matrix.mtx").A.toarray(), matrix.toarray())
+
+
+MTX_FORMATS = [
+    *itertools.product(["real", "integer", "complex"], ["general", "symmetric", "skew-symmetric"]),
+    ("complex", "hermitian"),
+]
+MTX_CASES = [
+    *itertools.product([np.asarray, sparse.coo_array], MTX_FORMATS),
+    *itertools.product([sparse.coo_array], [("pattern", "general"), ("pattern", "symmetric")]),
+]
+
+
+@pytest.mark.parametrize(("kind", "format"), MTX_CASES)
+def test_mtx_is_read_as_scipy_reads_it(kind, format, tmp_path):
+    field, symmetry = format
+    rng = np.random.default_rng(0)
+    matrix = rng.integers(-2, 3, (5, 5)) * (1 if field == "integer" else 1.1)
+    matrix = matrix + 1j * rng.integers(-2, 3, (5, 5)) if field == "complex" else matrix
+    mirrored = {"symmetric": matrix.T, "skew-symmetric": -matrix.T, "hermitian": matrix.conj().T}
+    matrix = np.tril(matrix) + np.tril(mirrored[symmetry].T, -1).T if symmetry != "general" else matrix[:4]
+    matrix = np.tril(matrix, -1) - np.tril(matrix, -1).T if symmetry == "skew-symmetric" else matrix
+    path = tmp_path / "matrix.mtx"
+    io.mmwrite(path, kind(matrix), field=field, symmetry=symmetry, precision=17, comment="two\nlines")
+    ours, theirs = read_matrix(path).A, io.mmread(path)
+    assert sparse.issparse(ours) == sparse.issparse(theirs)
+    np.testing.assert_array_equal(*(X.toarray() if sparse.issparse(X) else X for X in (ours, theirs)))
+
+
+def test_empty_sparse_mtx_comes_back(tmp_path):
+    io.mmwrite(tmp_path / "matrix.mtx", sparse.coo_array((3, 2)))
+    assert read_matrix(tmp_path / "matrix.mtx").A.shape == (3, 2)
+
+
+def test_writing_to_a_mapped_array_leaves_the_file_alone(tmp_path):
+    path = written(tmp_path, ".npy")
+    before = path.read_bytes()
+    matrix = read_matrix(path).A
+    matrix[:] = 0
+    matrix.flush()
+    assert path.read_bytes() == before
+
+
+ROW_NAMES, COL_NAMES = ["a", "b b", 'c,"c"'], ["w", "x", "y é", "z"]
+
+
+@pytest.mark.parametrize("index", [True, False])
+@pytest.mark.parametrize("header", [True, False])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_csv_of_pandas_keeps_the_names_it_has(index, header, encoding, tmp_path):
+    frame = pd.DataFrame(A, ROW_NAMES, COL_NAMES)
+    frame.to_csv(tmp_path / "matrix.csv", index=index, header=header, encoding=encoding)
+    matrix, row_names, col_names = read_matrix(tmp_path / "matrix.csv")
+    np.testing.assert_array_equal(matrix, A)
+    assert (row_names is not None, col_names is not None) == (index, header)
+    if index:
+        np.testing.assert_array_equal(row_names, ROW_NAMES)
+    if header:
+        np.testing.assert_array_equal(col_names, COL_NAMES)
+
+
+def test_names_that_are_numbers_are_names_where_the_corner_is_empty(tmp_path):
+    pd.DataFrame(A).to_csv(tmp_path / "matrix.csv")
+    matrix, row_names, col_names = read_matrix(tmp_path / "matrix.csv")
+    np.testing.assert_array_equal(matrix, A)
+    assert row_names.tolist() == ["0", "1", "2"] and col_names.tolist() == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shape", "row_names", "col_names"),
+    [
+        ("1\n2\n", (2, 1), None, None),
+        ("x\n1\n2\n", (2, 1), None, ["x"]),
+        ("a,1\nb,2\n", (2, 1), ["a", "b"], None),
+        ("name,x\na,1\n", (1, 1), ["a"], ["x"]),
+        ("1,2,3\r\n", (1, 3), None, None),
+        ('"x",y\n\n1,2\n\n', (1, 2), None, ["x", "y"]),
+    ],
+)
+def test_small_csv(text, shape, row_names, col_names, tmp_path):
+    (tmp_path / "matrix.csv").write_bytes(text.encode())
+    matrix = read_matrix(tmp_path / "matrix.csv")
+    assert matrix.A.shape == shape
+    for names, expected in ((matrix.row_names, row_names), (matrix.col_names, col_names)):
+        assert (None if names is None else names.tolist()) == expected
+
+
+def test_shipped_matrix_has_names_and_standardised_columns():
+    matrix, row_names, col_names = example_matrix()
+    assert matrix.shape == (569, 30) == (len(row_names), len(col_names))
+    assert len(set(col_names)) == 30 and set(row_names) == {"benign", "malignant"}
+    np.testing.assert_allclose(matrix.mean(axis=0), 0, atol=5e-5)
+    np.testing.assert_allclose(matrix.std(axis=0), 1, atol=5e-5)
+    assert EXAMPLE.stat().st_size < 300_000
+
+
+class Trap:
+    """Unpickling it would be seen."""
+
+    sprung = False
+
+    def __reduce__(self):
+        return spring, ()
+
+
+def spring():
+    Trap.sprung = True
+
+
+HOSTILE = {
+    "object.npy": lambda path: np.save(path, np.array([[Trap()]], dtype=object), allow_pickle=True),
+    "pickle.npy": lambda path: path.write_bytes(pickle.dumps(Trap())),
+    "pickle.npz": lambda path: path.write_bytes(pickle.dumps(Trap())),
+    "object.npz": lambda path: np.savez(path, np.array([[Trap()]], dtype=object), allow_pickle=True),
+    "zip_as.npy": lambda path: written(path.parent, ".npz").rename(path),
+    "npy_as.npz": lambda path: written(path.parent, ".npy").rename(path),
+    "two.npz": lambda path: np.savez(path, first=A, second=A),
+    "raw.npz": lambda path: zipfile.ZipFile(path, "w").writestr("text", "hello"),
+    "none.npz": lambda path: np.savez(path),
+    "empty.npy": lambda path: path.write_bytes(b""),
+    "empty.npz": lambda path: path.write_bytes(b""),
+    "empty.mtx": lambda path: path.write_bytes(b""),
+    "empty.csv": lambda path: path.write_bytes(b""),
+    "header_only.csv": lambda path: path.write_text("x,y\n"),
+    "text.csv": lambda path: path.write_text("1,2\n3,four\n"),
+    "gap.csv": lambda path: path.write_text("1,,3\n4,5,6\n"),
+    "ragged.csv": lambda path: path.write_text("1,2\n3,4,5\n"),
+    "short_header.csv": lambda path: path.write_text("x,y\n1,2,3\n"),
+    "numbered_header.csv": lambda path: path.write_text("x,2,3\n1,2,3\n"),
+    "binary.csv": lambda path: path.write_bytes(bytes(range(128, 256)) * 9),
+    "nul.csv": lambda path: path.write_bytes(b"1,2\n\0,3\n"),
+    "text.mtx": lambda path: path.write_text("hello\n"),
+    "short.mtx": lambda path: path.write_text("%%MatrixMarket matrix coordinate real general\n2 2 2\n1 1 5\n"),
+    "outside.mtx": lambda path: path.write_text("%%MatrixMarket matrix coordinate real general\n2 2 1\n3 1 5\n"),
+    "halved.mtx": lambda path: path.write_text("%%MatrixMarket matrix coordinate real general\n2 2 1\n1.5 1 5\n"),
+    "huge.mtx": lambda path: path.write_text(f"%%MatrixMarket matrix array real general\n{9**40} 9\n1\n"),
+    "out_of_range.npz": lambda path: np.savez(
+        path, format=b"csr", shape=[2, 2], data=[1.0], indices=[9], indptr=[0, 1, 1]
+    ),
+    "no_format.npz": lambda path: np.savez(path, format=b"nix", shape=[2, 2], data=[1.0]),
+    "missing_part.npz": lambda path: np.savez(path, format=b"csr", shape=[2, 2]),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_is_no_matrix_is_refused_by_name_and_never_unpickled(name, tmp_path):
+    HOSTILE[name](tmp_path / name)
+    with pytest.raises(ValueError, match=rf"^{name} must be .*, got .") as caught:
+        read_matrix(tmp_path / name)
+    assert "\n" not in str(caught.value)
+    assert not Trap.sprung
+
+
+@pytest.mark.parametrize("ending", READERS)
+def test_truncated_file_is_refused(ending, tmp_path):
+    path = written(tmp_path, ending)
+    content = path.read_bytes()
+    end = {".csv": content.rfind(b","), ".mtx": content.rfind(b"\n", 0, -1)}.get(ending, len(content) * 2 // 3)
+    path.write_bytes(content[:end])
+    with pytest.raises(ValueError, match=f"^matrix{ending} must be a whole {ending} file"):
+        read_matrix(path)
+
+
+@pytest.mark.parametrize("ending", READERS)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_damage_gives_a_matrix_or_a_value_error(ending, tmp_path, data):
+    path = written(tmp_path, ending)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    try:
+        read_matrix(path)
+    except ValueError as error:
+        assert " must be " in str(error)
+
+
+@pytest.mark.parametrize("name", ["matrix.txt", "matrix", "matrix.npy.gz", "matrix.pkl"])
+def test_unknown_ending_is_refused(name, tmp_path):
+    with pytest.raises(ValueError, match=f"the ending of {name} must be one of .npy, .npz, .mtx, .csv, got "):
+        read_matrix(tmp_path / name)
+
+
+@pytest.mark.parametrize("ending", READERS)
+def test_missing_file_and_folder_are_the_systems_errors(ending, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_matrix(tmp_path / f"missing{ending}")
+    (tmp_path / f"folder{ending}").mkdir()
+    with pytest.raises(IsADirectoryError):
+        read_matrix(tmp_path / f"folder{ending}")
+
+
+def test_written_whole_replaces_a_file_at_the_end_only(tmp_path):
+    path = tmp_path / "out"
+    path.write_bytes(b"old")
+    with written_whole(path) as file:
+        file.write(b"new")
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_interrupted_writing_leaves_what_was_there(error, tmp_path):
+    path = tmp_path / "out"
+    path.write_bytes(b"old")
+    with pytest.raises(error), written_whole(path) as file:
+        file.write(b"half")
+        raise error
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,91 @@
+"""The house of design.md, section 2: who may import whom, and what `import curtensor` loads."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import curtensor
+
+ROOT = Path(curtensor.__file__).parent
+# From the top; a module imports only from layers below its own, or, in a package, from its own package.
+LAYERS = [
+    {"__main__"},
+    {"adapters", "estimators"},
+    {"comparison", "tensor_comparison"},
+    {"cur", "interpolative", "tensors", "tubal"},
+    {"tucker", "accuracy"},
+    {"tolerance", "leverage"},
+    {"selection", "svd"},
+    {"sketching", "unfolding"},
+    {"operands", "files", "archive"},
+    {"_validation", "_kernels"},
+]
+HEAVY = {"numba", "scipy", "tensorly", "torch", "dask", "matplotlib", "pandas", "sklearn", "tqdm", "h5py", "zarr"}
+DEPTH = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}
+FILES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.name != "__init__.py")
+
+
+def module_of(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[0]
+
+
+def imported_from_curtensor(path):
+    """First parts, below curtensor, of all that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            if node.module == "curtensor":
+                yield from (alias.name for alias in node.names)
+            elif node.module.startswith("curtensor."):
+                yield node.module.split(".")[1]
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("curtensor."))
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(ROOT)) for path in FILES])
+def test_imports_go_down(path):
+    name = module_of(path)
+    assert name in DEPTH, f"{name} has no place in the layers"
+    for other in imported_from_curtensor(path):
+        if other in DEPTH and other != name:
+            assert DEPTH[other] > DEPTH[name], f"{name} imports {other}"
+
+
+def test_public_names_are_where_the_table_says():
+    for name, home in curtensor._HOMES.items():
+        assert module_of(ROOT / f"{home.replace('.', '/')}.py") in DEPTH
+        assert getattr(curtensor, name).__module__.startswith(f"curtensor.{home}")
+        assert name in dir(curtensor)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        curtensor.nonsense  # noqa: B018
+
+
+def in_a_fresh_process(code):
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT.parent, capture_output=True, text=True, check=True)
+    return run.stdout.strip()
+
+
+def test_import_loads_numpy_alone_of_the_heavy_packages():
+    loaded = in_a_fresh_process("import sys, curtensor; print(*{name.split('.')[0] for name in sys.modules})").split()
+    assert not HEAVY & set(loaded)
+
+
+def test_decompositions_load_no_package_they_do_not_need():
+    code = "import sys, curtensor, numpy; curtensor.cur_decomposition(numpy.eye(5), 2, rng=0)"
+    loaded = in_a_fresh_process(code + "; print(*{name.split('.')[0] for name in sys.modules})").split()
+    assert not (HEAVY - {"numba", "scipy"}) & set(loaded)
+
+
+def test_import_costs_little_more_than_numpy():
+    code = """
+import time
+import numpy
+start = time.process_time()
+import curtensor
+print(time.process_time() - start)
+"""
+    assert min(float(in_a_fresh_process(code)) for _ in range(3)) <= 0.08
