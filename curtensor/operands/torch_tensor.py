@@ -81,6 +81,11 @@ def largest(A):
     return max(float(real_view(panel).abs().max()) for _, panel in small_panels(A))
 
 
+def diagonal(A):
+    """The diagonal as a NumPy array."""
+    return to_numpy(A.diagonal().to(torch_dtype(A)))
+
+
 def device_panels(A):
     """The whole tensor where its dtype is that of the products, else panels of rows widened to it."""
     if A.dtype == torch_dtype(A):
