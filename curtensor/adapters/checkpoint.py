@@ -14,7 +14,7 @@ from curtensor import _validation
 from curtensor.adapters.convert import install
 from curtensor.adapters.deltas import DELTAS
 from curtensor.adapters.linear import AdaptedLinear, adapted_layers, is_conv1d, weight_matrix
-from curtensor.adapters.matching import check_layer
+from curtensor.adapters.matching import adaptable_modules, check_layer, without_adapters
 
 FORMAT = 1
 TENSORS, DESCRIPTION = "adapter.safetensors", "adapter.json"
@@ -100,10 +100,8 @@ def load_adapter(model, folder):
     same bits on the same machine with the same libraries, and the same up to rounding elsewhere.
     """
     description, tensors = read(Path(folder, DESCRIPTION), Path(folder, TENSORS))
-    modules = dict(model.named_modules())
-    for name, module in modules.items():
-        if isinstance(module, AdaptedLinear):
-            raise _validation.complain(ValueError, "model", "without adapters", f"one in {name!r}")
+    without_adapters(model)
+    modules = adaptable_modules(model)
     units = description["adapters"]
     for name in [name for unit in units for name in unit["layers"]] + description["saved"]:
         if name not in modules:
@@ -237,7 +235,7 @@ def export_lora(model, folder, *, rank=None, base_model_name=None):
     TypeError
         If the rank or the name is of the wrong kind.
     ValueError
-        If there is no adapter, the rank is below 1, or an update is not finite.
+        If there is no adapter or one of an ``in_proj_weight``, the rank is below 1, or an update is not finite.
 
     Notes
     -----
@@ -249,6 +247,11 @@ def export_lora(model, folder, *, rank=None, base_model_name=None):
     .. [1] E. J. Hu and others, "LoRA: Low-rank adaptation of large language models", 2021, arXiv:2106.09685.
     """
     layers = adapted_layers(model)
+    for name, layer in layers.items():
+        if not isinstance(layer, AdaptedLinear):
+            raise _validation.complain(
+                ValueError, f"the layer {name!r}", "a Linear or Conv1D in LoRA files", "a projection"
+            )
     thin = {name: balanced_factors(name, layer.delta) for name, layer in layers.items()}
     exact = max(1, *(B.shape[1] for B, _ in thin.values()))
     rank = exact if rank is None else _validation.integer(rank, "rank", 1, 10**6)

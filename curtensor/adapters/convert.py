@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from curtensor import _validation
-from curtensor.adapters.linear import AdaptedLinear, weight_matrix
+from curtensor.adapters.linear import put_beside, weight_matrix
 from curtensor.adapters.matching import find_targets
 from curtensor.adapters.plans import plan_adalora, plan_curlora, plan_lora, plan_tcurlora
 
@@ -28,7 +28,8 @@ def convert_to_lora(
         Which layers. A list holds names, or what comes after a dot of a name; a str is a regular expression that
         matches whole names, or "all-linear" for all but the output layer of a language model. A mapping has a name or
         regular expression for the end of a name as key, and as value the options (`rank`, `alpha`, `init`, `method`)
-        that differ there; the first match counts.
+        that differ there; the first match counts. The packed projection of ``nn.MultiheadAttention`` goes by the name
+        "in_proj_weight".
     rank : int, default 8
         Rank of the update, 1 to min(m, n).
     alpha : float, optional
@@ -301,11 +302,7 @@ def convert(model, targets, units, progress, rng):
 def install(model, layers, deltas, saved):
     """Put the deltas beside their layers, and freeze what is neither adapter nor trained whole."""
     model.requires_grad_(False)
-    adapted = {layers[name]: AdaptedLinear(layers[name], delta) for name, delta in deltas.items()}
-    for parent in list(model.modules()):
-        for key, child in list(parent.named_children()):
-            if child in adapted and not isinstance(parent, AdaptedLinear):
-                setattr(parent, key, adapted[child])
+    put_beside(model, layers, deltas)
     for module in saved:
         module.requires_grad_(True)
         module.trained_with_adapter = True

@@ -74,6 +74,11 @@ class LoRA(Delta):
             return self.scale * self.B, self.A
         return self.scale * torch.cat([self.B, -self.B0], dim=1), torch.cat([self.A, self.A0])
 
+    def matrix(self):
+        """The update (m, n), exactly zero at the start."""
+        update = self.scale * self.B @ self.A
+        return update if self.A0 is None else update - self.scale * self.B0 @ self.A0
+
 
 class AdaLoRA(Delta):
     """``alpha / r P diag(e) Q``, all trained, e = 0 at first: r (m + n + 1) numbers (Zhang and others 2023).

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from curtensor import _validation, operands
-from curtensor.adapters.linear import AdaptedLinear, is_conv1d, weight_matrix
+from curtensor.adapters.linear import find_adapted, is_conv1d, weight_matrix
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -26,12 +26,8 @@ def find_targets(model, target_modules, options, exclude_modules, layers_to_tran
     """The `Targets` of a conversion, checked; nothing is changed."""
     if not isinstance(model, nn.Module):
         raise _validation.complain(TypeError, "model", "a torch.nn.Module", type(model))
-    modules = {name: module for name, module in model.named_modules() if name}
-    for name, module in modules.items():
-        if isinstance(module, AdaptedLinear):
-            raise _validation.complain(ValueError, "model", "without adapters", f"one in {name!r}")
-    if isinstance(model, AdaptedLinear):
-        raise _validation.complain(ValueError, "model", "without adapters", "an adapted layer")
+    without_adapters(model)
+    modules = adaptable_modules(model)
     chosen = match(modules, target_modules, options, "target_modules", outputs_of(model))
     excluded = match(modules, exclude_modules, {}, "exclude_modules") if len(exclude_modules) else {}
     chosen = {name: own for name, own in chosen.items() if name not in excluded}
@@ -45,6 +41,24 @@ def find_targets(model, target_modules, options, exclude_modules, layers_to_tran
             if f"{name}.".startswith(f"{other}."):
                 raise _validation.complain(ValueError, "modules_to_save", "apart from target_modules", repr(other))
     return Targets({name: modules[name] for name in chosen}, chosen, [modules[name] for name in saved])
+
+
+def without_adapters(model):
+    """Raise if a model has adapters."""
+    found = list(find_adapted(model))
+    if found:
+        raise _validation.complain(ValueError, "model", "without adapters", f"one in {found[0]!r}")
+
+
+def adaptable_modules(model):
+    """All modules within a model by name, attentions also under the name of their packed input projection."""
+    modules = {}
+    for name, module in model.named_modules():
+        if name:
+            modules[name] = module
+        if type(module) is nn.MultiheadAttention and module.in_proj_weight is not None:
+            modules[f"{name}.in_proj_weight".lstrip(".")] = module
+    return modules
 
 
 def match(modules, patterns, options, argument, outputs=()):
@@ -131,16 +145,13 @@ def in_layers(chosen, layers_to_transform):
 def check_layer(name, layer):
     """Raise unless the layer is a plain linear one with a finite floating-point weight."""
     module = f"the module {name!r}"
-    if isinstance(layer, nn.MultiheadAttention):
-        raise _validation.complain(
-            TypeError,
-            module,
-            "a Linear or Conv1D layer (of nn.MultiheadAttention, name 'out_proj')",
-            type(layer).__name__,
-        )
-    if not (isinstance(layer, nn.Linear) or is_conv1d(layer)):
+    attention = isinstance(layer, nn.MultiheadAttention)
+    if attention and name.rsplit(".", 1)[-1] != "in_proj_weight":
+        what = "a linear layer: of an attention, name 'in_proj_weight' or 'out_proj'"
+        raise _validation.complain(TypeError, module, what, type(layer).__name__)
+    if not (attention or isinstance(layer, nn.Linear) or is_conv1d(layer)):
         raise _validation.complain(TypeError, module, "a Linear or Conv1D layer", type(layer).__name__)
-    weight = layer._parameters.get("weight")
+    weight = layer._parameters.get("in_proj_weight" if attention else "weight")
     what = f"the weight of {name!r}"
     if weight is None or isinstance(weight, nn.parameter.UninitializedParameter):
         raise _validation.complain(ValueError, what, "a parameter that holds numbers", "none (lazy or parametrized)")

@@ -5,7 +5,7 @@ import contextlib
 import torch
 
 from curtensor import _validation
-from curtensor.adapters.linear import AdaptedLinear, adapted_layers
+from curtensor.adapters.linear import adapted_layers, take_out
 
 
 def merge(model):
@@ -38,9 +38,8 @@ def merge(model):
     for name, layer in layers.items():
         if layer.merged:
             raise _validation.complain(ValueError, f"the adapter of {name!r}", "unmerged to be merged", "a merged one")
-        with torch.no_grad():
-            if not torch.isfinite(layer.updated_weight()).all():
-                raise _validation.complain(ValueError, f"the merged weight of {name!r}", "finite", "NaN or infinity")
+        if not torch.isfinite(layer.merged_weight()).all():
+            raise _validation.complain(ValueError, f"the merged weight of {name!r}", "finite", "NaN or infinity")
     for layer in layers.values():
         layer.merge()
 
@@ -96,11 +95,9 @@ def unload(model, *, keep_update=False):
     elif merged and not keep_update:
         for layer in merged:
             layer.unmerge()
-    for parent in list(model.modules()):
-        for key, child in list(parent.named_children()):
-            if isinstance(child, AdaptedLinear):
-                setattr(parent, key, child.base_layer)
-        vars(parent).pop("trained_with_adapter", None)
+    take_out(model)
+    for module in model.modules():
+        vars(module).pop("trained_with_adapter", None)
     return model
 
 
