@@ -151,7 +151,7 @@ class RankAllocator:
             self.take_in_gradients()
             if t > self.start and (t % self.interval == 0 or t >= self.stop):
                 self.kept = self.most_important(budget)
-            self.settled = t >= self.stop
+                self.settled = t >= self.stop
         if self.kept is not None:
             for delta, kept in zip(self.deltas, self.kept, strict=True):
                 delta.e.mul_(kept)
