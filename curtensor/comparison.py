@@ -160,9 +160,9 @@ def compare(
         Real or complex; integers and bool are taken as float64.
     ranks : int or sequence of int
         Distinct ranks, each 1 to min(m, n).
-    methods : sequence of str and callables, default all
-        Names of `curtensor.comparison.METHODS`, and functions ``(A, k, rng)`` to an approximation of A (an array or
-        anything that `relative_error` takes). "svd" comes first, asked for or not.
+    methods : sequence of str and callables, optional
+        By default all. Names of `curtensor.comparison.METHODS`, and functions ``(A, k, rng)`` to an approximation of
+        A (an array or anything that `relative_error` takes). "svd" comes first, asked for or not.
     rng : None, int, SeedSequence or Generator, optional
         Source of randomness. At each rank all methods start from the same seed, so that a method's row does not
         depend on the others.

@@ -64,6 +64,11 @@ def test_public_names_are_where_the_table_says():
         curtensor.nonsense  # noqa: B018
 
 
+def test_no_public_name_is_that_of_a_module():
+    # the import of the module would put it in the place of the function
+    assert not set(curtensor._HOMES) & {module_of(path) for path in FILES}
+
+
 def in_a_fresh_process(code):
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT.parent, capture_output=True, text=True, check=True)
     return run.stdout.strip()

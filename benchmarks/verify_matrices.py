@@ -1,0 +1,390 @@
+"""The figures claimed for matrices, measured: ``python -m benchmarks.verify_matrices [claim ...]``.
+
+One line for each: the claim, its target, what was measured, held or MISSED. Exit status 1 where one was missed.
+Names of claims pick some; ``--list`` shows them. Runs itself again with one BLAS thread where the environment does not
+say so already. Times are CPU seconds, the best of several, both sides in turn in the same process.
+"""
+
+import functools
+import os
+import subprocess
+import sys
+from typing import NamedTuple
+
+import numpy as np
+
+import curtensor as ct
+from benchmarks import common
+from benchmarks.common import CONFIRMING, FAMILIES, METHODS, TUNING, cpu_seconds, error, tail
+
+SHAPE = (700, 500)
+RANKS = (10, 50)
+SEEDS = range(3)
+
+
+class Line(NamedTuple):
+    """One figure: what it is, what it should be, what it is here, and whether that is good enough."""
+
+    what: str
+    target: str
+    measured: str
+    held: bool
+
+
+def at_most(what, target, value, note=""):
+    return Line(what, f"<= {target:g}", f"{value:.4g}{note}", bool(value <= target))
+
+
+@functools.cache
+def matrix(name, seed, shape=SHAPE):
+    """A matrix of a family, and its singular values."""
+    A = FAMILIES[name](*shape, seed)
+    A.setflags(write=False)
+    return A, np.linalg.svd(A, compute_uv=False)
+
+
+@functools.cache
+def ratios(method, families):
+    """Error over the optimum in each case (family, rank, seed)."""
+    result = {}
+    for name in families:
+        for seed in SEEDS:
+            A, spectrum = matrix(name, seed)
+            for k in RANKS:
+                result[name, k, seed] = error(A, METHODS[method](A, k, seed + 100)) / tail(spectrum, k)
+    return result
+
+
+def geometric_mean(values):
+    return float(np.exp(np.mean(np.log(list(values)))))
+
+
+def mean_and_worst(what, method, families, mean, worst):
+    """Lines for the geometric mean and for the worst case, which is named."""
+    found = ratios(method, families)
+    (name, k, seed), most = max(found.items(), key=lambda item: item[1])
+    count = f" ({len(families)} families, {len(found)} cases)"
+    yield at_most(f"{what}: error / optimum, geometric mean", mean, geometric_mean(found.values()), count)
+    yield at_most(f"{what}: error / optimum, worst", worst, most, f" ({name}, k={k}, seed {seed})")
+
+
+def columns(families=tuple(CONFIRMING)):
+    """Columns by the default rule."""
+    yield from mean_and_worst("columns", "columns, osinsky", families, 1.22, 2.0)
+    ours, pivoted = (ratios(f"columns, {rule}", families) for rule in ("osinsky", "cpqr"))
+    gain = geometric_mean(ours.values()) / geometric_mean(pivoted.values())
+    note = f" (pivoted QR: mean {geometric_mean(pivoted.values()):.3f}, worst {max(pivoted.values()):.3g})"
+    yield at_most("columns: mean over that of pivoted QR of a sketch of the same size", 0.95, gain, note)
+
+
+def projection(families=tuple(CONFIRMING)):
+    """CUR k x k with the projection core."""
+    yield from mean_and_worst("CUR k x k, projection", "CUR", families, 1.5, 2.8)
+
+
+def intersection(families=tuple(CONFIRMING)):
+    """CUR with 1.5 k rows and the intersection core."""
+    yield from mean_and_worst("CUR 1.5 k rows, intersection", "CUR, intersection, 1.5 k rows", families, 1.5, 2.8)
+
+
+def tuning():
+    """The three claims above on the families that constants may be chosen on."""
+    for claim in (columns, projection, intersection):
+        for line in claim(tuple(TUNING)):
+            yield line._replace(what=f"tuning set, {line.what}")
+
+
+def families():
+    """Each family's geometric means, for columns, projection and intersection; no targets."""
+    methods = ("columns, osinsky", "CUR", "CUR, intersection, 1.5 k rows")
+    for name in FAMILIES:
+        found = [ratios(method, (name,)).values() for method in methods]
+        shown = "; ".join(f"{geometric_mean(values):.3f} worst {max(values):.2f}" for values in found)
+        yield Line(f"{name}: columns; projection; intersection", "-", shown, True)
+
+
+def never_above_norm():
+    """No CUR is farther from A than zero is, at small ranks and on matrices without structure."""
+    extreme = {
+        "identity": np.eye(300),
+        "normal entries": np.random.default_rng(0).standard_normal((300, 200)),
+        "random signs": np.random.default_rng(1).choice([-1.0, 1.0], (200, 300)),
+        "Hadamard-like": np.sin(np.outer(np.arange(1, 301.0), np.arange(1, 301.0) ** 2)),
+    }
+    cases = {name: matrix(name, 0)[0] for name in FAMILIES} | extreme
+    for core in ("CUR", "CUR, intersection, 1.5 k rows", "intersection k x k"):
+        method = METHODS.get(core, square_intersection)
+        worst, name, k = max(
+            (error(A, method(A, k, seed)) / np.linalg.norm(A), name, k)
+            for name, A in cases.items()
+            for k in (1, 2, 5, 20, 50)
+            for seed in SEEDS
+        )
+        note = f" ({name}, k={k})"
+        yield Line(f"{core}: error / ||A||, worst", "<= 1", f"{worst:.6g}{note}", worst <= 1 + 1e-12)
+
+
+def square_intersection(A, k, seed):
+    result = ct.cur_decomposition(A, k, core="intersection", rng=seed)
+    return result.left, result.middle, result.right
+
+
+# name, size, rank, error of the truncated SVD and of the best published CUR (relative), target for the ratio
+PUBLISHED = (
+    ("Lehmer", 1000, 150, 4.3394e-4, 9.918e-4, 1.80),
+    ("Lehmer", 1000, 350, 1.1411e-4, 2.315e-4, 1.80),
+    ("Lehmer", 1000, 550, 5.0393e-5, 9.442e-5, 1.80),
+    ("low rank + diagonal", 1000, 150, 2.69e-4, 7.18e-4, 1.35),
+    ("low rank + diagonal", 1000, 550, 9.81e-7, 5.39e-6, 1.35),
+    ("circulant", 1000, 150, 4.4563e-2, 0.1140, 1.70),
+    ("grcar", 1000, 300, 0.64366, 0.8828, 1.372),
+    ("Kahan", 500, 80, 6.0e-4, 8.1e-4, 1.40),
+)
+
+
+def published():
+    """The matrices whose errors are published (Park and Nakatsukasa 2025): k x k, worst of three seeds."""
+    for name, n, k, optimum, best, target in PUBLISHED:
+        A, spectrum = matrix(name, 0, (n, n))
+        size = np.linalg.norm(A)
+        ours, more_rows = (
+            [error(A, METHODS[method](A, k, seed)) / size for seed in SEEDS]
+            for method in ("CUR", "CUR, intersection, 1.5 k rows")
+        )
+        known = tail(spectrum, k) / size
+        note = (
+            f" (error {max(ours):.4g}, published {best:.4g}; SVD {known:.5g}, published {optimum:.5g};"
+            f" best seed {min(ours) / known:.3f}; 1.5 k rows {max(more_rows) / known:.3f})"
+        )
+        yield at_most(f"{name} {n}, k={k}: error / optimum", target, max(ours) / known, note)
+
+
+def exact_rank():
+    """A matrix of exact rank comes back to rounding."""
+    limits = {"float32": 1e-5, "float64": 1e-13, "complex64": 1e-5, "complex128": 1e-13}
+    for kind, limit in limits.items():
+        worst = 0.0
+        for m, n in ((300, 200), (200, 300), (250, 250)):
+            for seed in SEEDS:
+                rng = np.random.default_rng(seed)
+                left, right = rng.standard_normal((m, 20, 2)), rng.standard_normal((20, n, 2))
+                left, right = (X[..., 0] + (1j * X[..., 1] if "complex" in kind else 0) for X in (left, right))
+                A = (left @ right).astype(kind)
+                for k in (20, 35):
+                    for method in (METHODS["CUR"], METHODS["CUR, intersection, 1.5 k rows"], square_intersection):
+                        worst = max(worst, error(A, method(A, k, seed)) / np.linalg.norm(A))
+        yield at_most(f"exact rank 20, rank 20 and 35 asked, {kind}: relative error", limit, worst)
+
+
+def conditioning():
+    """Products through a result whose columns are nearly dependent."""
+    for digits in (12, 14, 16):
+        worst = 0.0
+        for seed in SEEDS:
+            rng = np.random.default_rng(seed)
+            n = 120
+            spectrum = 10.0 ** (-digits * np.arange(n) / (n - 1))
+            A = common.prescribed(200, n, spectrum, rng)
+            for k in (60, 90, 115):
+                optimum = error(A, METHODS["numpy SVD"](A, k, seed))
+                for options in ({}, {"core": "intersection", "n_rows": k + k // 2}):
+                    result = ct.cur_decomposition(A, k, rng=seed, **options)
+                    worst = max(worst, np.linalg.norm(A - result @ np.eye(n)) / optimum)
+        yield at_most(f"condition 1e{digits}: error of products / that of NumPy's SVD", 20, worst)
+
+
+def tolerances():
+    """rtol held in every run, and with few columns."""
+    runs, missed, most, where = 0, [], 0.0, ""
+    for name in FAMILIES:
+        A, spectrum = matrix(name, 0, (300, 200))
+        size = np.linalg.norm(A)
+        for exponent in range(1, 11):
+            for core in ("projection", "intersection"):
+                result = ct.cur_decomposition(A, rtol=10.0**-exponent, core=core, rng=exponent)
+                measured = np.linalg.norm(A - result.to_array()) / size
+                runs += 1
+                if measured > 10.0**-exponent:
+                    missed.append(f"{name} 1e-{exponent} {core}: {measured:.3g}")
+    yield Line(
+        "rtol 1e-1 .. 1e-10: runs that missed it", "0", f"{len(missed)} of {runs} {missed[:3] or ''}", not missed
+    )
+    for name in ("fast decay", "steep decay"):
+        for seed in SEEDS:
+            A, spectrum = matrix(name, seed)
+            tails = np.sqrt(np.cumsum(spectrum[::-1] ** 2)[::-1]) / np.linalg.norm(spectrum)
+            for exponent in range(1, 11):
+                best = int(np.argmax(np.append(tails, 0) <= 10.0**-exponent))
+                rank = ct.cur_decomposition(A, rtol=10.0**-exponent, rng=seed).rank
+                if rank / best > most:
+                    most, where = rank / best, f" ({name}, 1e-{exponent}: {rank} for {best})"
+    yield at_most("rtol: rank over the SVD's on fast decay, worst", 1.25, most, where)
+
+
+def svd():
+    """randomized_svd and its estimate."""
+    worst, where, good, low, high, runs = 0.0, "", 0, np.inf, 0.0, 0
+    for name in FAMILIES:
+        for seed in SEEDS:
+            A, spectrum = matrix(name, seed)
+            for k in RANKS:
+                result = ct.randomized_svd(A, k, rng=seed)
+                truth = np.linalg.norm(A - result.to_array())
+                if truth / tail(spectrum, k) > worst:
+                    worst, where = truth / tail(spectrum, k), f" ({name}, k={k})"
+                estimate = result.error_estimate * np.linalg.norm(A) / truth
+                low, high = min(low, estimate), max(high, estimate)
+                good += 0.85 <= estimate <= 1.5
+                runs += 1
+    yield at_most("randomized_svd: error / optimum, worst", 1.002, worst, where)
+    share = f"{good / runs:.3f} of {runs} runs ({low:.3f} .. {high:.3f})"
+    yield Line("randomized_svd: runs with estimate / truth within [0.85, 1.5]", ">= 0.95", share, good >= 0.95 * runs)
+
+
+def dense_time():
+    """The whole CUR of a 4000 x 4000 matrix against scikit-learn's randomized_svd."""
+    from sklearn.utils.extmath import randomized_svd
+
+    rng = np.random.default_rng(0)
+    A = (rng.standard_normal((4000, 300)) / np.arange(1, 301)) @ rng.standard_normal((300, 4000))
+    A += 1e-3 * rng.standard_normal(A.shape)
+    ours, more_rows, theirs, product = cpu_seconds(
+        [
+            lambda: ct.cur_decomposition(A, 50, rng=0),
+            lambda: ct.cur_decomposition(A, 50, n_rows=75, core="intersection", rng=0),
+            lambda: randomized_svd(A, 50, n_iter=4, random_state=0),
+            lambda: A @ A[:, :50],
+        ],
+        5,
+    )
+    note = f" ({ours:.3f} s / {theirs:.3f} s; a product with 50 columns {product:.3f} s)"
+    yield at_most("4000 x 4000, k=50: CUR over scikit-learn's SVD, CPU time", 0.4, ours / theirs, note)
+    note = f" ({more_rows:.3f} s)"
+    yield at_most("4000 x 4000, k=50: the same, intersection core, 75 rows", 0.4, more_rows / theirs, note)
+
+
+def selection_time():
+    """The choice of columns of a wide matrix in units of a product with a k-row sketch."""
+    A = np.random.default_rng(0).standard_normal((1000, 50000))
+    for k in (50, 100):
+        G = np.random.default_rng(1).standard_normal((k, 1000))
+        ours, product = cpu_seconds([lambda k=k: ct.select_columns(A, k, rng=0), lambda G=G: G @ A], 5)
+        note = f" ({ours:.3f} s / {product:.3f} s)"
+        yield at_most(f"1000 x 50000, k={k}: select_columns over one product", 2.5, ours / product, note)
+
+
+SPARSE_PEAK = """
+from benchmarks.common import curtensor, peak_gigabytes, random_sparse
+A = random_sparse(200000, 50000, 2000000, 0)
+before = peak_gigabytes()
+curtensor.cur_decomposition(A, 50, rng=0)
+print(before, peak_gigabytes())
+"""
+
+
+def sparse_time():
+    """The CUR of a large sparse matrix against scikit-learn's randomized_svd, and its memory."""
+    from sklearn.utils.extmath import randomized_svd
+
+    A = common.random_sparse(200000, 50000, 2000000, 0)
+    ours, theirs = cpu_seconds(
+        [lambda: ct.cur_decomposition(A, 50, rng=0), lambda: randomized_svd(A, 50, n_iter=4, random_state=0)], 2
+    )
+    note = f" ({ours:.2f} s / {theirs:.2f} s)"
+    yield at_most("sparse 200000 x 50000, 2e6 entries, k=50: CUR over scikit-learn's SVD", 1.2, ours / theirs, note)
+    before, peak = map(float, fresh_process(SPARSE_PEAK).split())
+    yield Line("the same: peak memory of the process, GB", "< 1.5", f"{peak:.2f} ({before:.2f} before)", peak < 1.5)
+
+
+FIRST_CALL = """
+import time, numpy, scipy.linalg, numba
+A = numpy.random.default_rng(0).standard_normal((300, 200))
+start = time.process_time()
+import curtensor
+curtensor.cur_decomposition(A, 20, rng=0)
+print(time.process_time() - start)
+"""
+
+
+def first_call():
+    """The first call in a fresh process, kernels cached on disk by an earlier one."""
+    fresh_process(FIRST_CALL)
+    seconds = min(float(fresh_process(FIRST_CALL)) for _ in range(5))
+    yield at_most("first call, warm cache: CPU s above importing scipy.linalg and numba", 1.5, seconds)
+
+
+IMPORT = """
+import resource
+import {}
+usage = resource.getrusage(resource.RUSAGE_SELF)
+print(usage.ru_utime + usage.ru_stime)
+"""
+
+
+def import_time():
+    """`import curtensor` against `import numpy`, each in processes of its own."""
+    seconds = np.array(
+        [[float(fresh_process(IMPORT.format(name))) for name in ("numpy, curtensor", "numpy")] for _ in range(9)]
+    )
+    ours, numpy_alone = seconds.min(axis=0)
+    note = f" ({ours:.3f} - {numpy_alone:.3f})"
+    yield at_most("import curtensor: CPU s above import numpy", 0.08, ours - numpy_alone, note)
+
+
+def fresh_process(code):
+    """What a new interpreter prints."""
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+
+# name -> () to the lines of a claim
+CLAIMS = {
+    "columns": columns,
+    "projection": projection,
+    "intersection": intersection,
+    "tuning": tuning,
+    "norm": never_above_norm,
+    "published": published,
+    "exact": exact_rank,
+    "conditioning": conditioning,
+    "rtol": tolerances,
+    "svd": svd,
+    "dense_time": dense_time,
+    "selection_time": selection_time,
+    "sparse_time": sparse_time,
+    "first_call": first_call,
+    "import": import_time,
+    "families": families,
+}
+
+
+def main(names):
+    if "--list" in names:
+        print("\n".join(f"{name:16}{claim.__doc__}" for name, claim in CLAIMS.items()))
+        return 0
+    unknown = [name for name in names if name not in CLAIMS]
+    if unknown:
+        print(f"claim must be one of {', '.join(CLAIMS)}, got {unknown[0]}")
+        return 2
+    print(blas_in_use())
+    missed = 0
+    for name in names or CLAIMS:
+        for line in CLAIMS[name]():
+            print(f"{'held' if line.held else 'MISSED':7}{line.what:72}  {line.target:8}  {line.measured}", flush=True)
+            missed += not line.held
+    print(f"{missed} missed")
+    return int(missed > 0)
+
+
+def blas_in_use():
+    """Which BLAS runs, with which kernels and how many threads."""
+    from threadpoolctl import threadpool_info
+
+    form = "{internal_api} {version}, {architecture} kernels, threads: {num_threads}".format_map
+    return "; ".join(form({"architecture": "?"} | info) for info in threadpool_info() if info["user_api"] == "blas")
+
+
+if __name__ == "__main__":
+    if not common.pinned():
+        arguments = [sys.executable, "-m", "benchmarks.verify_matrices", *sys.argv[1:]]
+        os.execve(sys.executable, arguments, common.pinned_environment())
+    sys.exit(main(sys.argv[1:]))
