@@ -1,6 +1,6 @@
 """Adapters for PyTorch models: LoRA, CURLoRA, tCURLoRA and AdaLoRA from the weights' own rows and columns.
 
-Needs the extra ``curtensor[torch]``.
+Needs the extra ``curtensor[torch]``; what is for PEFT, ``curtensor[peft]``.
 """
 
 import importlib
@@ -10,7 +10,10 @@ _HOMES = {
     "AdaLoRA": "deltas",
     "AdaptedLinear": "linear",
     "CURLoRA": "deltas",
+    "CURLoRAConfig": "peft_bridge",
+    "CURLoRAModel": "peft_bridge",
     "LoRA": "deltas",
+    "MultimodalTCURLoRA": "multimodal",
     "RankAllocator": "rank_allocation",
     "TCURLoRA": "deltas",
     "adapter_parameters": "evaluation",
@@ -23,6 +26,7 @@ _HOMES = {
     "evaluate_model": "evaluation",
     "export_lora": "checkpoint",
     "load_adapter": "checkpoint",
+    "initialize_lora_cur_weights": "peft_bridge",
     "merge": "merging",
     "orthogonality_penalty": "rank_allocation",
     "print_trainable_parameters": "evaluation",
