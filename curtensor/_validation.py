@@ -468,3 +468,37 @@ def unreadable(name, ending, error):
 def describe_error(error):
     """The text of an exception in one line, or its kind where it has none."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def positive(value, name):
+    """A finite float above zero."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        raise complain(TypeError, name, "a number", describe(value))
+    if not 0 < value < np.inf:
+        raise complain(ValueError, name, "above 0 and finite", describe(value))
+    return float(value)
+
+
+def name_list(values, name):
+    """Strings as a tuple; a single string is none."""
+    if isinstance(values, str) or not isinstance(values, (list, tuple, set, frozenset)):
+        raise complain(TypeError, name, "a list of names", describe(values))
+    for value in values:
+        if not isinstance(value, str):
+            raise complain(TypeError, name, "a list of names", describe(values))
+    return tuple(values)
+
+
+def function(value, name):
+    """A callable."""
+    if not callable(value):
+        raise complain(TypeError, name, "callable", describe(value))
+    return value
+
+
+def fraction(value, name):
+    """A float above 0 and below 1."""
+    value = positive(value, name)
+    if value >= 1:
+        raise complain(ValueError, name, "below 1", value)
+    return value

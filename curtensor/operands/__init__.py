@@ -12,6 +12,7 @@ or sparse; results are NumPy arrays unless said::
     panels(A)              -> (slice of rows, dense rows) in turn  one pass over A
     first_nonfinite(A)     -> index of the first NaN or infinity, or None
     largest(A)             -> largest modulus of a real or imaginary part
+    diagonal(A)            -> the diagonal, where A.diagonal() is not what NumPy can read
 """
 
 import importlib
@@ -26,6 +27,7 @@ OPERANDS = {
     "scipy.sparse.linalg": "linear_operator",
     "scipy.sparse": "scipy_sparse",
     "numpy": "ndarray",
+    "torch": "torch_tensor",
 }
 
 

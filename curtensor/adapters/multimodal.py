@@ -1,0 +1,242 @@
+"""Several modalities brought to one vector: chosen features of each, a shared core, attention over what is there."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from curtensor import _validation
+from curtensor.adapters.choice import ADAPTER_RULES, choose_columns
+from curtensor.adapters.convert import stream
+from curtensor.adapters.deltas import index_buffer
+
+
+class MultimodalTCURLoRA(nn.Module):
+    """Fuse modalities by their own features: those that a CUR of a calibration batch chooses.
+
+    For a modality i with features x_i (..., d_i), J_i are the chosen ones of them, and
+
+    ::
+
+        z_i = x_i[..., J_i] E_i S[:, :, i]                       (..., rank)
+        w   = softmax over the modalities present of  z_i K . q / sqrt(rank)
+        y   = (sum over i of  w_i z_i V) W^T + b                 (..., out_features)
+
+    E_i (n_features, rank) is frozen: the leading singular vectors of the chosen columns of the calibration batch,
+    scaled so that its features come out uncorrelated and of mean square 1. The core S (rank, rank, modalities), K, q,
+    V, W and b are trained; each S[:, :, i] is the identity at first.
+
+    Parameters
+    ----------
+    calibration : mapping of str to tensor or array
+        For each modality a batch of its features, shape (..., d_i). At least `n_features` samples of each.
+    out_features : int
+        Length of the output vectors.
+    n_features : int or mapping of str to int, default 16
+        Number of features to choose, of every modality or of each, `rank` to d_i.
+    rank : int, default 8
+        Length to which all modalities are brought.
+    names : mapping of str to list of str, optional
+        Names of the features of some modalities, for `chosen_features`.
+    method : str or callable, default "osinsky"
+        Rule for the features: one of `curtensor.selection.SELECTION_RULES`, or "inverse_norm", or a function.
+    rng : None, int, SeedSequence or Generator, optional
+        Source of randomness. Each modality has its own stream, by its name; torch's global state is not touched.
+
+    Attributes
+    ----------
+    modalities : list of str
+        Names of the modalities, in the order of the calibration batch.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong kind.
+    ValueError
+        If a number is out of range, or a calibration batch is empty, not finite or of too low a rank.
+
+    Notes
+    -----
+    rank^2 (modalities + 2) + rank + (rank + 1) out_features trained numbers, however many features a modality has.
+    Indices and E_i are buffers, in ``state_dict`` and moved by ``.to``; the names are not. One pass over each
+    calibration batch for the choice.
+
+    References
+    ----------
+    .. [1] Y. He, H. Cheng, Q. Zhu, Z. Cai, Y. Yu, "tCURLoRA: Tensor CUR decomposition based low-rank parameter
+       adaptation and its application in medical image segmentation", 2025, arXiv:2501.02227: the shared core.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from curtensor.adapters import MultimodalTCURLoRA
+    >>> make = torch.Generator().manual_seed(0)
+    >>> batch = {"image": torch.randn(50, 30, generator=make), "text": torch.randn(50, 20, generator=make)}
+    >>> model = MultimodalTCURLoRA(batch, 3, n_features=6, rank=4, rng=0)
+    >>> model(batch).shape
+    torch.Size([50, 3])
+    >>> model({"text": batch["text"][:2]}).shape
+    torch.Size([2, 3])
+    >>> len(model.chosen_features("image"))
+    6
+    """
+
+    def __init__(
+        self, calibration, out_features, *, n_features=16, rank=8, names=None, method="osinsky",
+        rng: _validation.RandomSource = None,
+    ):  # fmt: skip
+        super().__init__()
+        if not isinstance(calibration, Mapping):
+            raise _validation.complain(TypeError, "calibration", "a mapping", _validation.describe(calibration))
+        if not calibration:
+            raise _validation.complain(ValueError, "calibration", "of at least one modality", "none")
+        batches = {name: samples_of(name, X) for name, X in calibration.items()}
+        out_features = _validation.integer(out_features, "out_features", 1, 10**9)
+        rank = _validation.integer(rank, "rank", 1, min(min(X.shape) for X in batches.values()))
+        sizes = n_features if isinstance(n_features, Mapping) else dict.fromkeys(batches, n_features)
+        named = {} if names is None else names
+        for given, what in ((sizes, "n_features"), (named, "names")):
+            for name in given:
+                _validation.one_of(batches, name, f"each key of {what}")
+        for name in batches:
+            if name not in sizes:
+                raise _validation.complain(ValueError, "n_features", f"given for {name!r}", "nothing")
+        rule = _validation.choose(ADAPTER_RULES, method, "method")
+        seed = int(_validation.generator(rng).integers(2**63))
+
+        self.modalities = list(batches)
+        self.names = {name: feature_names(name, named[name], batches[name]) for name in named}
+        self.widths = {name: X.shape[1] for name, X in batches.items()}
+        first = next(iter(batches.values()))
+        for i, (name, X) in enumerate(batches.items()):
+            k = _validation.integer(sizes[name], f"n_features of {name!r}", rank, min(X.shape))
+            chosen = choose_columns([X], k, rule, stream(seed, name))[:, 1]
+            of_rank(name, k, len(chosen))
+            self.register_buffer(f"features_{i}", index_buffer(chosen, X))
+            self.register_buffer(f"basis_{i}", whitening(name, X[:, chosen], rank))
+        draw = stream(seed, "fusion")
+        self.core = nn.Parameter(torch.eye(rank).to(first)[:, :, None].repeat(1, 1, len(batches)))
+        self.key, self.value = (nn.Parameter(random_matrix(draw, rank, rank).to(first)) for _ in range(2))
+        self.query = nn.Parameter(random_matrix(draw, 1, rank)[0].to(first))
+        self.weight = nn.Parameter(random_matrix(draw, out_features, rank).to(first))
+        self.bias = nn.Parameter(first.new_zeros(out_features))
+
+    def forward(self, inputs, present=None):
+        """The fused vectors.
+
+        Parameters
+        ----------
+        inputs : mapping of str to tensor, shape (..., d_i)
+            Features by modality, of one batch shape. A modality that is left out, or None, is missing throughout.
+        present : mapping of str to tensor of bool, shape (...), optional
+            Where a modality is there; what stands elsewhere is not looked at, NaN included.
+
+        Returns
+        -------
+        y : tensor, shape (..., out_features)
+            The bias alone where no modality is there.
+
+        Raises
+        ------
+        ValueError
+            If a modality is unknown, none is given, or shapes do not fit.
+        """
+        given = {name: x for name, x in inputs.items() if x is not None}
+        present = {} if present is None else present
+        shape = self.batch_shape(given, present)
+        tokens, there = [], []
+        for name, x in given.items():
+            i = self.modalities.index(name)
+            x = x[..., getattr(self, f"features_{i}").long()]
+            here = torch.ones(shape, dtype=torch.bool, device=x.device) if name not in present else present[name]
+            tokens.append(x.masked_fill(~here[..., None], 0) @ getattr(self, f"basis_{i}") @ self.core[:, :, i])
+            there.append(here)
+        Z, mask = torch.stack(tokens, dim=-2), torch.stack(there, dim=-1)
+        return F.linear(self.attend(Z, mask), self.weight, self.bias)
+
+    def attend(self, Z, mask):
+        """Mean of the values of tokens (..., modalities, rank), by attention to those present; zero if none is."""
+        scores = Z @ self.key @ self.query / len(self.query) ** 0.5
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        weights = torch.softmax(scores, dim=-1) * mask
+        return (weights[..., None, :] @ (Z @ self.value))[..., 0, :]
+
+    def batch_shape(self, given, present):
+        """The shape (...) that all inputs share, checked."""
+        for name in (*given, *present):
+            _validation.one_of(self.modalities, name, "each modality")
+        if not given:
+            raise _validation.complain(ValueError, "inputs", "of at least one modality", "none")
+        shape = next(iter(given.values())).shape[:-1]
+        for name, x in given.items():
+            if x.shape != (*shape, self.widths[name]):
+                what = f"of shape {(*shape, self.widths[name])}"
+                raise _validation.complain(ValueError, f"the input {name!r}", what, tuple(x.shape))
+            if name in present and (present[name].shape != shape or present[name].dtype != torch.bool):
+                got = f"{present[name].dtype} of shape {tuple(present[name].shape)}"
+                raise _validation.complain(ValueError, f"present[{name!r}]", f"bool of shape {tuple(shape)}", got)
+        return shape
+
+    def chosen_features(self, modality):
+        """The chosen features of a modality, by name if it has names, else by index.
+
+        Parameters
+        ----------
+        modality : str
+            One of `modalities`.
+
+        Returns
+        -------
+        features : list of str or of int
+        """
+        name = _validation.one_of(self.modalities, modality, "modality")
+        indices = getattr(self, f"features_{self.modalities.index(name)}").tolist()
+        return [self.names[name][j] for j in indices] if name in self.names else indices
+
+    def extra_repr(self):
+        """What was built in, for ``print(model)``."""
+        rank, _, _ = self.core.shape
+        return f"modalities={self.modalities}, rank={rank}, out_features={len(self.bias)}"
+
+
+def samples_of(name, X):
+    """A calibration batch as a finite matrix, one row a sample."""
+    what = f"calibration[{name!r}]"
+    X = X if isinstance(X, torch.Tensor) else torch.as_tensor(np.asarray(X))
+    if not X.is_floating_point():
+        raise _validation.complain(TypeError, what, "of floating-point numbers", X.dtype)
+    if X.ndim < 2 or X.numel() == 0:
+        raise _validation.complain(ValueError, what, "of shape (..., features), not empty", tuple(X.shape))
+    if not torch.isfinite(X).all():
+        raise _validation.complain(ValueError, what, "finite", "NaN or infinity")
+    return X.detach().reshape(-1, X.shape[-1])
+
+
+def of_rank(modality, needed, found):
+    """Raise if the numerical rank of a calibration batch is too low."""
+    if found < needed:
+        what = f"of numerical rank at least {needed}"
+        raise _validation.complain(ValueError, f"calibration[{modality!r}]", what, found)
+
+
+def feature_names(modality, names, X):
+    """One name for each feature."""
+    names = _validation.name_list(names, f"names[{modality!r}]")
+    if len(names) != X.shape[1]:
+        raise _validation.complain(ValueError, f"names[{modality!r}]", f"of length {X.shape[1]}", len(names))
+    return list(names)
+
+
+def whitening(name, C, rank):
+    """E (k, rank), for which ``C E`` has orthogonal columns of mean square 1, in the dtype of C."""
+    _, s, Vh = np.linalg.svd(C.double().cpu().numpy(), full_matrices=False)
+    numerical = int((s > s[0] * max(C.shape) * np.finfo(float).eps).sum())
+    of_rank(name, rank, numerical)
+    return torch.from_numpy(Vh[:rank].T / s[:rank] * np.sqrt(len(C))).to(C).contiguous()
+
+
+def random_matrix(rng, rows, columns):
+    """Uniform numbers of mean square 1 / (3 columns), as nn.Linear draws them."""
+    return torch.from_numpy(rng.uniform(-1, 1, (rows, columns)) / np.sqrt(columns))

@@ -1,0 +1,253 @@
+"""Sentiment of sentences: LoRA, CURLoRA, tCURLoRA, AdaLoRA, full training and a head alone, with seeds.
+
+MiniLM (six layers, width 384), query and value projections adapted, mean pooling and a linear head, 2,000 sentences,
+three epochs; accuracy on the 872 sentences of the development set. A seed chooses the sentences, their order, the
+head and the adapter::
+
+    python docs/examples/sst2.py --methods lora curlora tcurlora --seeds 0 1 2 --csv sst2.csv --plot sst2.png
+
+Each run is a line of the table; runs that are in it already are not made again. With ``--tune``, accuracy is on
+training sentences that were left out, to choose learning rates by.
+"""
+
+import argparse
+import csv
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from shared import Classifier, batches, data_folder, minilm, sentences
+from torchmetrics.functional.classification import binary_accuracy
+
+from curtensor.adapters import (
+    RankAllocator,
+    adapter_parameters,
+    convert_to_adalora,
+    convert_to_curlora,
+    convert_to_lora,
+    convert_to_tcurlora,
+    count_parameters,
+    evaluate_model,
+    orthogonality_penalty,
+)
+
+TARGETS = ["query", "value"]
+
+
+def lora(encoder, rng, *, rank=8, target_modules=TARGETS, init="kaiming", method="osinsky"):
+    """LoRA: 8 (384 + 384) numbers a layer."""
+    convert_to_lora(encoder, target_modules, rank=rank, init=init, method=method, progress=False, rng=rng)
+
+
+def lora_cur(encoder, rng, *, rank=8):
+    """LoRA whose A starts as chosen rows of the weight."""
+    lora(encoder, rng, rank=rank, init="cur")
+
+
+def lora_peft(encoder, rng, *, rank=8):
+    """LoRA as PEFT has it."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    with torch.random.fork_rng():
+        torch.manual_seed(rng)
+        inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=TARGETS), encoder)
+    for name, parameter in encoder.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+
+
+def curlora(encoder, rng, *, rank=78, target_modules=TARGETS, basis="orthonormal", method="osinsky"):
+    """CURLoRA: 78^2 numbers a layer."""
+    convert_to_curlora(encoder, target_modules, rank=rank, basis=basis, method=method, progress=False, rng=rng)
+
+
+def curlora_raw(encoder, rng, *, rank=78):
+    """CURLoRA as published: the columns and rows themselves, drawn by inverse norms."""
+    curlora(encoder, rng, rank=rank, basis="raw", method="inverse_norm")
+
+
+def curlora_blocked(encoder, rng):
+    """CURLoRA whose gradient is set to zero: what the head does without it."""
+    curlora(encoder, rng)
+    for parameter in adapter_parameters(encoder):
+        parameter.register_hook(torch.zeros_like)
+
+
+def tcurlora(encoder, rng, *, ranks=78, target_modules=TARGETS, form="shared_core", method="osinsky"):
+    """tCURLoRA: 78 x 78 x 6 numbers for the six queries, as many for the values."""
+    convert_to_tcurlora(encoder, target_modules, ranks=ranks, form=form, method=method, progress=False, rng=rng)
+
+
+def tcurlora_tubal(encoder, rng, *, ranks=78):
+    """The t-product's form: 78 x 78 x 6 numbers as well."""
+    tcurlora(encoder, rng, ranks=ranks, form="tubal")
+
+
+def adalora(encoder, rng):
+    """AdaLoRA, from rank 8 down to a mean of 5."""
+    convert_to_adalora(encoder, TARGETS, rank=8, progress=False, rng=rng)
+
+
+def full(encoder, rng):
+    """All weights but the embeddings."""
+    encoder.embeddings.requires_grad_(False)
+
+
+def head(encoder, rng):
+    """The linear head alone."""
+    encoder.requires_grad_(False)
+
+
+# Each method, and the learning rate of what it adds; chosen with --tune.
+METHODS = {
+    "lora": (lora, 2e-3),
+    "curlora": (curlora, 5e-3),
+    "tcurlora": (tcurlora, 5e-3),
+    "head": (head, 0.0),
+    "curlora_blocked": (curlora_blocked, 5e-3),
+    "full": (full, 1e-4),
+    "adalora": (adalora, 5e-3),
+    "lora_peft": (lora_peft, 2e-3),
+    "lora_cur": (lora_cur, 2e-3),
+    "curlora_raw": (curlora_raw, 5e-3),
+    "tcurlora_tubal": (tcurlora_tubal, 5e-3),
+}
+
+
+class Task(NamedTuple):
+    """Sentences to learn from and sentences to be judged by."""
+
+    train: list
+    dev: list
+
+
+def task(folder, seed, *, size=2000, tune=False):
+    """The seed's sentences."""
+    train = sentences(folder / "train.tsv")
+    order = np.random.default_rng([seed, 1]).permutation(len(train))
+    left_out = [train[i] for i in order[size : size + 872]]
+    return Task([train[i] for i in order[:size]], left_out if tune else sentences(folder / "dev.tsv"))
+
+
+def run(adapt, learning_rate, data, seed, *, head_rate=5e-3, epochs=3, batch_size=16):
+    """Train once: the number of trained parameters and the accuracy."""
+    encoder = minilm()
+    adapt(encoder, seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = Classifier(encoder)
+    trained, _ = count_parameters(model)
+    added = [p for p in encoder.parameters() if p.requires_grad]
+    groups = [{"params": added, "lr": learning_rate}, {"params": list(model.head.parameters()), "lr": head_rate}]
+    optimizer = torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=0.0)
+    steps = epochs * -(-len(data.train) // batch_size)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: min((t + 1) / (0.06 * steps), 1 - t / steps))
+    allocator = RankAllocator(model, 5, steps) if adapt is adalora else None
+
+    rng = np.random.default_rng([seed, 2])
+    t = 0
+    for _ in range(epochs):
+        for inputs, labels in batches(data.train, batch_size, rng):
+            loss = F.cross_entropy(model(**inputs), labels)
+            if allocator:
+                loss = loss + 0.1 * orthogonality_penalty(model)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            t += 1
+            if allocator:
+                allocator.step(t)
+            optimizer.zero_grad()
+    results = evaluate_model(model, batches(data.dev, 64), metrics={"accuracy": binary_accuracy})
+    return trained, results["accuracy"]
+
+
+def rows_of(path):
+    """The runs in a table."""
+    if path is None or not path.exists():
+        return []
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def add_row(path, row):
+    """Print a run, and append it to the table."""
+    print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+    if path is not None:
+        new = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, row)
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+
+
+def summary(rows, key="method"):
+    """Mean, spread (standard deviation over the seeds) and number of runs of each method, in percent."""
+    found: dict = {}
+    for row in rows:
+        found.setdefault(row[key], []).append((int(row["trained"]), 100 * float(row["accuracy"])))
+    return {
+        name: (runs[0][0], np.mean([a for _, a in runs]), np.std([a for _, a in runs], ddof=len(runs) > 1), len(runs))
+        for name, runs in found.items()
+    }
+
+
+def report(rows, plot=None, key="method"):
+    """Print the summary, and draw it if a file is named."""
+    table = summary(rows, key)
+    print(f"{key:<24}{'trained':>12}{'accuracy':>10}{'spread':>8}{'seeds':>7}")
+    for name, (trained, mean, spread, count) in table.items():
+        print(f"{name:<24}{trained:>12,}{mean:>10.2f}{spread:>8.2f}{count:>7}")
+    if plot is not None:
+        import matplotlib
+
+        matplotlib.use("agg")
+        import matplotlib.pyplot as plt
+
+        figure, axes = plt.subplots(figsize=(7, 0.45 * len(table) + 1.2), layout="constrained")
+        names = [f"{name} ({values[0]:,})" for name, values in table.items()]
+        axes.errorbar([v[1] for v in table.values()], names, xerr=[v[2] for v in table.values()], fmt="o", capsize=3)
+        axes.invert_yaxis()
+        axes.set_xlabel("accuracy on the development set, %: mean and standard deviation over seeds")
+        axes.grid(axis="x", alpha=0.3)
+        figure.savefig(plot)
+
+
+def main():
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS)[:7])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--rate", type=float, help="learning rate in place of the method's own")
+    parser.add_argument("--tune", action="store_true", help="judge by training sentences that were left out")
+    parser.add_argument("--size", type=int, default=2000, help="sentences to learn from")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--data", help="folder with train.tsv and dev.tsv")
+    parser.add_argument("--csv", type=Path, help="table to be made or continued")
+    parser.add_argument("--plot", type=Path, help="picture to be drawn")
+    arguments = parser.parse_args()
+
+    folder = data_folder("sst2", arguments.data)
+    done = {(row["method"], int(row["seed"]), float(row["rate"])) for row in rows_of(arguments.csv)}
+    rows = []
+    for seed in arguments.seeds:
+        data = task(folder, seed, size=arguments.size, tune=arguments.tune)
+        for name in arguments.methods:
+            adapt, rate = METHODS[name]
+            rate = arguments.rate or rate
+            if (name, seed, rate) in done:
+                continue
+            start = time.process_time()
+            trained, accuracy = run(adapt, rate, data, seed, epochs=arguments.epochs)
+            row = {"method": name, "trained": trained, "rate": rate, "seed": seed, "accuracy": round(accuracy, 5)}
+            print(f"{time.process_time() - start:.0f} s of processor time: ", end="")
+            add_row(arguments.csv, row)
+            rows.append(row)
+    report(rows_of(arguments.csv) or rows, arguments.plot)
+
+
+if __name__ == "__main__":
+    main()
