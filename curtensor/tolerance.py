@@ -14,25 +14,35 @@ def smallest_rank(attempt, resketch, limit, rtol):
     """
     size = 32
     view, tails = resketch(size)
-    ratio, low, high, best = 1.3, 0, limit + 1, None
-    while best is None or high - low > max(1, high // 25):
-        fitting = np.flatnonzero(ratio * tails <= rtol)
+    errors, low, high, best = {}, 0, limit + 1, None
+    while best is None or high - low > (near := max(1, high // 25)):
+        fitting = np.flatnonzero(expected(errors, tails) <= rtol)
         k = int(fitting[0]) if len(fitting) else len(tails)
         if best is None and k > size // 2 and size < limit:
             size *= 2
             view, tails = resketch(size)
             continue
+        if best is None:
+            k += k // 100 if low else 0
+        elif low:  # to the far side of where it is expected, so that both bounds close in
+            k += near // 2 if high - k > k - low else -(near // 2)
         if not low < k < high:
             k = (low + high) // 2 if best is not None else min(low + 1 + low // 8, limit)
-        result, error = attempt(view, k)
-        if error <= rtol:
+        result, errors[k] = attempt(view, k)
+        if errors[k] <= rtol:
             high, best = k, result
         elif k == limit:
-            raise _validation.complain(ValueError, "rtol", f"at least {error:.2g} for this A", rtol)
+            raise _validation.complain(ValueError, "rtol", f"at least {errors[k]:.2g} for this A", rtol)
         else:
             low = k
-        ratio = min(max(error / max(tails[min(k, len(tails) - 1)], 1e-300), 1), 30)
     return best
+
+
+def expected(errors, tails):
+    """Errors of all ranks that have a tail: so many times these as at the ranks tried, 1.3 times to begin with."""
+    tried = [k for k in sorted(errors) if k < len(tails)] or [0]
+    ratios = [errors[k] / max(tails[k], 1e-300) if k in errors else 1.3 for k in tried]
+    return np.interp(np.arange(len(tails)), tried, np.clip(ratios, 1, 30)) * tails
 
 
 def relative_tails(sketch, norm):
