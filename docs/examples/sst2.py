@@ -194,36 +194,54 @@ def add_row(path, row):
             writer.writerow(row)
 
 
+class Summary(NamedTuple):
+    """Runs of one adapter with several seeds: accuracies in percent, their mean and standard deviation."""
+
+    trained: int
+    accuracies: list
+    mean: float
+    spread: float
+
+
 def summary(rows, key="method"):
-    """Mean, spread (standard deviation over the seeds) and number of runs of each method, in percent."""
-    found: dict = {}
+    """The summary of each method."""
+    runs: dict = {}
     for row in rows:
-        found.setdefault(row[key], []).append((int(row["trained"]), 100 * float(row["accuracy"])))
-    return {
-        name: (runs[0][0], np.mean([a for _, a in runs]), np.std([a for _, a in runs], ddof=len(runs) > 1), len(runs))
-        for name, runs in found.items()
-    }
+        runs.setdefault(row[key], []).append(row)
+    found = {}
+    for name, own in runs.items():
+        accuracies = [100 * float(row["accuracy"]) for row in own]
+        spread = np.std(accuracies, ddof=1) if len(own) > 1 else np.nan
+        found[name] = Summary(int(own[0]["trained"]), accuracies, np.mean(accuracies), spread)
+    return found
 
 
 def report(rows, plot=None, *, key="method", judged_by="the development set"):
     """Print the summary, and draw it if a file is named."""
     table = summary(rows, key)
-    print(f"{key:<24}{'trained':>12}{'accuracy':>10}{'spread':>8}{'seeds':>7}")
-    for name, (trained, mean, spread, count) in table.items():
-        print(f"{name:<24}{trained:>12,}{mean:>10.2f}{spread:>8.2f}{count:>7}")
+    print(f"{key:<32}{'trained':>12}{'accuracy':>10}{'spread':>8}{'seeds':>7}")
+    for name, found in table.items():
+        print(f"{name:<32}{found.trained:>12,}{found.mean:>10.2f}{found.spread:>8.2f}{len(found.accuracies):>7}")
     if plot is not None:
-        import matplotlib
+        draw(table, plot, judged_by)
 
-        matplotlib.use("agg")
-        import matplotlib.pyplot as plt
 
-        figure, axes = plt.subplots(figsize=(7, 0.45 * len(table) + 1.2), layout="constrained")
-        names = [f"{name} ({values[0]:,})" for name, values in table.items()]
-        axes.errorbar([v[1] for v in table.values()], names, xerr=[v[2] for v in table.values()], fmt="o", capsize=3)
-        axes.invert_yaxis()
-        axes.set_xlabel(f"accuracy on {judged_by}, %: mean and standard deviation over seeds")
-        axes.grid(axis="x", alpha=0.3)
-        figure.savefig(plot)
+def draw(table, plot, judged_by):
+    """A line for each method: its runs, their mean and standard deviation."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 0.35 * len(table) + 1.4), layout="constrained")
+    for line, found in enumerate(table.values()):
+        axes.plot(found.accuracies, [line] * len(found.accuracies), ".", color="0.6")
+        axes.errorbar(found.mean, line, xerr=np.nan_to_num(found.spread), fmt="o", color="C0", capsize=3)
+    axes.set_yticks(range(len(table)), [f"{name} ({found.trained:,})" for name, found in table.items()])
+    axes.invert_yaxis()
+    axes.set_xlabel(f"accuracy on {judged_by}, %:\neach seed (grey), mean and standard deviation")
+    axes.grid(axis="x", alpha=0.3)
+    figure.savefig(plot)
 
 
 def main():
