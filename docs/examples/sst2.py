@@ -13,6 +13,7 @@ training sentences that were left out, to choose learning rates by.
 import argparse
 import csv
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,9 +38,9 @@ from curtensor.adapters import (
 TARGETS = ["query", "value"]
 
 
-def lora(encoder, rng, *, rank=8, target_modules=TARGETS, init="kaiming", method="osinsky"):
+def lora(encoder, rng, *, target_modules=TARGETS, rank=8, alpha=None, init="kaiming"):
     """LoRA: 8 (384 + 384) numbers a layer."""
-    convert_to_lora(encoder, target_modules, rank=rank, init=init, method=method, progress=False, rng=rng)
+    convert_to_lora(encoder, target_modules, rank=rank, alpha=alpha, init=init, progress=False, rng=rng)
 
 
 def lora_cur(encoder, rng, *, rank=8):
@@ -100,19 +101,25 @@ def head(encoder, rng):
     encoder.requires_grad_(False)
 
 
-# Each method, and the learning rate of what it adds; chosen with --tune.
+class Method(NamedTuple):
+    """What is added to the encoder, and the learning rate of that; rates were chosen with --tune."""
+
+    adapt: Callable
+    rate: float
+
+
 METHODS = {
-    "lora": (lora, 2e-3),
-    "curlora": (curlora, 5e-3),
-    "tcurlora": (tcurlora, 5e-3),
-    "head": (head, 0.0),
-    "curlora_blocked": (curlora_blocked, 5e-3),
-    "full": (full, 1e-4),
-    "adalora": (adalora, 5e-3),
-    "lora_peft": (lora_peft, 2e-3),
-    "lora_cur": (lora_cur, 2e-3),
-    "curlora_raw": (curlora_raw, 5e-3),
-    "tcurlora_tubal": (tcurlora_tubal, 5e-3),
+    "lora": Method(lora, 1e-3),
+    "curlora": Method(curlora, 5e-3),
+    "tcurlora": Method(tcurlora, 5e-3),
+    "head": Method(head, 0.0),
+    "curlora_blocked": Method(curlora_blocked, 5e-3),
+    "full": Method(full, 3e-4),
+    "adalora": Method(adalora, 5e-3),
+    "lora_peft": Method(lora_peft, 1e-3),
+    "lora_cur": Method(lora_cur, 1e-3),
+    "curlora_raw": Method(curlora_raw, 5e-3),
+    "tcurlora_tubal": Method(tcurlora_tubal, 5e-3),
 }
 
 
@@ -131,37 +138,40 @@ def task(folder, seed, *, size=2000, tune=False):
     return Task([train[i] for i in order[:size]], left_out if tune else sentences(folder / "dev.tsv"))
 
 
-def run(adapt, learning_rate, data, seed, *, head_rate=5e-3, epochs=3, batch_size=16):
+def run(adapt, learning_rate, data, seed, *, dropout=False, **options):
     """Train once: the number of trained parameters and the accuracy."""
-    encoder = minilm()
+    encoder = minilm().train(dropout)
     adapt(encoder, seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = Classifier(encoder)
-    trained, _ = count_parameters(model)
-    added = [p for p in encoder.parameters() if p.requires_grad]
-    groups = [{"params": added, "lr": learning_rate}, {"params": list(model.head.parameters()), "lr": head_rate}]
-    optimizer = torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=0.0)
-    steps = epochs * -(-len(data.train) // batch_size)
+        train(model, learning_rate, data.train, seed, budget=5 if adapt is adalora else None, **options)
+    results = evaluate_model(model, batches(data.dev, 64), metrics={"accuracy": binary_accuracy})
+    return count_parameters(model)[0], results["accuracy"]
+
+
+def train(model, learning_rate, examples, seed, *, budget=None, head_rate=5e-3, weight_decay=0.0, epochs=3, size=16):
+    """AdamW at a rate that rises for 6 % of the steps and falls to zero; with a budget, AdaLoRA's mean rank."""
+    added = [p for p in model.encoder.parameters() if p.requires_grad]
+    head = {"params": list(model.head.parameters()), "lr": head_rate}
+    groups = [{"params": added, "lr": learning_rate, "weight_decay": weight_decay}] if added else []
+    optimizer = torch.optim.AdamW([*groups, head], weight_decay=0.0)
+    steps = epochs * -(-len(examples) // size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: min((t + 1) / (0.06 * steps), 1 - t / steps))
-    allocator = RankAllocator(model, 5, steps) if adapt is adalora else None
+    allocator = RankAllocator(model, budget, steps) if budget else None
 
     rng = np.random.default_rng([seed, 2])
-    t = 0
-    for _ in range(epochs):
-        for inputs, labels in batches(data.train, batch_size, rng):
-            loss = F.cross_entropy(model(**inputs), labels)
-            if allocator:
-                loss = loss + 0.1 * orthogonality_penalty(model)
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            t += 1
-            if allocator:
-                allocator.step(t)
-            optimizer.zero_grad()
-    results = evaluate_model(model, batches(data.dev, 64), metrics={"accuracy": binary_accuracy})
-    return trained, results["accuracy"]
+    order = (batch for _ in range(epochs) for batch in batches(examples, size, rng))
+    for t, (inputs, labels) in enumerate(order, 1):
+        loss = F.cross_entropy(model(**inputs), labels)
+        if allocator:
+            loss = loss + 0.1 * orthogonality_penalty(model)
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if allocator:
+            allocator.step(t)
+        optimizer.zero_grad()
 
 
 def rows_of(path):
@@ -184,36 +194,54 @@ def add_row(path, row):
             writer.writerow(row)
 
 
+class Summary(NamedTuple):
+    """Runs of one adapter with several seeds: accuracies in percent, their mean and standard deviation."""
+
+    trained: int
+    accuracies: list
+    mean: float
+    spread: float
+
+
 def summary(rows, key="method"):
-    """Mean, spread (standard deviation over the seeds) and number of runs of each method, in percent."""
-    found: dict = {}
+    """The summary of each method."""
+    runs: dict = {}
     for row in rows:
-        found.setdefault(row[key], []).append((int(row["trained"]), 100 * float(row["accuracy"])))
-    return {
-        name: (runs[0][0], np.mean([a for _, a in runs]), np.std([a for _, a in runs], ddof=len(runs) > 1), len(runs))
-        for name, runs in found.items()
-    }
+        runs.setdefault(row[key], []).append(row)
+    found = {}
+    for name, own in runs.items():
+        accuracies = [100 * float(row["accuracy"]) for row in own]
+        spread = np.std(accuracies, ddof=1) if len(own) > 1 else np.nan
+        found[name] = Summary(int(own[0]["trained"]), accuracies, np.mean(accuracies), spread)
+    return found
 
 
-def report(rows, plot=None, key="method"):
+def report(rows, plot=None, *, key="method", judged_by="the development set"):
     """Print the summary, and draw it if a file is named."""
     table = summary(rows, key)
-    print(f"{key:<24}{'trained':>12}{'accuracy':>10}{'spread':>8}{'seeds':>7}")
-    for name, (trained, mean, spread, count) in table.items():
-        print(f"{name:<24}{trained:>12,}{mean:>10.2f}{spread:>8.2f}{count:>7}")
+    print(f"{key:<32}{'trained':>12}{'accuracy':>10}{'spread':>8}{'seeds':>7}")
+    for name, found in table.items():
+        print(f"{name:<32}{found.trained:>12,}{found.mean:>10.2f}{found.spread:>8.2f}{len(found.accuracies):>7}")
     if plot is not None:
-        import matplotlib
+        draw(table, plot, judged_by)
 
-        matplotlib.use("agg")
-        import matplotlib.pyplot as plt
 
-        figure, axes = plt.subplots(figsize=(7, 0.45 * len(table) + 1.2), layout="constrained")
-        names = [f"{name} ({values[0]:,})" for name, values in table.items()]
-        axes.errorbar([v[1] for v in table.values()], names, xerr=[v[2] for v in table.values()], fmt="o", capsize=3)
-        axes.invert_yaxis()
-        axes.set_xlabel("accuracy on the development set, %: mean and standard deviation over seeds")
-        axes.grid(axis="x", alpha=0.3)
-        figure.savefig(plot)
+def draw(table, plot, judged_by):
+    """A line for each method: its runs, their mean and standard deviation."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 0.35 * len(table) + 1.4), layout="constrained")
+    for line, found in enumerate(table.values()):
+        axes.plot(found.accuracies, [line] * len(found.accuracies), ".", color="0.6")
+        axes.errorbar(found.mean, line, xerr=np.nan_to_num(found.spread), fmt="o", color="C0", capsize=3)
+    axes.set_yticks(range(len(table)), [f"{name} ({found.trained:,})" for name, found in table.items()])
+    axes.invert_yaxis()
+    axes.set_xlabel(f"accuracy on {judged_by}, %:\neach seed (grey), mean and standard deviation")
+    axes.grid(axis="x", alpha=0.3)
+    figure.savefig(plot)
 
 
 def main():
@@ -246,7 +274,8 @@ def main():
             print(f"{time.process_time() - start:.0f} s of processor time: ", end="")
             add_row(arguments.csv, row)
             rows.append(row)
-    report(rows_of(arguments.csv) or rows, arguments.plot)
+    judged_by = "training sentences left out" if arguments.tune else "the development set"
+    report(rows_of(arguments.csv) or rows, arguments.plot, judged_by=judged_by)
 
 
 if __name__ == "__main__":
