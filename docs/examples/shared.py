@@ -30,7 +30,10 @@ def model_folder():
 def minilm():
     """MiniLM: six layers, width 384. In eval mode, so without dropout, also while it is trained."""
     from transformers import AutoModel
+    from transformers.utils import logging
 
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     return AutoModel.from_pretrained(model_folder(), add_pooling_layer=False).eval()
 
 
