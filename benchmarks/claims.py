@@ -1,6 +1,7 @@
 """Claims measured: the lines of a table, held or MISSED, and the command that prints it."""
 
 import os
+import subprocess
 import sys
 from typing import NamedTuple
 
@@ -27,6 +28,14 @@ def at_least(what, target, value, note=""):
 def shown(what, measured):
     """A figure without a target."""
     return Line(what, "-", measured, True)
+
+
+def fresh_process(code, **environment):
+    """What a new interpreter prints, with some more environment variables."""
+    environment = os.environ | environment
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True
+    ).stdout
 
 
 def command(module, claims):

@@ -6,14 +6,12 @@ say so already. Times are CPU seconds, the best of several, both sides in turn i
 """
 
 import functools
-import subprocess
-import sys
 
 import numpy as np
 
 import curtensor as ct
 from benchmarks import common
-from benchmarks.claims import Line, at_most, command, shown
+from benchmarks.claims import Line, at_most, command, fresh_process, shown
 from benchmarks.common import CONFIRMING, FAMILIES, METHODS, TUNING, cpu_seconds, error, tail
 
 SHAPE = (700, 500)
@@ -315,11 +313,6 @@ def import_time():
     ours, numpy_alone = seconds.min(axis=0)
     note = f" ({ours:.3f} - {numpy_alone:.3f})"
     yield at_most("import curtensor: CPU s above import numpy", 0.08, ours - numpy_alone, note)
-
-
-def fresh_process(code):
-    """What a new interpreter prints."""
-    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
 
 
 # name -> () to the lines of a claim
