@@ -6,33 +6,17 @@ say so already. Times are CPU seconds, the best of several, both sides in turn i
 """
 
 import functools
-import os
-import subprocess
-import sys
-from typing import NamedTuple
 
 import numpy as np
 
 import curtensor as ct
 from benchmarks import common
+from benchmarks.claims import Line, at_most, command, fresh_process, shown
 from benchmarks.common import CONFIRMING, FAMILIES, METHODS, TUNING, cpu_seconds, error, tail
 
 SHAPE = (700, 500)
 RANKS = (10, 50)
 SEEDS = range(3)
-
-
-class Line(NamedTuple):
-    """One figure: what it is, what it should be, what it is here, and whether that is good enough."""
-
-    what: str
-    target: str
-    measured: str
-    held: bool
-
-
-def at_most(what, target, value, note=""):
-    return Line(what, f"<= {target:g}", f"{value:.4g}{note}", bool(value <= target))
 
 
 @functools.cache
@@ -99,8 +83,8 @@ def families():
     methods = ("columns, osinsky", "CUR", "CUR, intersection, 1.5 k rows")
     for name in FAMILIES:
         found = [ratios(method, (name,)).values() for method in methods]
-        shown = "; ".join(f"{geometric_mean(values):.3f} worst {max(values):.2f}" for values in found)
-        yield Line(f"{name}: columns; projection; intersection", "-", shown, True)
+        figures = "; ".join(f"{geometric_mean(values):.3f} worst {max(values):.2f}" for values in found)
+        yield shown(f"{name}: columns; projection; intersection", figures)
 
 
 def never_above_norm():
@@ -331,11 +315,6 @@ def import_time():
     yield at_most("import curtensor: CPU s above import numpy", 0.08, ours - numpy_alone, note)
 
 
-def fresh_process(code):
-    """What a new interpreter prints."""
-    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-
-
 # name -> () to the lines of a claim
 CLAIMS = {
     "columns": columns,
@@ -357,34 +336,5 @@ CLAIMS = {
 }
 
 
-def main(names):
-    if "--list" in names:
-        print("\n".join(f"{name:16}{claim.__doc__}" for name, claim in CLAIMS.items()))
-        return 0
-    unknown = [name for name in names if name not in CLAIMS]
-    if unknown:
-        print(f"claim must be one of {', '.join(CLAIMS)}, got {unknown[0]}")
-        return 2
-    print(blas_in_use())
-    missed = 0
-    for name in names or CLAIMS:
-        for line in CLAIMS[name]():
-            print(f"{'held' if line.held else 'MISSED':7}{line.what:72}  {line.target:8}  {line.measured}", flush=True)
-            missed += not line.held
-    print(f"{missed} missed")
-    return int(missed > 0)
-
-
-def blas_in_use():
-    """Which BLAS runs, with which kernels and how many threads."""
-    from threadpoolctl import threadpool_info
-
-    form = "{internal_api} {version}, {architecture} kernels, threads: {num_threads}".format_map
-    return "; ".join(form({"architecture": "?"} | info) for info in threadpool_info() if info["user_api"] == "blas")
-
-
 if __name__ == "__main__":
-    if not common.pinned():
-        arguments = [sys.executable, "-m", "benchmarks.verify_matrices", *sys.argv[1:]]
-        os.execve(sys.executable, arguments, common.pinned_environment())
-    sys.exit(main(sys.argv[1:]))
+    command("benchmarks.verify_matrices", CLAIMS)

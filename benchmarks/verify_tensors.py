@@ -5,8 +5,6 @@ Names of claims pick some; ``--list`` shows them. Runs itself again with one BLA
 say so already. Times are CPU seconds, the best of several, both sides in turn in the same process.
 """
 
-import os
-import sys
 import time
 import tracemalloc
 import warnings
@@ -15,10 +13,10 @@ from functools import partial
 import numpy as np
 
 import curtensor as ct
-from benchmarks import bench_tubal, bench_tucker, bench_unfolding, common
+from benchmarks import bench_tubal, bench_tucker, bench_unfolding
+from benchmarks.claims import Line, at_least, at_most, command
 from benchmarks.common import cpu_seconds
 from benchmarks.tensors import TENSORS
-from benchmarks.verify_matrices import Line, at_most, blas_in_use
 from curtensor.tensors.entries import tucker_entries
 from curtensor.tubal import CORES
 
@@ -26,10 +24,6 @@ REAL_RANKS = {
     "kinetic": [(2, 2, 2, 2), (3, 3, 3, 3), (4, 3, 3, 6), (5, 5, 5, 5), (8, 4, 4, 8)],
     "Indian Pines": [(5, 5, 5), (10, 10, 10), (20, 20, 8), (30, 30, 30), (40, 40, 10)],
 }
-
-
-def at_least(what, target, value, note=""):
-    return Line(what, f">= {target:g}", f"{value:.4g}{note}", bool(value >= target))
 
 
 def extra_megabytes(call):
@@ -255,26 +249,5 @@ CLAIMS = {
 }
 
 
-def main(names):
-    if "--list" in names:
-        print("\n".join(f"{name:24}{claim.__doc__}" for name, claim in CLAIMS.items()))
-        return 0
-    unknown = [name for name in names if name not in CLAIMS]
-    if unknown:
-        print(f"claim must be one of {', '.join(CLAIMS)}, got {unknown[0]}")
-        return 2
-    print(blas_in_use())
-    missed = 0
-    for name in names or CLAIMS:
-        for line in CLAIMS[name]():
-            print(f"{'held' if line.held else 'MISSED':7}{line.what:76}  {line.target:8}  {line.measured}", flush=True)
-            missed += not line.held
-    print(f"{missed} missed")
-    return int(missed > 0)
-
-
 if __name__ == "__main__":
-    if not common.pinned():
-        arguments = [sys.executable, "-m", "benchmarks.verify_tensors", *sys.argv[1:]]
-        os.execve(sys.executable, arguments, common.pinned_environment())
-    sys.exit(main(sys.argv[1:]))
+    command("benchmarks.verify_tensors", CLAIMS)
