@@ -1,6 +1,9 @@
 """The pages keep up with the code: every choice has its row, the commands are those that CI runs."""
 
+import csv
+import itertools
 import re
+import statistics
 from pathlib import Path
 
 import pytest
@@ -69,3 +72,28 @@ def test_shipped_data_is_packaged_and_its_readme_names_each_file():
     text = (folder / "README.md").read_text()
     for path in folder.iterdir():
         assert path.name == "README.md" or f"`{path.name}`" in text
+
+
+def table_rows(text, start):
+    """Cells of the rows of the table that follows a text."""
+    lines = text[text.index(start) :].splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith("|"))
+    rows = list(itertools.takewhile(lambda line: line.startswith("|"), lines[first:]))
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[2:]]
+
+
+@pytest.mark.parametrize(
+    "name, key, start", [("sst2", "method", "## Accuracy on SST-2"), ("ablation", "variant", "## Starting points")]
+)
+def test_adapter_figures_are_those_of_the_runs(name, key, start):
+    with (ROOT / "docs" / "results" / f"{name}.csv").open() as file:
+        runs = list(csv.DictReader(file))
+    rows = table_rows((ROOT / "docs" / "adapters.md").read_text(), start)
+    assert {row[0].strip("`") for row in rows} == {run[key] for run in runs}
+    for method, trained, mean, spread, seeds, *_ in rows:
+        own = [run for run in runs if run[key] == method.strip("`")]
+        accuracies = [100 * float(run["accuracy"]) for run in own]
+        assert {int(run["trained"]) for run in own} == {int(trained.replace(",", ""))}
+        assert len({run["seed"] for run in own}) == len(own) == int(seeds)
+        assert mean == f"{statistics.mean(accuracies):.2f}"
+        assert spread == (f"{statistics.stdev(accuracies):.2f}" if len(own) > 1 else "-")
