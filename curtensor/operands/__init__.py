@@ -28,6 +28,7 @@ OPERANDS = {
     "scipy.sparse": "scipy_sparse",
     "numpy": "ndarray",
     "torch": "torch_tensor",
+    "dask": "dask_array",
 }
 
 
