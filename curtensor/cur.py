@@ -294,7 +294,7 @@ def cur_decomposition(
 def cur_from_sketch(operand, A, view, n_columns, n_rows, rule, core, rng):
     """The CUR of given sizes whose indices come from a sketch."""
     sketched, X = view
-    columns, left, rest = column_basis(operand, sketched, n_columns, rule, rng)
+    columns, C, left, rest = column_basis(operand, sketched, n_columns, rule, rng)
     if len(columns) < n_columns:  # the numerical rank is lower
         n_rows = min(n_rows, len(columns))
     rows = columns if rule in ENTRY_RULES.values() else row_choice(left, rest, n_rows, rule, rng)
@@ -309,7 +309,8 @@ def cur_from_sketch(operand, A, view, n_columns, n_rows, rule, core, rng):
             middle = fitted(middle, projection(operand, sketched.A, left, right, R, rows))
             error = error_on_sketch(sketched, left, middle @ probes)
     middle = times_power(middle, -sketched.exponent)
-    C, R = operand.take(A, columns, 1), operand.take(A, rows, 0)
+    if sketched.exponent != 0:  # to the bit: the power of two may have cost digits
+        C, R = operand.take(A, columns, 1), operand.take(A, rows, 0)
     return CUR(C, R, columns, rows, left, middle, right, error)
 
 
