@@ -40,14 +40,14 @@ def dtype(A):
 
 def matmat(A, X):
     """``A @ X``."""
-    rows, columns, blocks = grid(A)
+    _, columns, blocks = grid(A)
     parts = slices(X, columns)
     return np.concatenate(compute([total(of_blocks(ndarray.matmat, line, parts)) for line in blocks]))
 
 
 def rmatmat(A, Y):
     """``A^H @ Y``."""
-    rows, columns, blocks = grid(A)
+    rows, _, blocks = grid(A)
     parts = slices(Y, rows)
     return np.concatenate(compute([total(of_blocks(ndarray.rmatmat, line, parts)) for line in blocks.T]))
 
