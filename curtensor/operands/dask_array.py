@@ -21,15 +21,20 @@ GRAPH_BYTES = 2**32  # from which on dask may warn of a large graph
 
 def wrap(A):
     """A two-dimensional dask array of numbers in chunks of known sizes."""
-    if not isinstance(A, dask.array.Array):
-        raise _validation.complain(TypeError, "A", "a dask array, such as df.to_dask_array(lengths=True)", type(A))
-    if np.isnan(A.shape).any():
-        what = "in chunks of known sizes, as after A.compute_chunk_sizes()"
-        raise _validation.complain(ValueError, "A", what, f"shape {A.shape}")
-    if isinstance(A._meta, np.ma.MaskedArray):
-        raise _validation.complain(TypeError, "A", "an array without a mask", "masked chunks")
-    _validation.array_dtype(A.dtype)
+    _validation.array_dtype(checked(A, "A").dtype)
     _validation.matrix_shape(A.shape)
+    return A
+
+
+def checked(A, name):
+    """A dask array without a mask, in chunks of known sizes."""
+    if not isinstance(A, dask.array.Array):
+        raise _validation.complain(TypeError, name, "a dask array, such as df.to_dask_array(lengths=True)", type(A))
+    if np.isnan(A.shape).any():
+        what = f"in chunks of known sizes, as after {name}.compute_chunk_sizes()"
+        raise _validation.complain(ValueError, name, what, f"shape {A.shape}")
+    if isinstance(A._meta, np.ma.MaskedArray):
+        raise _validation.complain(TypeError, name, "an array without a mask", "masked chunks")
     return A
 
 
@@ -113,15 +118,13 @@ def diagonal(A):
 
 
 def grid(A):
-    """Slices of the rows and of the columns of the chunks, and the chunks themselves in an array of delayed ones."""
-    rows, columns = (
-        [slice(stop - size, stop) for size, stop in zip(sizes, np.cumsum(sizes).tolist(), strict=True)]
-        for sizes in A.chunks
-    )
-    blocks = A.to_delayed()
-    held = [[span.stop > span.start for span in spans] for spans in (rows, columns)]  # a filter can leave empty ones
-    rows, columns = ([span for span in spans if span.stop > span.start] for spans in (rows, columns))
-    return rows, columns, blocks[np.ix_(*held)]
+    """Slices of each mode which are those of the chunks, and the chunks in an array of delayed ones."""
+    held = [np.flatnonzero(sizes) for sizes in A.chunks]  # a filter can leave empty chunks
+    spans = []
+    for sizes, places in zip(A.chunks, held, strict=True):
+        stops = np.cumsum(sizes).tolist()
+        spans.append([slice(stops[i] - sizes[i], stops[i]) for i in places])
+    return *spans, A.to_delayed()[np.ix_(*held)]
 
 
 def slices(X, spans):
@@ -142,6 +145,16 @@ def of_block(operation, block, *arguments):
 def as_floats(block):
     """The chunk in the dtype to compute in."""
     return block.astype(ndarray.dtype(block), copy=False)
+
+
+def entries(picks):
+    """Entries of some chunks, each picked by a tuple of index arrays beside the chunk."""
+    return compute([delayed(of_block)(picked, block, delayed(index, traverse=False)) for block, index in picks])
+
+
+def picked(block, index):
+    """Entries of a chunk."""
+    return block[index]
 
 
 def total(parts):
