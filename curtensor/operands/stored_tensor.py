@@ -16,7 +16,7 @@ from curtensor import _validation
 
 BOX_BYTES = 2**26  # read at a time; two such are held
 PIECE_BYTES = 2**20  # what is read at least of a store without chunks of its own
-PAGE = 2**14  # entries picked from a memory map at a time, each of them from a page of its own at worst
+PICKED = 2**10  # entries picked from a memory map at a time: the kernel may map 64 kB around each
 STORES = ("h5py", "zarr", "dask")
 
 
@@ -174,11 +174,14 @@ class MappedTensor(StoredTensor):
         return box
 
     def _pick(self, places, along_rows, out):
-        height = max(1, PAGE // out.shape[1])
-        for start in range(0, len(out), height):
-            rows = slice(start, start + height)
-            index = (place[rows, None] if row else place for place, row in zip(places, along_rows, strict=True))
-            out[rows] = self.X[tuple(index)]
+        rows, columns = out.shape
+        height = max(1, PICKED // columns)
+        for i, j in itertools.product(range(0, rows, height), range(0, columns, PICKED)):
+            part = slice(i, i + height), slice(j, j + PICKED)
+            index = (
+                place[part[0], None] if row else place[part[1]] for place, row in zip(places, along_rows, strict=True)
+            )
+            out[part] = self.X[tuple(index)]
             release(self.X)
 
 
