@@ -192,7 +192,7 @@ def tensor_shape(shape, name="X", *, least=2) -> tuple[int, ...]:
     return shape
 
 
-def same_shape(shape, expected):
+def same_box_shape(shape, expected):
     """Raise if what was read of a tensor is of another shape than was asked for."""
     if shape != expected:
         raise complain(ValueError, "X", "of the same shape in every pass", f"shape {shape} for {expected}")

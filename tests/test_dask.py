@@ -77,6 +77,9 @@ def test_every_operation_equals_numpys(chunks, dtype, rng):
         taken = operand.take(A, np.array(indices), axis)
         assert taken.dtype == working
         assert_array_equal(taken, np.take(B, indices, axis))
+    taken, image = operand.take_and_rmatmat(A, np.array([5, 0, 36]), Y)
+    assert_array_equal(taken, B[[5, 0, 36]])
+    assert_array_equal(image, operand.rmatmat(A, Y))
     assert operand.first_nonfinite(A) is None
     assert operand.largest(A) == np.abs(np.ascontiguousarray(B).view(B.real.dtype)).max()
     assert_array_equal(operand.diagonal(A), whole.diagonal())

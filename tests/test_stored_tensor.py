@@ -178,7 +178,8 @@ def test_tensor_cur_is_that_of_the_array_in_memory(method, core, dtype, stored):
     expected = ct.tensor_cur(X, 3, method=method, core=core, rng=4)
     result = ct.tensor_cur(D, 3, method=method, core=core, rng=4)
     for found, known in zip(result.indices, expected.indices, strict=True):
-        assert_array_equal(found, known)
+        # rounding of single precision may swap two that are equally good
+        assert_array_equal(*((found, known) if eps(result.dtype) < 1e-10 else (np.sort(found), np.sort(known))))
     if core == "intersection":
         assert_array_equal(result.core, X[np.ix_(*result.indices)].astype(result.dtype))
     assert result.dtype == expected.dtype
@@ -323,7 +324,7 @@ def test_changes_of_a_private_map_are_kept(tmp_path):
     np.save(tmp_path / "X.npy", X)
     private = np.load(tmp_path / "X.npy", mmap_mode="c")
     private *= 2
-    assert_allclose(ct.st_hosvd(private, (8, 8, 8)).to_array(), 2 * ct.st_hosvd(X, (8, 8, 8)).to_array(), rtol=1e-10)
+    assert_allclose(ct.st_hosvd(private, (8, 8, 8)).to_array(), 2 * ct.st_hosvd(X, (8, 8, 8)).to_array(), atol=1e-9)
     assert_array_equal(private, 2 * X)
 
 

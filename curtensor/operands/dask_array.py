@@ -52,9 +52,14 @@ def matmat(A, X):
 
 def rmatmat(A, Y):
     """``A^H @ Y``."""
+    return np.concatenate(compute(adjoint_products(A, Y)))
+
+
+def adjoint_products(A, Y):
+    """``A^H @ Y``, part by part, when computed."""
     rows, _, blocks = grid(A)
     parts = slices(Y, rows)
-    return np.concatenate(compute([total(of_blocks(ndarray.rmatmat, line, parts)) for line in blocks.T]))
+    return [total(of_blocks(ndarray.rmatmat, line, parts)) for line in blocks.T]
 
 
 def sketch_both(A, Y, X):
@@ -72,6 +77,19 @@ def sketch_both(A, Y, X):
 
 def take(A, indices, axis):
     """Rows (axis 0) or columns (axis 1) as a NumPy array; each chunk gives the part of them that it holds."""
+    places, parts = parts_of_slices(A, indices, axis)
+    return put_together(A, indices, axis, places, compute(parts))
+
+
+def take_and_rmatmat(A, indices, Y):
+    """Rows of A and ``A^H @ Y``, in one pass over the chunks."""
+    places, parts = parts_of_slices(A, indices, 0)
+    parts, products = compute([parts, adjoint_products(A, Y)])
+    return put_together(A, indices, 0, places, parts), np.concatenate(products)
+
+
+def parts_of_slices(A, indices, axis):
+    """Where parts of rows or columns belong in the whole, and the parts, when computed."""
     indices = np.asarray(indices, dtype=np.intp)
     rows, columns, blocks = grid(A)
     along, across = (rows, columns) if axis == 0 else (columns, rows)
@@ -81,8 +99,13 @@ def take(A, indices, axis):
         if len(held):
             places += [(held, other) for other in across]
             parts += [delayed(of_block)(ndarray.take, block, indices[held] - span.start, axis) for block in line]
+    return places, parts
+
+
+def put_together(A, indices, axis, places, parts):
+    """Rows or columns from their parts."""
     taken = np.empty((len(indices), A.shape[1 - axis]), dtype(A))
-    for place, part in zip(places, compute(parts), strict=True):
+    for place, part in zip(places, parts, strict=True):
         taken[place] = part if axis == 0 else part.T
     return taken if axis == 0 else taken.T
 

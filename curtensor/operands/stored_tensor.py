@@ -16,7 +16,8 @@ from curtensor import _validation
 
 BOX_BYTES = 2**26  # read at a time; two such are held
 PIECE_BYTES = 2**20  # what is read at least of a store without chunks of its own
-PICKED = 2**10  # entries picked from a memory map at a time: the kernel may map 64 kB around each
+RUNS = 64  # slices of a memory map copied at a time
+PICKED = 2**8  # entries picked from one at a time: the kernel may map some 100 kB around each
 STORES = ("h5py", "zarr", "dask")
 
 
@@ -81,7 +82,7 @@ class StoredTensor:
         except Exception as error:
             error.add_note(f"while reading X[{', '.join(f'{cut.start}:{cut.stop}' for cut in place)}]")
             raise
-        _validation.same_shape(box.shape, tuple(cut.stop - cut.start for cut in place))
+        _validation.same_box_shape(box.shape, tuple(cut.stop - cut.start for cut in place))
         return box
 
     def at(self, indices):
@@ -169,8 +170,13 @@ class MappedTensor(StoredTensor):
         return [1] * self.ndim
 
     def _read(self, place):
-        box = np.array(self.X[place], subok=False)
-        release(self.X)
+        view = self.X[place]
+        box = np.empty_like(view, subok=False)
+        far = int(np.argmax(np.abs(view.strides)))
+        for start in range(0, view.shape[far], RUNS):
+            part = (slice(None),) * far + (slice(start, start + RUNS),)
+            box[part] = view[part]
+            release(self.X)
         return box
 
     def _pick(self, places, along_rows, out):
