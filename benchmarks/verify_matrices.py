@@ -357,18 +357,18 @@ CLAIMS = {
 }
 
 
-def main(names):
+def main(names, claims=CLAIMS):
     if "--list" in names:
-        print("\n".join(f"{name:16}{claim.__doc__}" for name, claim in CLAIMS.items()))
+        print("\n".join(f"{name:16}{claim.__doc__}" for name, claim in claims.items()))
         return 0
-    unknown = [name for name in names if name not in CLAIMS]
+    unknown = [name for name in names if name not in claims]
     if unknown:
-        print(f"claim must be one of {', '.join(CLAIMS)}, got {unknown[0]}")
+        print(f"claim must be one of {', '.join(claims)}, got {unknown[0]}")
         return 2
     print(blas_in_use())
     missed = 0
-    for name in names or CLAIMS:
-        for line in CLAIMS[name]():
+    for name in names or claims:
+        for line in claims[name]():
             print(f"{'held' if line.held else 'MISSED':7}{line.what:72}  {line.target:8}  {line.measured}", flush=True)
             missed += not line.held
     print(f"{missed} missed")
