@@ -178,11 +178,24 @@ def tensor(X, name="X", *, least=1) -> np.ndarray:
         raise complain(TypeError, name, "an array without a mask", "a masked array")
     X = np.asarray(X)
     array_dtype(X.dtype, name)
-    if X.ndim < least:
-        raise complain(ValueError, name, f"of at least {least} modes", f"shape {X.shape}")
-    if X.size == 0:
-        raise complain(ValueError, name, "not empty", f"shape {X.shape}")
+    tensor_shape(X.shape, name, least=least)
     return X
+
+
+def tensor_shape(shape, name="X", *, least=2) -> tuple[int, ...]:
+    """A shape of at least so many positive lengths."""
+    shape = tuple(shape)
+    if len(shape) < least:
+        raise complain(ValueError, name, f"of at least {least} modes", f"shape {shape}")
+    if 0 in shape:
+        raise complain(ValueError, name, "not empty", f"shape {shape}")
+    return shape
+
+
+def same_box_shape(shape, expected):
+    """Raise if what was read of a tensor is of another shape than was asked for."""
+    if shape != expected:
+        raise complain(ValueError, "X", "of the same shape in every pass", f"shape {shape} for {expected}")
 
 
 def third_order(X, name="X") -> np.ndarray:

@@ -167,7 +167,12 @@ def _unpacked(packed):
 
 def projection(operand, A, left, right, R, rows):
     """``left^H A right^H``: the best middle for the given columns and rows; one pass over A."""
-    return dense(right @ operand.rmatmat(A, left)).conj().T
+    return projected(right, operand.rmatmat(A, left))
+
+
+def projected(right, image):
+    """``left^H A right^H`` from ``image = A^H left``."""
+    return dense(right @ image).conj().T
 
 
 def intersection(operand, A, left, right, R, rows):
@@ -294,13 +299,16 @@ def cur_decomposition(
 def cur_from_sketch(operand, A, view, n_columns, n_rows, rule, core, rng):
     """The CUR of given sizes whose indices come from a sketch."""
     sketched, X = view
-    columns, left, rest = column_basis(operand, sketched, n_columns, rule, rng)
+    columns, C, left, rest = column_basis(operand, sketched, n_columns, rule, rng)
     if len(columns) < n_columns:  # the numerical rank is lower
         n_rows = min(n_rows, len(columns))
     rows = columns if rule in ENTRY_RULES.values() else row_choice(left, rest, n_rows, rule, rng)
-    R = operand.take(sketched.A, rows, 0)
+    if core is projection:
+        R, image = operands.take_and_rmatmat(operand, sketched.A, rows, left)
+    else:
+        R = operand.take(sketched.A, rows, 0)
     right = orthonormal_columns(R.conj().T).conj().T
-    middle = core(operand, sketched.A, left, right, R, rows)
+    middle = projected(right, image) if core is projection else core(operand, sketched.A, left, right, R, rows)
     error = error_by_energy(sketched.norm, middle) if core is projection else None
     if error is None:
         probes = dense(right @ X)
@@ -309,7 +317,8 @@ def cur_from_sketch(operand, A, view, n_columns, n_rows, rule, core, rng):
             middle = fitted(middle, projection(operand, sketched.A, left, right, R, rows))
             error = error_on_sketch(sketched, left, middle @ probes)
     middle = times_power(middle, -sketched.exponent)
-    C, R = operand.take(A, columns, 1), operand.take(A, rows, 0)
+    if sketched.exponent != 0:  # to the bit: the power of two may have cost digits
+        C, R = operand.take(A, columns, 1), operand.take(A, rows, 0)
     return CUR(C, R, columns, rows, left, middle, right, error)
 
 

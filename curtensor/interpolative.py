@@ -157,13 +157,14 @@ def interpolative_decomposition(
 
 def id_from_sketch(operand, A, sketched, k, rule, rng):
     """The column ID of rank k whose indices come from a sketch."""
-    indices, basis, rest = column_basis(operand, sketched, k, rule, rng)
-    skeleton = operand.take(sketched.A, indices, 1)
+    indices, skeleton, basis, rest = column_basis(operand, sketched, k, rule, rng)
     projected = operand.rmatmat(sketched.A, basis).conj().T
     coefficients = linalg.lstsq(dense(basis.conj().T @ skeleton), projected)[0] if len(indices) else projected
     coefficients[:, indices] = np.eye(len(indices))
     error = error_by_energy(sketched.norm, projected) or np.linalg.norm(rest) / (sketched.norm or 1)
-    return ID(indices, coefficients, operand.take(A, indices, 1), 1, float(error))
+    if sketched.exponent != 0:
+        skeleton = operand.take(A, indices, 1)
+    return ID(indices, coefficients, skeleton, 1, float(error))
 
 
 def id_to_tolerance(operand, A, rtol, rule, view_of, rng):

@@ -485,13 +485,14 @@ def chosen_indices(axis, operand, A, k, rule, sketch, rng, *, weights=None, incl
 
 
 def column_basis(operand, sketched, k, rule, rng):
-    """Chosen columns, an orthonormal basis of them, and what the right sketch has outside of it."""
+    """Chosen columns: indices, C itself, an orthonormal basis, and what the right sketch has outside of it."""
     if rule in ENTRY_RULES.values():
         columns = rule(operand, sketched.A, k, rng, np.ones(sketched.A.shape[1]))
     else:
         columns = choose_from_sketch(sketched.left, k, rule, rng)
-    basis = orthonormal_columns(operand.take(sketched.A, columns, 1))
-    return columns, basis, sketched.right - basis @ dense(basis.conj().T @ sketched.right)
+    C = operand.take(sketched.A, columns, 1)
+    basis = orthonormal_columns(C)
+    return columns, C, basis, sketched.right - basis @ dense(basis.conj().T @ sketched.right)
 
 
 def orthonormal_columns(C):

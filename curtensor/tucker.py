@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,13 +10,13 @@ from scipy import linalg
 
 from curtensor import _validation, archive, unfolding
 from curtensor.operands import times_power
-from curtensor.unfolding import gram, memory_order, mode_product, mode_products, unfold, unfolded_pieces
+from curtensor.operands.stored_tensor import readable
+from curtensor.unfolding import gram, memory_order, mode_product, mode_products, residuals, unfold, unfolded_pieces
 
 EPS = float(np.finfo(float).eps)
 OVERSAMPLING = 10  # vectors of the randomized method beyond the rank
 NEARLY = 0.1  # of the last share within the rank: vectors with more may change places once other modes are cut down
 WIDTH = 1024  # columns of an unfolding taken at a time where it is cut
-RESIDUAL_BYTES = 2**22  # of the tensor, approximated at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,7 +224,7 @@ def sketched_unfolding(X, mode, exponent, size, rng):
 
 
 def st_hosvd(
-    X: ArrayLike,
+    X: Any,
     ranks: Sequence[int] | None = None,
     *,
     rtol: float | None = None,
@@ -301,7 +301,7 @@ def st_hosvd(
     >>> ct.st_hosvd(X, rtol=1e-6).ranks
     (4, 4, 4)
     """
-    X = _validation.tensor(X, least=2)
+    X = readable(X)
     ranks, rtol = _validation.ranks_or_rtol(ranks, rtol, X.shape, _validation.array_dtype(X.dtype))
     find_basis = _validation.choose(TUCKER_METHODS, method, "method")
     if find_basis is randomized_basis and ranks is None:
@@ -358,7 +358,7 @@ def smallest_rank(found, share):
 
 
 def hooi(
-    X: ArrayLike,
+    X: Any,
     ranks: Sequence[int],
     *,
     tol: float = 1e-4,
@@ -456,26 +456,14 @@ def refined(X, start, tol, max_sweeps, find_basis, callback, rng):
     callback(1.0)
     result = Tucker(core, tuple(factors[mode] for mode in range(X.ndim)), float(error))
     if error < shown:
-        result = replace(result, error_estimate=residual_norm(X, result, scale) / np.sqrt(total))
+        rest = sum(squared_norm(part, scale) for part, _ in residuals(X, result.core, result.factors))
+        result = replace(result, error_estimate=float(np.sqrt(rest / total)))
     return min(start, result, key=lambda tucker: tucker.error_estimate)
 
 
 def squared_norm(X, scale):
     """Squared norm of X / scale, in double precision."""
     return float(np.linalg.norm((X / scale).astype(np.result_type(X.dtype, float)))) ** 2
-
-
-def residual_norm(X, result, scale):
-    """Norm of (X - approximation) / scale from the difference itself, slab by slab."""
-    axis = memory_order(X)[0]
-    height = max(1, RESIDUAL_BYTES * X.shape[axis] // X.nbytes)
-    total = 0.0
-    for start in range(0, X.shape[axis], height):
-        rows = slice(start, start + height)
-        part = X[(slice(None),) * axis + (rows,)]
-        factors = dict(enumerate(result.factors)) | {axis: result.factors[axis][rows]}
-        total += squared_norm(part - mode_products(result.core, factors), scale)
-    return float(np.sqrt(total))
 
 
 def tucker_to_tensor(core: ArrayLike, factors: Sequence[ArrayLike]) -> np.ndarray:

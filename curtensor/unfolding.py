@@ -15,7 +15,9 @@ from scipy.linalg import blas
 
 from curtensor import _kernels, _validation
 from curtensor.operands import times_power
+from curtensor.operands.stored_tensor import StoredTensor
 
+PART_BYTES = 2**22  # of what a residual is formed of at a time
 BLOCK_BYTES = 2**19  # copied at a time: small enough for the second-level cache
 COLUMNS = 256  # at least, so that the additions to the Gram matrix are few
 SHORT = 64  # trailing entries, below which the kernel packs faster than NumPy
@@ -302,9 +304,9 @@ def mode_product(X, M, mode):
     if X.dtype == kind and is_dense(X, axes):
         return _viewed_product(X, M.astype(kind, copy=False), mode, axes)
     shape = *X.shape[:mode], len(M), *X.shape[mode + 1 :]
-    product = np.empty_like(X, kind, shape=shape, subok=False)
-    for block in blocks(X.shape, axes, mode, kind):
-        product[block] = mode_product(np.array(X[block], kind), M, mode)
+    product = np.empty([shape[axis] for axis in axes], kind).transpose(np.argsort(axes))
+    for place, block in copied_blocks(X, axes, mode, kind):
+        product[place] = mode_product(block, M, mode)
     return product
 
 
@@ -369,8 +371,8 @@ def unfolded_pieces(X, mode, kind, exponent=0, width=None):
         ):
             yield times_power(piece, exponent)
     else:
-        for block in blocks(X.shape, axes, mode, kind):
-            yield from unfolded_pieces(np.array(X[block], kind), mode, kind, exponent, width)
+        for _, block in copied_blocks(X, axes, mode, kind):
+            yield from unfolded_pieces(block, mode, kind, exponent, width)
 
 
 def slab_pieces(slabs, kind, width, whole):
@@ -408,6 +410,8 @@ def memory_order(X):
 
 def is_dense(X, axes):
     """Whether X lies in memory without gaps, in numbers the processor can read."""
+    if isinstance(X, StoredTensor):
+        return False
     in_order = X.transpose(axes).flags
     return in_order.c_contiguous and in_order.aligned and X.dtype.isnative
 
@@ -417,6 +421,16 @@ def three_way(X, axes, mode):
     shape = [X.shape[axis] for axis in axes]
     place = axes.index(mode)
     return math.prod(shape[:place]), shape[place], math.prod(shape[place + 1 :])
+
+
+def copied_blocks(X, axes, mode, kind):
+    """Slices and contents of blocks which make up the tensor, whole in a mode, copied to memory in a dtype."""
+    if isinstance(X, StoredTensor):
+        for place, box in X.boxes(mode):
+            yield place, box.astype(kind, copy=False)
+    else:
+        for place in blocks(X.shape, axes, mode, kind):
+            yield place, np.array(X[place], kind)
 
 
 def blocks(shape, axes, mode, kind):
@@ -436,9 +450,29 @@ def blocks(shape, axes, mode, kind):
 
 def first_nonfinite(X):
     """Index of the first NaN or infinity in reading order, or None."""
-    for block in blocks(X.shape, range(X.ndim), X.ndim - 1, X.dtype):
-        bad = ~np.isfinite(X[block])
+    found = []
+    for place, block in copied_blocks(X, range(X.ndim), X.ndim - 1, X.dtype):
+        bad = ~np.isfinite(block)
         if bad.any():
-            place = np.unravel_index(bad.argmax(), bad.shape)
-            return tuple(int(cut.start or 0) + int(i) for cut, i in zip(block, place, strict=True))
-    return None
+            index = np.unravel_index(bad.argmax(), bad.shape)
+            found.append(tuple(int(cut.start or 0) + int(i) for cut, i in zip(place, index, strict=True)))
+    return min(found, default=None)
+
+
+def residuals(X, core, factors):
+    """X less a Tucker tensor, and X, in parts small enough to pass."""
+    for place, part in parts(X):
+        yield part - mode_products(core, {mode: U[place[mode]] for mode, U in enumerate(factors)}), part
+
+
+def parts(X):
+    """Slices and contents of parts of X, cut across the modes farthest apart in memory."""
+    if isinstance(X, StoredTensor):
+        yield from X.boxes(X.ndim - 1)
+        return
+    axis = memory_order(X)[0]
+    height = max(1, PART_BYTES * X.shape[axis] // X.nbytes)
+    for start in range(0, X.shape[axis], height):
+        place = [slice(None)] * X.ndim
+        place[axis] = slice(start, start + height)
+        yield tuple(place), X[tuple(place)]

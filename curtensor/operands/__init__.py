@@ -13,6 +13,7 @@ or sparse; results are NumPy arrays unless said::
     first_nonfinite(A)     -> index of the first NaN or infinity, or None
     largest(A)             -> largest modulus of a real or imaginary part
     diagonal(A)            -> the diagonal, where A.diagonal() is not what NumPy can read
+    take_and_rmatmat(A, indices, Y) -> rows of A, A^H @ Y          where one pass does both
 """
 
 import importlib
@@ -28,6 +29,7 @@ OPERANDS = {
     "scipy.sparse": "scipy_sparse",
     "numpy": "ndarray",
     "torch": "torch_tensor",
+    "dask": "dask_array",
 }
 
 
@@ -47,6 +49,13 @@ def find(A, *, only_products=False):
     else:
         raise _validation.complain(TypeError, "A", "an array, a sparse matrix or a DataFrame", type(A))
     return find(A, only_products=only_products)
+
+
+def take_and_rmatmat(operand, A, indices, Y):
+    """Rows of A and ``A^H @ Y``."""
+    if hasattr(operand, "take_and_rmatmat"):
+        return operand.take_and_rmatmat(A, indices, Y)
+    return operand.take(A, indices, 0), operand.rmatmat(A, Y)
 
 
 def names(A):

@@ -9,10 +9,11 @@ from numpy.typing import ArrayLike
 
 from curtensor import _validation
 from curtensor.operands import times_power
+from curtensor.operands.stored_tensor import StoredTensor, readable
 from curtensor.selection import SELECTION_RULES
 from curtensor.tensors.entries import ArrayEntries, FunctionEntries
 from curtensor.tensors.indices import fibre_factor, fibres
-from curtensor.tensors.methods import TENSOR_METHODS
+from curtensor.tensors.methods import TENSOR_METHODS, cross
 from curtensor.tensors.result import TensorCUR
 
 SAMPLES = 4  # slices of a mode, over its rank
@@ -123,13 +124,13 @@ def tensor_cur(
     >>> implicit.error_estimate < 1e-2, implicit.n_entries_read < 1e8
     (True, True)
     """
-    entries = readable(X, shape)
+    method = _validation.choose(TENSOR_METHODS, method, "method")
+    core = _validation.choose(TENSOR_CORES, core, "core")
+    entries = entries_of(X, shape, only_some=method is cross and core is not projection)
     if ranks is None or rtol is not None:
         ranks, rtol = _validation.ranks_or_rtol(ranks, rtol, entries.shape, entries.dtype)
         _validation.only_without(n_samples is not None, "n_samples", True, "rtol")
-    method = _validation.choose(TENSOR_METHODS, method, "method")
     rule = _validation.choose(SELECTION_RULES, selection, "selection")
-    core = _validation.choose(TENSOR_CORES, core, "core")
     _validation.only_without(core is projection, "core='projection'", callable(X), "a function")
     max_sweeps = _validation.integer(max_sweeps, "max_sweeps", 1, 1000)
     rng = _validation.generator(rng)
@@ -145,12 +146,15 @@ def tensor_cur(
     return smallest_ranks(entries, attempt, rtol, rng)
 
 
-def readable(X, shape):
-    """What reads X: an array, or a function with a shape."""
+def entries_of(X, shape, only_some):
+    """What reads X: an array, or a function with a shape; a store is one, too, where only some entries are wanted."""
     if callable(X):
         return FunctionEntries(X, _validation.function_shape(shape))
     _validation.only_without(shape is not None, "shape", True, "an array")
-    return ArrayEntries(_validation.tensor(X, least=2))
+    X = readable(X)
+    if only_some and isinstance(X, StoredTensor):
+        return FunctionEntries(lambda *indices: X.at(indices), X.shape)
+    return ArrayEntries(X)
 
 
 def reported(count, callback):

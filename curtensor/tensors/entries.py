@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from curtensor import _kernels, _validation
+from curtensor import _kernels, _validation, unfolding
 from curtensor.operands import times_power
-from curtensor.unfolding import is_dense, memory_order, mode_product, mode_products
+from curtensor.operands.stored_tensor import StoredTensor
+from curtensor.unfolding import is_dense, memory_order, mode_product, mode_products, parts, residuals
 
 PROBES = 10000  # entries of a function looked at for its error, of each kind
 SPARE = 10  # rows of the sketch beyond the rank, where that is more than twice the rank
@@ -17,8 +18,8 @@ class ArrayEntries:
 
     Attributes
     ----------
-    X : ndarray
-        The array, times a power of two where squares of its entries would overflow or vanish.
+    X : ndarray or StoredTensor
+        The tensor, times a power of two where squares of its entries would overflow or vanish.
     exponent : int
         That power.
     shape, dtype
@@ -41,7 +42,9 @@ class ArrayEntries:
     def at(self, indices):
         """Entries at broadcastable index arrays, one for each mode, each along the last axis or along all others."""
         axes = memory_order(self.X)
-        if self.X.dtype == self.dtype and is_dense(self.X, axes):
+        if isinstance(self.X, StoredTensor):
+            values = self.X.at(indices).astype(self.dtype, copy=False)
+        elif self.X.dtype == self.dtype and is_dense(self.X, axes):
             values = gathered(self.X, axes, indices)
         else:
             values = self.X[tuple(indices)].astype(self.dtype, copy=False)
@@ -75,14 +78,12 @@ class ArrayEntries:
         sketch = self.sketch(0, rng)
         factors = list(factors)
         factors[self.sketched_mode] = self._test_matrix @ factors[self.sketched_mode]
-        rest = np.linalg.norm(sketch - mode_products(core, dict(enumerate(factors))))
-        return float(rest / (np.linalg.norm(sketch) or 1))
+        return relative_residual(sketch, core, factors)
 
     def true_error(self, core, factors, indices, rng):
         """Relative error of every entry."""
         self.n_read += self.X.size
-        rest = np.linalg.norm(self.X - mode_products(core, dict(enumerate(factors))))
-        return float(rest / (np.linalg.norm(self.X) or 1))
+        return relative_residual(self.X, core, factors)
 
     def projected(self, factors):
         """Core of the best approximation with orthonormal factors."""
@@ -147,6 +148,12 @@ class FunctionEntries:
         return max(float(np.vdot(shown, values).real), 0) / (np.linalg.norm(shown) ** 2 or 1)
 
 
+def relative_residual(X, core, factors):
+    """``||X - approximation|| / ||X||``, part by part."""
+    rest, size = np.array([[np.linalg.norm(x) for x in pair] for pair in residuals(X, core, factors)], float).T
+    return float(np.linalg.norm(rest) / (np.linalg.norm(size) or 1))
+
+
 def gathered(X, axes, indices):
     """Entries of a tensor without gaps in memory: three to eight times as fast as by NumPy's indexing."""
     rows, columns = np.zeros(1, dtype=np.intp), np.zeros(1, dtype=np.intp)
@@ -203,5 +210,5 @@ def scaling(X, sketch):
         square = float(np.vdot(sketch, sketch).real)
     if 1 / bound < square < bound or not sketch.any():
         return 0
-    _validation.finite_tensor(X)
-    return -int(np.frexp(np.abs(X).max())[1])
+    _validation.finite(unfolding, X, "X")
+    return -int(np.frexp(max(float(np.abs(part).max()) for _, part in parts(X)))[1])

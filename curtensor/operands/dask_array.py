@@ -1,0 +1,205 @@
+"""Dask arrays, chunked either way or both: small tasks beside each chunk, and only their small results travel.
+
+Each chunk meets its slices of the test matrices, which are drawn once as for an array in memory: the choice is the
+same. Sums are taken over the chunks in a fixed order, so that neither scheduler nor number of workers matters. What a
+lost worker held is computed again from the graph, which holds these slices, too.
+"""
+
+import dask
+import dask.array
+import numpy as np
+from dask.base import get_scheduler
+from dask.delayed import delayed
+
+from curtensor import _validation
+from curtensor.operands import dense, ndarray
+
+FAN = 8  # summands of a sum that is one task
+PATIENCE = 30  # seconds to wait for a cluster's first worker
+GRAPH_BYTES = 2**32  # from which on dask may warn of a large graph
+
+
+def wrap(A):
+    """A two-dimensional dask array of numbers in chunks of known sizes."""
+    _validation.array_dtype(checked(A, "A").dtype)
+    _validation.matrix_shape(A.shape)
+    return A
+
+
+def checked(A, name):
+    """A dask array without a mask, in chunks of known sizes."""
+    if not isinstance(A, dask.array.Array):
+        raise _validation.complain(TypeError, name, "a dask array, such as df.to_dask_array(lengths=True)", type(A))
+    if np.isnan(A.shape).any():
+        what = f"in chunks of known sizes, as after {name}.compute_chunk_sizes()"
+        raise _validation.complain(ValueError, name, what, f"shape {A.shape}")
+    if isinstance(A._meta, np.ma.MaskedArray):
+        raise _validation.complain(TypeError, name, "an array without a mask", "masked chunks")
+    return A
+
+
+def dtype(A):
+    """The dtype to compute in."""
+    return _validation.array_dtype(A.dtype)
+
+
+def matmat(A, X):
+    """``A @ X``."""
+    _, columns, blocks = grid(A)
+    parts = slices(X, columns)
+    return np.concatenate(compute([total(of_blocks(ndarray.matmat, line, parts)) for line in blocks]))
+
+
+def rmatmat(A, Y):
+    """``A^H @ Y``."""
+    return np.concatenate(compute(adjoint_products(A, Y)))
+
+
+def adjoint_products(A, Y):
+    """``A^H @ Y``, part by part, when computed."""
+    rows, _, blocks = grid(A)
+    parts = slices(Y, rows)
+    return [total(of_blocks(ndarray.rmatmat, line, parts)) for line in blocks.T]
+
+
+def sketch_both(A, Y, X):
+    """``A^H @ Y``, ``A @ X`` and the squared Frobenius norm, in one pass over the chunks."""
+    rows, columns, blocks = grid(A)
+    lefts, rights = np.empty((2, *blocks.shape), dtype=object)
+    squares = []
+    Ys, Xs = slices(Y, rows), slices(X, columns)
+    for i, j in np.ndindex(blocks.shape):
+        lefts[i, j], rights[i, j], square = delayed(of_block, nout=3)(ndarray.sketch_both, blocks[i, j], Ys[i], Xs[j])
+        squares.append(square)
+    left, right, square = compute([[total(line) for line in lefts.T], [total(line) for line in rights], total(squares)])
+    return np.concatenate(left), np.concatenate(right), square
+
+
+def take(A, indices, axis):
+    """Rows (axis 0) or columns (axis 1) as a NumPy array; each chunk gives the part of them that it holds."""
+    places, parts = parts_of_slices(A, indices, axis)
+    return put_together(A, indices, axis, places, compute(parts))
+
+
+def take_and_rmatmat(A, indices, Y):
+    """Rows of A and ``A^H @ Y``, in one pass over the chunks."""
+    places, parts = parts_of_slices(A, indices, 0)
+    parts, products = compute([parts, adjoint_products(A, Y)])
+    return put_together(A, indices, 0, places, parts), np.concatenate(products)
+
+
+def parts_of_slices(A, indices, axis):
+    """Where parts of rows or columns belong in the whole, and the parts, when computed."""
+    indices = np.asarray(indices, dtype=np.intp)
+    rows, columns, blocks = grid(A)
+    along, across = (rows, columns) if axis == 0 else (columns, rows)
+    places, parts = [], []
+    for span, line in zip(along, blocks if axis == 0 else blocks.T, strict=True):
+        held = np.flatnonzero((span.start <= indices) & (indices < span.stop))
+        if len(held):
+            places += [(held, other) for other in across]
+            parts += [delayed(of_block)(ndarray.take, block, indices[held] - span.start, axis) for block in line]
+    return places, parts
+
+
+def put_together(A, indices, axis, places, parts):
+    """Rows or columns from their parts."""
+    taken = np.empty((len(indices), A.shape[1 - axis]), dtype(A))
+    for place, part in zip(places, parts, strict=True):
+        taken[place] = part if axis == 0 else part.T
+    return taken if axis == 0 else taken.T
+
+
+def panels(A):
+    """The rows of each line of chunks in turn, as NumPy arrays with their slices."""
+    rows, _, blocks = grid(A)
+    for span, line in zip(rows, blocks, strict=True):
+        yield span, np.hstack(compute([delayed(of_block)(as_floats, block) for block in line]))
+
+
+def first_nonfinite(A):
+    """Index of the first NaN or infinity in reading order, or None."""
+    rows, columns, blocks = grid(A)
+    found = compute([[delayed(of_block)(ndarray.first_nonfinite, block) for block in line] for line in blocks])
+    indices = [
+        (span.start + place[0], other.start + place[1])
+        for span, line in zip(rows, found, strict=True)
+        for other, place in zip(columns, line, strict=True)
+        if place is not None
+    ]
+    return min(indices, default=None)
+
+
+def largest(A):
+    """Largest modulus of a real or imaginary part."""
+    return float(np.max(compute([delayed(of_block)(ndarray.largest, block) for block in grid(A)[2].flat])))
+
+
+def diagonal(A):
+    """The diagonal as a NumPy array."""
+    return compute(dask.array.diagonal(A))
+
+
+def grid(A):
+    """Slices of each mode which are those of the chunks, and the chunks in an array of delayed ones."""
+    held = [np.flatnonzero(sizes) for sizes in A.chunks]  # a filter can leave empty chunks
+    spans = []
+    for sizes, places in zip(A.chunks, held, strict=True):
+        stops = np.cumsum(sizes).tolist()
+        spans.append([slice(stops[i] - sizes[i], stops[i]) for i in places])
+    return *spans, A.to_delayed()[np.ix_(*held)]
+
+
+def slices(X, spans):
+    """Slices of rows of a test matrix, each sent but once to whoever needs it."""
+    return [delayed(X[span], traverse=False) for span in spans]
+
+
+def of_blocks(operation, blocks, parts):
+    """An operation on each of some chunks and its part of a test matrix, when computed."""
+    return [delayed(of_block)(operation, block, part) for block, part in zip(blocks, parts, strict=True)]
+
+
+def of_block(operation, block, *arguments):
+    """An operation of arrays in memory on a chunk."""
+    return operation(np.asarray(dense(block)), *arguments)
+
+
+def as_floats(block):
+    """The chunk in the dtype to compute in."""
+    return block.astype(ndarray.dtype(block), copy=False)
+
+
+def entries(picks):
+    """Entries of some chunks, each picked by a tuple of index arrays beside the chunk."""
+    return compute([delayed(of_block)(picked, block, delayed(index, traverse=False)) for block, index in picks])
+
+
+def picked(block, index):
+    """Entries of a chunk."""
+    return block[index]
+
+
+def total(parts):
+    """The sum of what is computed in parts, as a tree of sums."""
+    while len(parts) > 1:
+        parts = [delayed(sum)(list(parts[start : start + FAN])) for start in range(0, len(parts), FAN)]
+    return parts[0]
+
+
+def compute(tasks):
+    """Results of tasks, all in one go, from the scheduler that the user chose; in the same nesting."""
+    client = getattr(get_scheduler(), "__self__", None)
+    if client is not None and not client.nthreads():
+        wait_for_worker(client)
+    with dask.config.set({"distributed.admin.large-graph-warning-threshold": GRAPH_BYTES}):
+        return dask.compute(tasks)[0]
+
+
+def wait_for_worker(client):
+    """Give a cluster without workers something to do, which makes an adaptive one start some, and some time."""
+    try:
+        client.submit(int, pure=False).result(timeout=PATIENCE)
+    except TimeoutError:
+        got = f"a cluster without any after {PATIENCE} s"
+        raise _validation.complain(ValueError, "the scheduler of A", "one with workers", got) from None

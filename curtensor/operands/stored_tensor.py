@@ -1,0 +1,239 @@
+"""Tensors of any order on disk or on a cluster: np.memmap, h5py, zarr and dask, read box by box into bounded memory.
+
+A pass reads boxes which are whole in one mode and made up of the store's own chunks: slabs of the first mode wherever
+these fit. A thread reads the next box while this one is at work. Single entries are read from the chunks that hold
+them and from no others.
+"""
+
+import itertools
+import math
+import mmap
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from curtensor import _validation
+
+BOX_BYTES = 2**26  # read at a time; two such are held
+PIECE_BYTES = 2**20  # what is read at least of a store without chunks of its own
+RUNS = 64  # slices of a memory map copied at a time
+PICKED = 2**8  # entries picked from one at a time: the kernel may map some 100 kB around each
+STORES = ("h5py", "zarr", "dask")
+
+
+def readable(X):
+    """A `StoredTensor` for what does not lie in memory, else X as an array; checked, of two modes or more."""
+    if isinstance(X, np.memmap) and mapped(X) is not None:
+        return MappedTensor(X)
+    packages = {base.__module__.split(".")[0] for base in type(X).__mro__}
+    if "dask" in packages:
+        return DaskTensor(X)
+    return StoredTensor(X) if packages & set(STORES) else _validation.tensor(X, least=2)
+
+
+class StoredTensor:
+    """A tensor of which boxes can be read, as ``X[slices]``.
+
+    Attributes
+    ----------
+    X
+        What is read from.
+    shape, dtype, ndim, size, nbytes, strides
+        As of an array; the strides say which modes are the farthest apart in the store.
+    factors : tuple of float
+        What all that is read is multiplied by.
+    """
+
+    def __init__(self, X, factors=()):
+        self.X, self.factors = X, factors
+        self.shape, self.dtype = _validation.tensor_shape(X.shape), np.dtype(X.dtype)
+        _validation.array_dtype(self.dtype, "X")
+        self.ndim, self.size = len(self.shape), math.prod(self.shape)
+        self.nbytes = self.size * self.dtype.itemsize
+        self.strides = self._strides()
+        self._bounds = [_bounds(length, sizes) for length, sizes in zip(self.shape, self._chunks(), strict=True)]
+
+    def __mul__(self, factor):
+        """The same with all entries multiplied when read."""
+        return type(self)(self.X, (*self.factors, factor))
+
+    def astype(self, dtype, copy=True):
+        """All of it, in memory."""
+        whole = np.empty(self.shape, dtype)
+        for place, box in self.boxes(self.ndim - 1):
+            whole[place] = box
+        return whole
+
+    def boxes(self, mode):
+        """Slices and contents of boxes that make up the tensor, whole in a mode; the next is read ahead."""
+        places = list(itertools.product(*self._cuts(mode)))
+        with ThreadPoolExecutor(1) as reader:
+            coming = reader.submit(self.read, places[0])
+            for place, following in itertools.zip_longest(places, places[1:]):
+                box = coming.result()
+                if following is not None:
+                    coming = reader.submit(self.read, following)
+                yield place, self._scaled(box)
+
+    def read(self, place):
+        """A box in memory, as it is in the store."""
+        try:
+            box = self._read(place)
+        except Exception as error:
+            error.add_note(f"while reading X[{', '.join(f'{cut.start}:{cut.stop}' for cut in place)}]")
+            raise
+        _validation.same_box_shape(box.shape, tuple(cut.stop - cut.start for cut in place))
+        return box
+
+    def at(self, indices):
+        """Entries at broadcastable index arrays, each along the last axis or along all others."""
+        shape = np.broadcast_shapes(*(index.shape for index in indices))
+        along_rows = [index.ndim > 1 and index.shape[-1] == 1 for index in indices]
+        places = [
+            np.broadcast_to(index[..., 0] if row else index.reshape(-1), shape[:-1] if row else shape[-1:]).ravel()
+            for index, row in zip(indices, along_rows, strict=True)
+        ]
+        out = np.empty((math.prod(shape[:-1]), shape[-1]), self.dtype)
+        self._pick(places, along_rows, out)
+        return self._scaled(out.reshape(shape))
+
+    def _scaled(self, values):
+        for factor in self.factors:
+            values = values * factor
+        return values
+
+    def _pick(self, places, along_rows, out):
+        """Fill a matrix of entries, chunk by chunk."""
+        for cells, rows, columns, local in self._picks(places, along_rows, out.shape):
+            box = tuple(slice(*bounds[cell : cell + 2]) for bounds, cell in zip(self._bounds, cells, strict=True))
+            out[np.ix_(rows, columns)] = self.read(box)[local]
+
+    def _picks(self, places, along_rows, shape):
+        """The chunks that hold some entries: their numbers, the rows and columns they fill, and from where in them."""
+        cells = [np.searchsorted(bounds, p, "right") - 1 for bounds, p in zip(self._bounds, places, strict=True)]
+        groups = [
+            _alike(
+                [
+                    cell if row is along else np.zeros(1, dtype=np.intp)
+                    for cell, row in zip(cells, along_rows, strict=True)
+                ],
+                count,
+            )
+            for along, count in zip((True, False), shape, strict=True)
+        ]
+        for (row_cell, rows), (column_cell, columns) in itertools.product(*groups):
+            cell = row_cell + column_cell
+            local = tuple(
+                (place[rows][:, None] if row else place[columns]) - bounds[c]
+                for place, row, bounds, c in zip(places, along_rows, self._bounds, cell, strict=True)
+            )
+            yield cell, rows, columns, local
+
+    def _cuts(self, mode):
+        """Slices of each mode: whole in one, else of as many chunks as a box has room for, the nearest modes first."""
+        nearest_first = sorted(range(self.ndim), key=lambda axis: abs(self.strides[axis]))
+        widest = [int(np.diff(bounds).max()) for bounds in self._bounds]
+        widest[mode] = self.shape[mode]
+        cuts = [[slice(0, length)] for length in self.shape]
+        for axis in nearest_first:
+            if axis != mode:
+                others = math.prod(widest) // widest[axis] * self.dtype.itemsize
+                room = max(BOX_BYTES // others // widest[axis], 1)
+                bounds = np.unique(np.append(self._bounds[axis][::room], self.shape[axis])).tolist()
+                cuts[axis] = [slice(*pair) for pair in itertools.pairwise(bounds)]
+                widest[axis] = max(cut.stop - cut.start for cut in cuts[axis])
+        return cuts
+
+    def _strides(self):
+        return tuple(self.dtype.itemsize * math.prod(self.shape[axis + 1 :]) for axis in range(self.ndim))
+
+    def _chunks(self):
+        """Lengths of chunks in each mode: one number, or one for each chunk."""
+        if self.X.chunks is not None:
+            return self.X.chunks
+        chunks, room = [1] * self.ndim, max(PIECE_BYTES // self.dtype.itemsize, 1)
+        for axis in sorted(range(self.ndim), key=lambda axis: abs(self.strides[axis])):
+            chunks[axis] = max(min(room // math.prod(chunks), self.shape[axis]), 1)
+        return chunks
+
+    def _read(self, place):
+        return np.asarray(self.X[place])
+
+
+class MappedTensor(StoredTensor):
+    """A memory map; its pages, which count as memory of the process, are given back as soon as they are copied."""
+
+    def _strides(self):
+        return self.X.strides
+
+    def _chunks(self):
+        return [1] * self.ndim
+
+    def _read(self, place):
+        view = self.X[place]
+        box = np.empty_like(view, subok=False)
+        far = int(np.argmax(np.abs(view.strides)))
+        for start in range(0, view.shape[far], RUNS):
+            part = (slice(None),) * far + (slice(start, start + RUNS),)
+            box[part] = view[part]
+            release(self.X)
+        return box
+
+    def _pick(self, places, along_rows, out):
+        rows, columns = out.shape
+        height = max(1, PICKED // columns)
+        for i, j in itertools.product(range(0, rows, height), range(0, columns, PICKED)):
+            part = slice(i, i + height), slice(j, j + PICKED)
+            index = (
+                place[part[0], None] if row else place[part[1]] for place, row in zip(places, along_rows, strict=True)
+            )
+            out[part] = self.X[tuple(index)]
+            release(self.X)
+
+
+class DaskTensor(StoredTensor):
+    """A dask array; boxes are computed, and chunks pick the entries they hold where they are."""
+
+    def __init__(self, X, factors=()):
+        from curtensor.operands import dask_array
+
+        self._dask = dask_array
+        super().__init__(dask_array.checked(X, "X"), factors)
+
+    def _read(self, place):
+        return self._dask.compute(self.X[place])
+
+    def _pick(self, places, along_rows, out):
+        *_, blocks = self._dask.grid(self.X)
+        picks = list(self._picks(places, along_rows, out.shape))
+        parts = self._dask.entries([(blocks[tuple(cell)], local) for cell, _, _, local in picks])
+        for (_, rows, columns, _), part in zip(picks, parts, strict=True):
+            out[np.ix_(rows, columns)] = part
+
+
+def mapped(X):
+    """The memory map beneath an array, or None."""
+    while X is not None and not isinstance(X, mmap.mmap):
+        X = getattr(X, "base", None)
+    return X
+
+
+def release(X):
+    """Let the pages of a memory map go; they are read again where needed. Not those that hold a user's changes."""
+    if X.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
+        mapped(X).madvise(mmap.MADV_DONTNEED)
+
+
+def _bounds(length, sizes):
+    """Where chunks begin and end, empty ones left out."""
+    ends = np.cumsum(sizes) if np.iterable(sizes) else np.append(np.arange(0, length, sizes), length)
+    return np.unique(np.append(0, ends))
+
+
+def _alike(cells, count):
+    """Numbers of chunks, a tuple for each that occurs, and which of `count` places lie in it."""
+    table = np.stack([np.broadcast_to(cell, count) for cell in cells])
+    unique, inverse = np.unique(table, axis=1, return_inverse=True)
+    order = np.argsort(inverse.ravel(), kind="stable")
+    ends = np.cumsum(np.bincount(inverse.ravel(), minlength=unique.shape[1]))
+    return [(column, part) for column, part in zip(unique.T, np.split(order, ends[:-1]), strict=True)]

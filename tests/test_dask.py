@@ -1,0 +1,312 @@
+"""Dask arrays: what comes out is what comes out of the same array in memory."""
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+from matrices import DTYPES, SHAPES, eps, low_rank, mostly_zero, normal, optimum
+from numpy.testing import assert_allclose, assert_array_equal
+
+import curtensor as ct
+from curtensor import operands
+from curtensor.sketching import SKETCHES, gaussian, sparse_sign
+
+dask = pytest.importorskip("dask")
+da = pytest.importorskip("dask.array")
+distributed = pytest.importorskip("distributed")
+dask_array = pytest.importorskip("curtensor.operands.dask_array")
+
+CHUNKS = {"rows": (11, -1), "columns": (-1, 13), "both": (17, 8), "uneven": ((1, 0, 20), (3, 1)), "one": (-1, -1)}
+INTEGERS = ("bool", "int8", "uint16", "int64")
+
+
+def chunked(A, chunks):
+    """A as a dask array; ragged chunks are repeated until A is full."""
+    if isinstance(chunks[0], tuple):
+        chunks = tuple(ragged(sizes, length) for sizes, length in zip(chunks, A.shape, strict=True))
+    return da.from_array(A, chunks=chunks)
+
+
+def ragged(sizes, length):
+    cuts = []
+    while sum(cuts) < length:
+        cuts.append(min(sizes[len(cuts) % len(sizes)], length - sum(cuts)))
+    return tuple(cuts)
+
+
+@pytest.fixture(autouse=True, params=["synchronous"])
+def scheduler(request):
+    with dask.config.set(scheduler=request.param):
+        yield
+
+
+def assert_same(result, expected):
+    """Indices and slices equal, factors equal to rounding."""
+    assert_array_equal(result.col_indices, expected.col_indices)
+    assert_array_equal(result.row_indices, expected.row_indices)
+    assert_array_equal(result.C, expected.C)
+    assert_array_equal(result.R, expected.R)
+    assert result.dtype == expected.dtype
+    tolerance = 1e3 * eps(result.dtype) * np.abs(expected.middle).max(initial=0)
+    assert_allclose(result.to_array(), expected.to_array(), atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, *INTEGERS])
+@pytest.mark.parametrize("chunks", CHUNKS.values(), ids=CHUNKS)
+def test_every_operation_equals_numpys(chunks, dtype, rng):
+    whole = (4 * mostly_zero(37, 29, np.result_type(dtype, "f4"), rng)).real.astype(dtype)
+    if whole.dtype.kind == "c":
+        whole = whole + 1j * np.roll(whole, 1)
+    operand, A = operands.find(chunked(whole, chunks))
+    working = np.dtype(dtype) if dtype in DTYPES else np.dtype(float)
+    B = whole.astype(working)
+    assert operand.dtype(A) == working
+    tolerance = 50 * eps(working) * np.abs(B).max()
+    X, Y = normal((29, 6), working, rng), normal((37, 5), working, rng)
+    assert_allclose(operand.matmat(A, X), B @ X, atol=tolerance)
+    assert_allclose(operand.rmatmat(A, Y), B.conj().T @ Y, atol=tolerance)
+    rebuilt = np.zeros_like(B)
+    for rows, panel in operand.panels(A):
+        assert panel.dtype == working
+        rebuilt[rows] = panel
+    assert_array_equal(rebuilt, B)
+    for axis, indices in ((0, [5, 0, 36]), (1, [28, 3])):
+        taken = operand.take(A, np.array(indices), axis)
+        assert taken.dtype == working
+        assert_array_equal(taken, np.take(B, indices, axis))
+    taken, image = operand.take_and_rmatmat(A, np.array([5, 0, 36]), Y)
+    assert_array_equal(taken, B[[5, 0, 36]])
+    assert_array_equal(image, operand.rmatmat(A, Y))
+    assert operand.first_nonfinite(A) is None
+    assert operand.largest(A) == np.abs(np.ascontiguousarray(B).view(B.real.dtype)).max()
+    assert_array_equal(operand.diagonal(A), whole.diagonal())
+    for make in (sparse_sign, gaussian):
+        Y, X = make(37, 7, working, rng), make(29, 9, working, rng)
+        left, right, total = operand.sketch_both(A, Y, X)
+        assert left.dtype == right.dtype == working
+        assert_allclose(left, B.conj().T @ operands.dense(Y), atol=tolerance)
+        assert_allclose(right, B @ operands.dense(X), atol=tolerance)
+        assert_allclose(total, np.linalg.norm(B) ** 2, rtol=100 * eps(working))
+
+
+@pytest.mark.parametrize(
+    ("core", "chunks"), [("projection", "both"), ("projection", "rows"), ("intersection", "columns")]
+)
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_cur_is_that_of_the_array_in_memory(dtype, shape, chunks, core, rng):
+    A = normal(shape, dtype, rng) / np.arange(1, shape[1] + 1, dtype=np.finfo(dtype).dtype)
+    expected = ct.cur_decomposition(A, 8, core=core, rng=3)
+    assert_same(ct.cur_decomposition(chunked(A, CHUNKS[chunks]), 8, core=core, rng=3), expected)
+
+
+@pytest.mark.parametrize("sketch", SKETCHES)
+def test_any_sketch_makes_the_choice_that_it_makes_in_memory(sketch, rng):
+    A = normal((60, 50), "complex128", rng) / np.arange(1, 51)
+    expected = ct.cur_decomposition(A, 6, sketch=sketch, rng=5)
+    assert_same(ct.cur_decomposition(chunked(A, (17, 8)), 6, sketch=sketch, rng=5), expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_exact_when_rank_is_reached(dtype, rng):
+    A = low_rank(70, 40, 6, dtype, rng)
+    result = ct.cur_decomposition(chunked(A, (17, 8)), 6, rng=0)
+    assert_allclose(result.to_array(), A, atol=100 * eps(dtype))
+
+
+def test_tolerance_is_held(rng):
+    A = normal((60, 50), "float64", rng) @ np.diag(0.7 ** np.arange(50))
+    result = ct.cur_decomposition(chunked(A, (17, 8)), rtol=1e-4, rng=0)
+    assert np.linalg.norm(A - result.to_array()) <= 1e-4 * np.linalg.norm(A)
+
+
+@pytest.mark.parametrize("scale", [1e300, 1e-300, 0.0])
+def test_any_scale(scale, rng):
+    A = scale * low_rank(30, 20, 4, "float64", rng)
+    expected = ct.cur_decomposition(A, 4, rng=0)
+    result = ct.cur_decomposition(chunked(A, (7, 8)), 4, rng=0)
+    assert_array_equal(result.col_indices, expected.col_indices)
+    assert_array_equal(result.C, A[:, result.col_indices])
+    assert_allclose(result.to_array(), A, atol=1e-13 * np.abs(A).max())
+
+
+def test_every_function_takes_dask_arrays(rng):
+    A = normal((40, 30), "complex128", rng) / np.arange(1, 31)
+    D = chunked(A, (17, 8))
+    assert_array_equal(ct.select_columns(D, 5, rng=0), ct.select_columns(A, 5, rng=0))
+    assert_array_equal(ct.select_rows(D, 5, rng=0), ct.select_rows(A, 5, rng=0))
+    for method in ("exact", "sketch"):
+        scores = ct.leverage_scores(D, 5, method=method, rng=0)
+        assert_allclose(scores, ct.leverage_scores(A, 5, method=method, rng=0), atol=1e-12)
+    for axis in (0, 1):
+        found, expected = (ct.interpolative_decomposition(X, 5, axis=axis, rng=0) for X in (D, A))
+        assert_array_equal(found.indices, expected.indices)
+        assert_allclose(found.coefficients, expected.coefficients, atol=1e-12)
+    for method in ("block_krylov", "subspace", "single_pass"):
+        svd = ct.randomized_svd(D, 5, method=method, rng=0)
+        assert_allclose(svd.s, ct.randomized_svd(A, 5, method=method, rng=0).s, rtol=1e-12)
+    assert optimum(A, 5) <= (1 + 1e-12) * np.linalg.norm(A - ct.randomized_svd(D, 5, rng=0).to_array())
+    for norm in ("fro", "spectral", "max"):
+        error = ct.relative_error(D, svd, norm=norm, rng=0)
+        assert_allclose(error, ct.relative_error(A, svd, norm=norm, rng=0), rtol=1e-10)
+
+
+def test_rpcholesky_reads_the_diagonal_and_some_columns(rng):
+    B = normal((40, 6), "float64", rng)
+    A = B @ B.T
+    chosen = ct.select_columns(chunked(A, (17, 8)), 6, method="rpcholesky", rng=0)
+    assert_array_equal(chosen, ct.select_columns(A, 6, method="rpcholesky", rng=0))
+
+
+def test_chunks_are_computed_three_times_by_either_core_and_once_by_a_selection(rng):
+    counts = {}
+
+    def noted(block, block_info=None):
+        place = tuple(block_info[0]["chunk-location"])
+        counts[place] = counts.get(place, 0) + 1
+        return block
+
+    A = chunked(low_rank(40, 30, 10, "float64", rng), (10, 15)).map_blocks(noted, meta=np.empty((0, 0)))
+    for core in ("intersection", "projection"):
+        counts.clear()
+        ct.cur_decomposition(A, 10, core=core, rng=0)
+        assert set(counts) == {(i, j) for i in range(4) for j in range(2)}
+        assert max(counts.values()) == 3
+        counts.clear()
+        ct.select_columns(A, 10, rng=0)
+        assert set(counts.values()) == {1}
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_only_chunks_which_hold_chosen_slices_are_read(axis):
+    read = []
+
+    def noted(block, block_info=None):
+        read.append(tuple(block_info[0]["chunk-location"]))
+        return block
+
+    A = da.ones((40, 40), chunks=10).map_blocks(noted, meta=np.empty((0, 0)))
+    dask_array.take(A, [3, 35, 4], axis)
+    expected = {(i, j) for i in (0, 3) for j in range(4)}
+    assert len(read) == 8
+    assert set(read) == (expected if axis == 0 else {(j, i) for i, j in expected})
+
+
+def test_only_small_results_come_back(rng, monkeypatch):
+    A = chunked(normal((600, 500), "float64", rng), (60, 100))
+    results = []
+    compute = dask_array.compute
+    monkeypatch.setattr(dask_array, "compute", lambda tasks: results.append(compute(tasks)) or results[-1])
+    ct.cur_decomposition(A, 5, rng=0)
+
+    def size(part):
+        return sum(map(size, part)) if isinstance(part, list | tuple) else np.size(part)
+
+    assert all(size(result) <= 2 * 120 * 1100 for result in results)
+    assert len(results) == 3  # sketches with the norm; C; R with the product for the core
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_the_first_nonfinite_entry_is_named(bad, rng):
+    A = normal((37, 29), "float64", rng)
+    A[36, 2] = A[35, 28] = bad
+    for call in (ct.cur_decomposition, ct.select_columns, ct.randomized_svd, ct.interpolative_decomposition):
+        with pytest.raises(ValueError, match=r"A must be finite, got NaN or infinity, first at \(35, 28\)"):
+            call(chunked(A, (17, 8)), 3, rng=0)
+
+
+def test_what_cannot_be_decomposed_is_refused():
+    A = da.ones((20, 10), chunks=5)
+    unknown = A[A[:, 0] > 0]
+    with pytest.raises(ValueError, match=r"A must be in chunks of known sizes, .* got shape"):
+        ct.cur_decomposition(unknown, 3)
+    assert_same(
+        ct.cur_decomposition(unknown.compute_chunk_sizes(), 1, rng=0), ct.cur_decomposition(np.ones((20, 10)), 1, rng=0)
+    )
+    with pytest.raises(ValueError, match="A must be not empty, got shape"):
+        ct.cur_decomposition(da.ones((0, 10)), 3)
+    with pytest.raises(ValueError, match="A must be 2-dimensional, got 3 dimensions"):
+        ct.cur_decomposition(da.ones((5, 5, 5)), 3)
+    with pytest.raises(TypeError, match=r"A must be an array of .* got dtype object"):
+        ct.cur_decomposition(A.astype(object), 3)
+    with pytest.raises(TypeError, match="A must be an array without a mask"):
+        ct.cur_decomposition(da.ma.masked_greater(A, 2), 3)
+
+
+def test_what_a_chunk_raises_comes_through():
+    def broken(block):
+        raise OSError("disk is gone")
+
+    with pytest.raises(OSError, match="disk is gone"):
+        ct.cur_decomposition(da.ones((20, 10), chunks=5).map_blocks(broken, meta=np.empty((0, 0))), 3)
+
+
+def test_threads_change_nothing(rng):
+    A = normal((200, 100), "float64", rng) / np.arange(1, 101)
+    expected = ct.cur_decomposition(chunked(A, (17, 8)), 8, rng=3)
+    with dask.config.set(scheduler="threads", num_workers=4):
+        result = ct.cur_decomposition(chunked(A, (17, 8)), 8, rng=3)
+    assert_array_equal(result.to_array(), expected.to_array())
+
+
+def cluster_of(n_workers, **options):
+    """Client of a cluster with one thread a worker."""
+    options = {"dashboard_address": None, "threads_per_worker": 1} | options
+    return distributed.Client(distributed.LocalCluster(n_workers=n_workers, **options), set_as_default=True)
+
+
+@pytest.fixture
+def cluster():
+    """A client of two processes, as the scheduler in force."""
+    with dask.config.set(scheduler=None), cluster_of(2) as client:
+        yield client
+        client.cluster.close()
+
+
+@pytest.mark.slow
+def test_processes_change_nothing(rng):
+    A = normal((200, 100), "float64", rng) / np.arange(1, 101)
+    expected = ct.cur_decomposition(chunked(A, (40, 50)), 8, rng=3)
+    with dask.config.set(scheduler="processes", num_workers=2):
+        result = ct.cur_decomposition(chunked(A, (40, 50)), 8, rng=3)
+    assert_array_equal(result.to_array(), expected.to_array())
+
+
+@pytest.mark.slow
+def test_a_cluster_changes_nothing(cluster, rng):
+    A = normal((200, 100), "complex128", rng) / np.arange(1, 101)
+    expected = ct.cur_decomposition(A, 8, rng=3)
+    assert_same(ct.cur_decomposition(chunked(A, (40, 50)), 8, rng=3), expected)
+    assert_same(ct.cur_decomposition(chunked(A, (40, 50)).persist(), 8, rng=3), expected)
+
+
+def late(block):
+    """The block, after a while."""
+    time.sleep(0.1)
+    return block
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_costs_a_retry_not_the_answer(cluster, rng):
+    A = normal((400, 100), "float64", rng) / np.arange(1, 101)
+    expected = ct.cur_decomposition(A, 8, rng=3)
+    before = cluster.run(os.getpid)
+    victim = min(before.values())
+    alarm = threading.Timer(2, os.kill, (victim, signal.SIGKILL))
+    alarm.start()
+    result = ct.cur_decomposition(chunked(A, (10, 50)).map_blocks(late, meta=np.empty((0, 0))), 8, rng=3)
+    assert not alarm.is_alive(), "the worker was to die during the pass"
+    assert victim not in cluster.run(os.getpid).values()
+    assert_same(result, expected)
+
+
+@pytest.mark.slow
+def test_a_cluster_without_workers_is_refused_not_waited_for(monkeypatch):
+    monkeypatch.setattr(dask_array, "PATIENCE", 0.5)
+    with dask.config.set(scheduler=None), cluster_of(0, processes=False) as client:
+        with pytest.raises(ValueError, match="the scheduler of A must be one with workers, got a cluster without any"):
+            ct.cur_decomposition(da.ones((20, 10), chunks=5), 3)
+        client.cluster.close()
