@@ -1,9 +1,14 @@
 """Matrix families with known spectra, and what the tests measure on them."""
 
 import numpy as np
+from numpy.testing import assert_allclose, assert_array_equal
 from scipy import linalg, sparse
 
+from curtensor import operands
+from curtensor.sketching import gaussian, sparse_sign
+
 DTYPES = ("float32", "float64", "complex64", "complex128")
+INTEGERS = ("bool", "int8", "uint16", "int64")
 SHAPES = {"tall": (70, 40), "wide": (40, 70), "square": (50, 50)}
 
 
@@ -153,3 +158,39 @@ def column_error(A, indices):
 def eps(dtype):
     """Machine epsilon."""
     return float(np.finfo(dtype).eps)
+
+
+def assert_operations_equal_numpys(kind, dtype, rng):
+    """Each operation of the operand of ``kind(array)`` does what NumPy does; returns operand, A, and the array."""
+    whole = (4 * mostly_zero(37, 29, np.result_type(dtype, "f4"), rng)).real.astype(dtype)
+    if whole.dtype.kind == "c":
+        whole = whole + 1j * np.roll(whole, 1)
+    operand, A = operands.find(kind(whole))
+    working = np.dtype(dtype) if dtype in DTYPES else np.dtype(float)
+    B = whole.astype(working)
+    assert operand.dtype(A) == working
+    tolerance = 50 * eps(working) * np.abs(B).max()
+    X, Y = normal((29, 6), working, rng), normal((37, 5), working, rng)
+    assert_allclose(operand.matmat(A, X), B @ X, atol=tolerance)
+    assert_allclose(operand.rmatmat(A, Y), B.conj().T @ Y, atol=tolerance)
+    rebuilt = np.zeros_like(B)
+    for rows, panel in operand.panels(A):
+        assert panel.dtype == working
+        rebuilt[rows] = panel
+    assert_array_equal(rebuilt, B)
+    for axis, indices in ((0, [5, 0, 36]), (1, [28, 3])):
+        taken = operand.take(A, np.array(indices), axis)
+        assert taken.dtype == working
+        assert sparse.issparse(taken) == sparse.issparse(A)
+        assert_array_equal(operands.dense(taken), np.take(B, indices, axis))
+    assert operand.first_nonfinite(A) is None
+    assert operand.largest(A) == np.abs(np.ascontiguousarray(B).view(B.real.dtype)).max()
+    square = np.linalg.norm(B) ** 2
+    for make in (sparse_sign, gaussian):
+        Y, X = make(37, 7, working, rng), make(29, 9, working, rng)
+        left, right, total = operand.sketch_both(A, Y, X)
+        assert left.dtype == right.dtype == working
+        assert_allclose(left, B.conj().T @ operands.dense(Y), atol=tolerance)
+        assert_allclose(right, B @ operands.dense(X), atol=tolerance)
+        assert_allclose(total, square, rtol=100 * eps(working))
+    return operand, A, B

@@ -1,7 +1,17 @@
 import numpy as np
 import pandas as pd
 import pytest
-from matrices import DTYPES, SHAPES, SPARSE_KINDS, eps, mostly_zero, normal, with_duplicates
+from matrices import (
+    DTYPES,
+    INTEGERS,
+    SHAPES,
+    SPARSE_KINDS,
+    assert_operations_equal_numpys,
+    eps,
+    mostly_zero,
+    normal,
+    with_duplicates,
+)
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
@@ -9,9 +19,6 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator
 import curtensor as ct
 from curtensor import operands
 from curtensor.operands import ndarray, scipy_sparse
-from curtensor.sketching import gaussian, sparse_sign
-
-INTEGERS = ("bool", "int8", "uint16", "int64")
 
 
 def memmap(A, folder):
@@ -64,37 +71,7 @@ def small_panels(monkeypatch):
 @pytest.mark.parametrize("dtype", [*DTYPES, *INTEGERS])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_operation_equals_numpys(kind, dtype, rng):
-    whole = (4 * mostly_zero(37, 29, np.result_type(dtype, "f4"), rng)).real.astype(dtype)
-    if whole.dtype.kind == "c":
-        whole = whole + 1j * np.roll(whole, 1)
-    operand, A = operands.find(KINDS[kind](whole))
-    working = np.dtype(dtype) if dtype in DTYPES else np.dtype(float)
-    B = whole.astype(working)
-    assert operand.dtype(A) == working
-    tolerance = 50 * eps(working) * np.abs(B).max()
-    X, Y = normal((29, 6), working, rng), normal((37, 5), working, rng)
-    assert_allclose(operand.matmat(A, X), B @ X, atol=tolerance)
-    assert_allclose(operand.rmatmat(A, Y), B.conj().T @ Y, atol=tolerance)
-    rebuilt = np.zeros_like(B)
-    for rows, panel in operand.panels(A):
-        assert panel.dtype == working
-        rebuilt[rows] = panel
-    assert_array_equal(rebuilt, B)
-    for axis, indices in ((0, [5, 0, 36]), (1, [28, 3])):
-        taken = operand.take(A, np.array(indices), axis)
-        assert taken.dtype == working
-        assert sparse.issparse(taken) == sparse.issparse(A)
-        assert_array_equal(operands.dense(taken), np.take(B, indices, axis))
-    assert operand.first_nonfinite(A) is None
-    assert operand.largest(A) == np.abs(np.ascontiguousarray(B).view(B.real.dtype)).max()
-    square = np.linalg.norm(B) ** 2
-    for make in (sparse_sign, gaussian):
-        Y, X = make(37, 7, working, rng), make(29, 9, working, rng)
-        left, right, total = operand.sketch_both(A, Y, X)
-        assert left.dtype == right.dtype == working
-        assert_allclose(left, B.conj().T @ operands.dense(Y), atol=tolerance)
-        assert_allclose(right, B @ operands.dense(X), atol=tolerance)
-        assert_allclose(total, square, rtol=100 * eps(working))
+    assert_operations_equal_numpys(KINDS[kind], dtype, rng)
 
 
 def test_memmap_is_read_without_a_copy_of_the_whole(tmp_path, rng):

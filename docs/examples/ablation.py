@@ -8,9 +8,8 @@ choose settings by, and no figure on the development set may depend on it. Some 
 
 import argparse
 from functools import partial
-from pathlib import Path
 
-from shared import data_folder
+from shared import add_training_options, data_folder
 from sst2 import METHODS, add_row, curlora, lora, report, rows_of, run, task, tcurlora
 
 ATTENTION = ["query", "key", "value", "attention.output.dense"]
@@ -64,11 +63,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--groups", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[100, 101, 102])
-    parser.add_argument("--size", type=int, default=1000, help="sentences to learn from")
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--data", help="folder with train.tsv and dev.tsv")
-    parser.add_argument("--csv", type=Path, help="table to be made or continued")
-    parser.add_argument("--plot", type=Path, help="picture to be drawn")
+    add_training_options(parser, size=1000)
     arguments = parser.parse_args()
 
     folder = data_folder("sst2", arguments.data)

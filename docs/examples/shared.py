@@ -9,6 +9,15 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 
+def add_training_options(parser, size):
+    """The options that all scripts which train have: how much, on what, and where the results go."""
+    parser.add_argument("--size", type=int, default=size, help="sentences to learn from")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--data", help="folder with train.tsv and dev.tsv")
+    parser.add_argument("--csv", type=Path, help="table to be made or continued")
+    parser.add_argument("--plot", type=Path, help="picture to be drawn")
+
+
 def data_folder(name, given=None):
     """A folder of the data beside or above the checkout, or as given; ends the script with a message if missing."""
     here = Path(__file__).resolve()

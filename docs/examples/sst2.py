@@ -14,13 +14,12 @@ import argparse
 import csv
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from shared import Classifier, batches, data_folder, minilm, sentences
+from shared import Classifier, add_training_options, batches, data_folder, minilm, sentences
 from torchmetrics.functional.classification import binary_accuracy
 
 from curtensor.adapters import (
@@ -251,11 +250,7 @@ def main():
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--rate", type=float, help="learning rate in place of the method's own")
     parser.add_argument("--tune", action="store_true", help="judge by training sentences that were left out")
-    parser.add_argument("--size", type=int, default=2000, help="sentences to learn from")
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--data", help="folder with train.tsv and dev.tsv")
-    parser.add_argument("--csv", type=Path, help="table to be made or continued")
-    parser.add_argument("--plot", type=Path, help="picture to be drawn")
+    add_training_options(parser, size=2000)
     arguments = parser.parse_args()
 
     folder = data_folder("sst2", arguments.data)
