@@ -13,6 +13,7 @@ or sparse; results are NumPy arrays unless said::
     first_nonfinite(A)     -> index of the first NaN or infinity, or None
     largest(A)             -> largest modulus of a real or imaginary part
     diagonal(A)            -> the diagonal, where A.diagonal() is not what NumPy can read
+    take_and_rmatmat(A, indices, Y) -> rows of A, A^H @ Y          where one pass does both
 """
 
 import importlib
@@ -22,8 +23,12 @@ from scipy import sparse
 
 from curtensor import _validation
 
-# The type's own module, or one of its bases', decides; the first that matches.
+# The type's own name, or that of one of its bases, decides; the first that matches.
 OPERANDS = {
+    "numpy.memmap": "blocks",
+    "h5py": "blocks",
+    "zarr": "blocks",
+    "curtensor.operands.blocks": "blocks",
     "scipy.sparse.linalg": "linear_operator",
     "scipy.sparse": "scipy_sparse",
     "numpy": "ndarray",
@@ -31,13 +36,18 @@ OPERANDS = {
 }
 
 
+BLOCK_BYTES = 2**28  # of memory for what is read of a file
+
+
 def find(A, *, only_products=False):
     """The operand module for A, and A wrapped: ``(operand, A)``."""
     for base in type(A).__mro__:
         for prefix, name in OPERANDS.items():
-            if base.__module__ == prefix or base.__module__.startswith(prefix + "."):
+            if f"{base.__module__}.{base.__qualname__}.".startswith(prefix + "."):
                 if name == "linear_operator" and not only_products:
                     raise _validation.complain(TypeError, "A", "an array whose rows and columns can be taken", type(A))
+                if name == "blocks" and fits(A):
+                    name = "ndarray"
                 operand = importlib.import_module(f"curtensor.operands.{name}")
                 return operand, operand.wrap(A)
     if isinstance(A, (list, tuple)):
@@ -47,6 +57,18 @@ def find(A, *, only_products=False):
     else:
         raise _validation.complain(TypeError, "A", "an array, a sparse matrix or a DataFrame", type(A))
     return find(A, only_products=only_products)
+
+
+def fits(A):
+    """Whether a mapped file is no larger than the blocks that would be read of it."""
+    return isinstance(A, np.memmap) and A.nbytes <= BLOCK_BYTES
+
+
+def take_and_rmatmat(operand, A, indices, Y):
+    """Rows of A and ``A^H @ Y``."""
+    if hasattr(operand, "take_and_rmatmat"):
+        return operand.take_and_rmatmat(A, indices, Y)
+    return operand.take(A, indices, 0), operand.rmatmat(A, Y)
 
 
 def names(A):
@@ -59,6 +81,8 @@ def names(A):
 
 def residual_norm(operand, A, left, right):
     """``||A - left @ right||_F`` from the residual itself, panel by panel, so that no digits cancel."""
+    if getattr(A, "transposed", False):
+        A, left, right = A.T, right.T, left.T
     total = 0.0
     for rows, panel in operand.panels(A):
         residual = panel - left[rows] @ right
