@@ -25,6 +25,7 @@ _HOMES = {
     "multi_mode_dot": "unfolding",
     "randomized_svd": "svd",
     "relative_error": "accuracy",
+    "row_blocks": "operands.blocks",
     "select_columns": "selection",
     "select_rows": "selection",
     "st_hosvd": "tucker",

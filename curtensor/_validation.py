@@ -515,3 +515,115 @@ def fraction(value, name):
     if value >= 1:
         raise complain(ValueError, name, "below 1", value)
     return value
+
+
+def starts_blocks(source):
+    """A function that starts a new iteration each time, unlike an iterator, which can be read once."""
+    if not callable(source) or hasattr(source, "__next__"):
+        what = "an array, three arrays of a CSR matrix, or a function that starts a new iteration over blocks of rows"
+        raise complain(TypeError, "source", what, describe(source))
+    return source
+
+
+def given_shape(shape, found):
+    """Raise if a shape was given and is not that found."""
+    if shape is not None and lengths(shape) != tuple(found):
+        raise complain(ValueError, "shape", f"that of the store, {tuple(found)}", describe(shape))
+
+
+def shape_of_two(shape):
+    """Two positive lengths as ints."""
+    if shape is None:
+        raise complain(ValueError, "shape", "given where the source does not say it", "None")
+    return matrix_shape(lengths(tuple(map(int, shape))))
+
+
+def some_blocks(first):
+    """Raise if an iteration ended before its first block."""
+    if first is None:
+        raise complain(ValueError, "source", "a function that starts an iteration over blocks of rows", "no block")
+
+
+def three_arrays(parts):
+    """Data, column numbers and row starts of a CSR matrix."""
+    if len(parts) != 3 or not all(len(getattr(part, "shape", ())) == 1 for part in parts):
+        raise complain(TypeError, "source", "three 1-dimensional arrays: data, indices, indptr", describe(parts))
+    return parts
+
+
+def csr_members(group, encoding):
+    """Data, column numbers and row starts in a group."""
+    if any(name not in group for name in ("data", "indices", "indptr")):
+        got = describe(sorted(group.keys()))
+        raise complain(ValueError, "source", "a group with data, indices and indptr", got)
+    one_of(("csr_matrix", "csc_matrix"), encoding, "the encoding-type of source")
+    return three_arrays(tuple(group[name] for name in ("data", "indices", "indptr")))
+
+
+def row_starts(indptr, n_data, n_indices, shape):
+    """Where each row begins among the entries, as integers from 0 to their number."""
+    starts = np.asarray(indptr)
+    if starts.dtype.kind not in "iu":
+        raise complain(TypeError, "indptr", "integers", f"dtype {starts.dtype}")
+    starts = starts.astype(np.int64, copy=False)
+    if len(starts) != shape[0] + 1:
+        raise complain(ValueError, "indptr", f"of length {shape[0] + 1} for shape {shape}", len(starts))
+    if starts[0] != 0 or starts[-1] != n_data or n_data != n_indices or (np.diff(starts) < 0).any():
+        got = f"{starts[0]} to {starts[-1]} for {n_data} and {n_indices} entries"
+        raise complain(ValueError, "indptr", "rising from 0 to the number of entries", got)
+    return starts
+
+
+def column_numbers(columns, n):
+    """Column numbers of a CSR matrix, from 0 to n - 1."""
+    if columns.dtype.kind not in "iu" or (len(columns) and not 0 <= columns.min() <= columns.max() < n):
+        raise complain(ValueError, "indices", f"integers from 0 to {n - 1}", f"others, of dtype {columns.dtype}")
+    return columns
+
+
+def row_bytes(row, limit):
+    """The bytes of the longest row, if a block can hold one."""
+    if row > limit:
+        raise complain(ValueError, "block_bytes", f"at least {2 * row}, two blocks of one row", 2 * limit)
+    return row
+
+
+def truncated(got, wanted):
+    """The exception for a file that ends too early."""
+    return EOFError(f"{wanted - got} of {wanted} bytes missing: the file is truncated")
+
+
+def unreadable_rows(start, stop, error):
+    """The exception for rows that a store, or a user's function, did not give."""
+    got = f"{type(error).__name__}: {describe_error(error)}"
+    return complain(OSError, "A", "readable", f"{got}, in rows {start} to {'the next' if stop is None else stop - 1}")
+
+
+def block_of_rows(block, shape, kind, start):
+    """Raise if a block is not of the width and the dtype of the others, or goes beyond the last row."""
+    where = f"in the block from row {start}"
+    if block.shape[1] != shape[1]:
+        raise complain(ValueError, "each block of A", f"of {shape[1]} columns", f"{block.shape[1]} {where}")
+    if start + block.shape[0] > shape[0]:
+        raise complain(ValueError, "blocks of A", f"of {shape[0]} rows in all", f"{start + block.shape[0]} or more")
+    if not np.can_cast(array_dtype(block.dtype), kind, "same_kind"):
+        raise complain(TypeError, "each block of A", f"of dtype {kind}", f"dtype {block.dtype} {where}")
+
+
+def all_rows(done, wanted):
+    """Raise if the blocks do not add up to the rows."""
+    if done != wanted:
+        raise complain(ValueError, "blocks of A", f"of {wanted} rows in all", done)
+
+
+def same_shape(now, before):
+    """Raise if a store has another shape than it had."""
+    if tuple(now) != tuple(before):
+        raise complain(ValueError, "A", f"of the same shape in every pass, {tuple(before)}", tuple(now))
+
+
+def same_data(same, start, stop):
+    """Raise if rows are not what they were in the pass before."""
+    if not same:
+        got = f"other entries in rows {start} to {stop - 1}"
+        raise complain(ValueError, "A", "the same in every pass", got)

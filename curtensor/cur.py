@@ -297,12 +297,12 @@ def cur_decomposition(
 
 
 def cur_from_sketch(operand, A, view, n_columns, n_rows, rule, core, rng):
-    """The CUR of given sizes whose indices come from a sketch."""
+    """The CUR of given sizes whose indices come from a sketch, the right part of which is overwritten."""
     sketched, X = view
-    columns, C, left, rest = column_basis(operand, sketched, n_columns, rule, rng)
+    columns, C, left, inside = column_basis(operand, sketched, n_columns, rule, rng)
     if len(columns) < n_columns:  # the numerical rank is lower
         n_rows = min(n_rows, len(columns))
-    rows = columns if rule in ENTRY_RULES.values() else row_choice(left, rest, n_rows, rule, rng)
+    rows = columns if rule in ENTRY_RULES.values() else row_choice(left, sketched.right, n_rows, rule, rng)
     if core is projection:
         R, image = operands.take_and_rmatmat(operand, sketched.A, rows, left)
     else:
@@ -312,10 +312,10 @@ def cur_from_sketch(operand, A, view, n_columns, n_rows, rule, core, rng):
     error = error_by_energy(sketched.norm, middle) if core is projection else None
     if error is None:
         probes = dense(right @ X)
-        error = error_on_sketch(sketched, left, middle @ probes)
+        error = error_on_sketch(sketched, inside - middle @ probes)
         if core is not projection and error > DOUBTFUL:
             middle = fitted(middle, projection(operand, sketched.A, left, right, R, rows))
-            error = error_on_sketch(sketched, left, middle @ probes)
+            error = error_on_sketch(sketched, inside - middle @ probes)
     middle = times_power(middle, -sketched.exponent)
     if sketched.exponent != 0:  # to the bit: the power of two may have cost digits
         C, R = operand.take(A, columns, 1), operand.take(A, rows, 0)
@@ -331,8 +331,9 @@ def cur_to_tolerance(operand, A, rtol, rule, core, sketch, rng, callback):
 
     def attempt(view, k):
         n_rows = k if core is projection else min(k + (k + 1) // 2, A.shape[0])
-        result = cur_from_sketch(operand, A, view, k, n_rows, rule, core, rng)
-        sketched = view[0]
+        sketched, X = view
+        own = sketched._replace(right=sketched.right.copy("K"))
+        result = cur_from_sketch(operand, A, (own, X), k, n_rows, rule, core, rng)
         middle = times_power(result.middle, sketched.exponent)
         error = error_by_energy(sketched.norm, middle) if core is projection else None
         if error is None:
@@ -358,6 +359,6 @@ def fitted(middle, best):
     return middle * (max(np.vdot(middle / size, best).real, 0) / size)
 
 
-def error_on_sketch(sketched, left, coefficients):
-    """Relative error as the columns of the right sketch show it."""
-    return float(np.linalg.norm(sketched.right - left @ coefficients) / (sketched.norm or 1))
+def error_on_sketch(sketched, difference):
+    """Relative error as the right sketch shows it: what it has outside of C's span, and a difference inside of it."""
+    return float(np.hypot(np.linalg.norm(sketched.right), np.linalg.norm(difference)) / (sketched.norm or 1))

@@ -156,12 +156,12 @@ def interpolative_decomposition(
 
 
 def id_from_sketch(operand, A, sketched, k, rule, rng):
-    """The column ID of rank k whose indices come from a sketch."""
-    indices, skeleton, basis, rest = column_basis(operand, sketched, k, rule, rng)
+    """The column ID of rank k whose indices come from a sketch, the right part of which is overwritten."""
+    indices, skeleton, basis, _ = column_basis(operand, sketched, k, rule, rng)
     projected = operand.rmatmat(sketched.A, basis).conj().T
     coefficients = linalg.lstsq(dense(basis.conj().T @ skeleton), projected)[0] if len(indices) else projected
     coefficients[:, indices] = np.eye(len(indices))
-    error = error_by_energy(sketched.norm, projected) or np.linalg.norm(rest) / (sketched.norm or 1)
+    error = error_by_energy(sketched.norm, projected) or np.linalg.norm(sketched.right) / (sketched.norm or 1)
     if sketched.exponent != 0:
         skeleton = operand.take(A, indices, 1)
     return ID(indices, coefficients, skeleton, 1, float(error))
@@ -175,7 +175,8 @@ def id_to_tolerance(operand, A, rtol, rule, view_of, rng):
         return sketched, relative_tails(sketched.left, sketched.norm)
 
     def attempt(sketched, k):
-        result = id_from_sketch(operand, A, sketched, k, rule, rng)
+        own = sketched._replace(right=sketched.right.copy("K"))
+        result = id_from_sketch(operand, A, own, k, rule, rng)
         skeleton = dense(times_power(result.skeleton, sketched.exponent))
         error = result.error_estimate
         if error**2 < 1e4 * np.finfo(result.coefficients.dtype).eps:

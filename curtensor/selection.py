@@ -16,6 +16,7 @@ from curtensor.operands import dense
 from curtensor.sketching import SKETCHES, gaussian, random_matrix, sketch_matrix
 
 RIDGE = 1e-2  # of the mean squared residual; anything in 1e-6..1e-1 does
+TALL = 2**14  # rows of a sketch worked on at a time, to save memory
 PANEL = 1024  # candidates scanned at a time, to stay in the cache
 POOL = 1024  # candidates that one stretch of the default rule looks at
 PATIENCE = 2  # how much worse than the worst of the pool a choice may be before all candidates are scanned again
@@ -485,14 +486,26 @@ def chosen_indices(axis, operand, A, k, rule, sketch, rng, *, weights=None, incl
 
 
 def column_basis(operand, sketched, k, rule, rng):
-    """Chosen columns: indices, C itself, an orthonormal basis, and what the right sketch has outside of it."""
+    """Chosen columns: indices, C itself, an orthonormal basis Q of it, and ``Q^H S`` of the right sketch S.
+
+    What S has outside of the basis takes its place in memory.
+    """
     if rule in ENTRY_RULES.values():
         columns = rule(operand, sketched.A, k, rng, np.ones(sketched.A.shape[1]))
     else:
         columns = choose_from_sketch(sketched.left, k, rule, rng)
     C = operand.take(sketched.A, columns, 1)
     basis = orthonormal_columns(C)
-    return columns, C, basis, sketched.right - basis @ dense(basis.conj().T @ sketched.right)
+    return columns, C, basis, project_out(sketched.right, basis)
+
+
+def project_out(S, basis):
+    """Take Q Q^H S from S, panel by panel, since S may be as large as memory allows; returns ``Q^H S``."""
+    inside = dense(basis.conj().T @ S)
+    for start in range(0, len(S), TALL):
+        rows = slice(start, start + TALL)
+        S[rows] -= basis[rows] @ inside
+    return inside
 
 
 def orthonormal_columns(C):

@@ -23,23 +23,30 @@ from scipy import sparse
 
 from curtensor import _validation
 
-# The type's own module, or one of its bases', decides; the first that matches.
+# The type's own name, or that of one of its bases, decides; the first that matches.
 OPERANDS = {
+    "curtensor.operands.blocks": "blocks",
+    "h5py": "blocks",
+    "zarr": "blocks",
+    "numpy.memmap": "blocks",
     "scipy.sparse.linalg": "linear_operator",
     "scipy.sparse": "scipy_sparse",
     "numpy": "ndarray",
     "torch": "torch_tensor",
     "dask": "dask_array",
 }
+BLOCK_BYTES = 2**28  # of memory for what is read of a store
 
 
 def find(A, *, only_products=False):
     """The operand module for A, and A wrapped: ``(operand, A)``."""
     for base in type(A).__mro__:
         for prefix, name in OPERANDS.items():
-            if base.__module__ == prefix or base.__module__.startswith(prefix + "."):
+            if f"{base.__module__}.{base.__qualname__}.".startswith(prefix + "."):
                 if name == "linear_operator" and not only_products:
                     raise _validation.complain(TypeError, "A", "an array whose rows and columns can be taken", type(A))
+                if isinstance(A, np.memmap) and A.nbytes <= BLOCK_BYTES:
+                    name = "ndarray"
                 operand = importlib.import_module(f"curtensor.operands.{name}")
                 return operand, operand.wrap(A)
     if isinstance(A, (list, tuple)):
@@ -68,6 +75,8 @@ def names(A):
 
 def residual_norm(operand, A, left, right):
     """``||A - left @ right||_F`` from the residual itself, panel by panel, so that no digits cancel."""
+    if getattr(A, "transposed", False):
+        A, left, right = A.T, right.T, left.T
     total = 0.0
     for rows, panel in operand.panels(A):
         residual = panel - left[rows] @ right

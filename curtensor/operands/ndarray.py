@@ -1,4 +1,4 @@
-"""Arrays in memory, and np.memmap: any order, any strides, read in row panels where a copy is needed."""
+"""Arrays in memory, and small np.memmap: any order, any strides, read in row panels where a copy is needed."""
 
 import numpy as np
 from scipy import sparse
@@ -39,20 +39,21 @@ def rmatmat(A, Y):
 
 def sketch_both(A, Y, X):
     """``A^H @ Y``, ``A @ X`` and the squared Frobenius norm; sparse-sign Y and X in one pass over A."""
-    if A.flags.f_contiguous and not A.flags.c_contiguous:
-        right, left, square = _transpose_sketch(A.T, X, Y)
-    else:
-        left, right, square = _transpose_sketch(A, Y, X)
-    return left.conj(), right, square
+    by_columns = A.flags.f_contiguous and not A.flags.c_contiguous
+    if by_columns:
+        A, Y, X = A.T, X, Y
+    left = np.zeros((Y.shape[1], A.shape[1]), dtype(A))
+    right, square = add_sketch(A, Y, X, left)
+    if by_columns:
+        left, right = right, left
+    return left.T.conj(), right.T, square
 
 
-def _transpose_sketch(A, Y, X):
-    """``A^T @ Y``, ``A @ X`` and the squared norm, for real Y and X."""
-    m, n = A.shape
+def add_sketch(A, Y, X, left):
+    """Add ``Y^T @ A`` to left, and return ``(A @ X)^T`` and the squared norm, for real Y and X."""
     kind = dtype(A)
     fused = _even(Y) and _even(X)
-    left = np.zeros((Y.shape[1], n), kind)
-    right = np.zeros((X.shape[1], m), kind)
+    right = np.zeros((X.shape[1], A.shape[0]), kind)
     square = 0.0
     for rows, panel in panels(A):
         if fused:
@@ -63,7 +64,7 @@ def _transpose_sketch(A, Y, X):
             left += Y[rows].T @ panel
             right[:, rows] = (panel @ X).T
             square += _kernels.squared_moduli(panel)
-    return left.T, right.T, square
+    return right, square
 
 
 def _even(S):

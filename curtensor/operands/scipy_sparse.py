@@ -40,6 +40,13 @@ def sketch_both(A, Y, X):
     return rmatmat(A, Y).astype(A.dtype, copy=False), matmat(A, X).astype(A.dtype, copy=False), modulus @ modulus
 
 
+def add_sketch(A, Y, X, left):
+    """Add ``Y^T @ A`` to left, and return ``(A @ X)^T`` and the squared norm, for real Y and X."""
+    share, right, square = sketch_both(A, Y, X)
+    left += share.T.conj()
+    return right.T, square
+
+
 def take(A, indices, axis):
     """Rows (axis 0, as CSR) or columns (axis 1, as CSC), sparse like A."""
     return A.tocsr()[indices] if axis == 0 else A.tocsc()[:, indices]
