@@ -3,14 +3,17 @@
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from curtensor import _validation, operands
 from curtensor.operands import ndarray
 from curtensor.selection import row_norms_squared
-from curtensor.sketching import SKETCHES
-from curtensor.svd import truncated_svd
+from curtensor.sketching import SKETCHES, random_matrix, sketch_matrix
+from curtensor.svd import new_directions, truncated_svd
 
 METHODS = ("exact", "sketch")
+OVERSAMPLING = 10  # vectors beyond k in a block
+N_BLOCKS = 3  # of a Krylov basis
 
 
 def leverage_scores(
@@ -58,9 +61,11 @@ def leverage_scores(
 
     Notes
     -----
-    Exact: one pass to copy A, O(m n min(m, n)) operations, O(m n) memory. Sketch: eight passes, O(m n k) operations,
-    O((m + n) k) memory. The scores are unique only where the k-th and the next singular value differ, and the sketch
-    finds them the better the further these are apart.
+    Exact: one pass to copy A, O(m n min(m, n)) operations, O(m n) memory. Sketch: O(m n k) operations, and seven passes
+    (four where A is read in blocks of rows, no wider than tall) for the shorter side of A, with O(min(m, n) k) memory;
+    one pass more for the longer side, with O((m + n) k) memory. It works with A^H A, and where the k-th singular value
+    is too small for that, or k is large, with A, by eight passes more. The scores are unique only where the k-th and
+    the next singular value differ, and the sketch finds them the better the further these are apart.
 
     References
     ----------
@@ -83,10 +88,9 @@ def leverage_scores(
     normalize = _validation.flag(normalize, "normalize")
     rng = _validation.generator(rng)
 
-    U, s, Vh = leading_vectors(operand, A, k or min(A.shape), method, rng)
+    vectors, s = leading_vectors(operand, A, k or min(A.shape), axis, method, rng)
     known = s > max(A.shape) * np.finfo(s.dtype).eps * s.max(initial=0)
-    vectors = (U if axis == 0 else Vh.conj().T)[:, known]
-    scores = np.minimum(row_norms_squared(vectors), 1)
+    scores = np.minimum(row_norms_squared(vectors[:, known]), 1)
     if normalize:
         if not known.any():
             raise _validation.complain(ValueError, "A", "not zero where normalize=True", "a zero matrix")
@@ -94,11 +98,35 @@ def leverage_scores(
     return scores.astype(s.dtype, copy=False)
 
 
-def leading_vectors(operand, A, k, method, rng):
-    """The leading singular triplets, exact or by block Krylov iteration."""
+def leading_vectors(operand, A, k, axis, method, rng):
+    """Leading singular vectors of the rows (axis 0) or columns (axis 1), one a column, and singular values."""
+    if method == "sketch" and N_BLOCKS * (k + OVERSAMPLING) < min(A.shape):
+        tall = A.shape[0] >= A.shape[1]
+        V, s, scaled = short_side_vectors(operand, A if tall else A.T, k, rng)
+        if s.min() > np.finfo(s.dtype).eps ** (1 / 4) * s.max():  # half of the digits at least
+            return V if axis == int(tall) else operand.matmat(scaled, V / s), s
     if method == "sketch":
-        return truncated_svd(operand, A, k, 10, 3, SKETCHES["sparse_sign"], rng)
-    whole = np.concatenate([panel for _, panel in operand.panels(A)])
-    _validation.finite(ndarray, whole)
-    U, s, Vh = np.linalg.svd(whole, full_matrices=False)
-    return U[:, :k], s[:k], Vh[:k]
+        U, s, Vh = truncated_svd(operand, A, k, OVERSAMPLING, N_BLOCKS, SKETCHES["sparse_sign"], rng)
+    else:
+        whole = np.concatenate([panel for _, panel in operand.panels(A)])
+        _validation.finite(ndarray, whole)
+        U, s, Vh = np.linalg.svd(whole, full_matrices=False)
+    return (U if axis == 0 else Vh.conj().T)[:, :k], s[:k]
+
+
+def short_side_vectors(operand, A, k, rng):
+    """Right singular vectors and values of a tall matrix, and it scaled, by a block Krylov basis of ``A^H A``.
+
+    Nothing of the longer side is held. The Gram matrix loses twice the digits by which the values differ.
+    """
+    m, n = A.shape
+    test = random_matrix(SKETCHES["sparse_sign"], m, k + OVERSAMPLING, operand.dtype(A), rng)
+    sketched = sketch_matrix(operand, A, test, sparse.csr_array((n, 0), dtype=test.dtype))
+    image = sketched.left
+    basis, images = np.empty((2, n, 0), image.dtype)
+    for _ in range(N_BLOCKS):
+        block = new_directions(image, basis)
+        image = operands.normal_product(operand, sketched.A, block)
+        basis, images = np.hstack([basis, block]), np.hstack([images, image])
+    squares, W = np.linalg.eigh(basis.conj().T @ images)
+    return basis @ W[:, : -k - 1 : -1], np.sqrt(np.maximum(squares[: -k - 1 : -1], 0)), sketched.A

@@ -258,6 +258,8 @@ def test_another_dtype_to_compute_in(stored, rng):
 
 PASSES = {
     "select_columns": (lambda A: ct.select_columns(A, 5, rng=1), 1),
+    "leverage of columns": (lambda A: ct.leverage_scores(A, 2, axis=1, method="sketch", rng=1), 4),
+    "leverage of rows": (lambda A: ct.leverage_scores(A, 2, method="sketch", rng=1), 5),
     "cur, intersection": (lambda A: ct.cur_decomposition(A, 5, core="intersection", rng=1), 2),
     "cur, projection": (lambda A: ct.cur_decomposition(A, 5, rng=1), 3),
     "interpolative": (lambda A: ct.interpolative_decomposition(A, 5, rng=1), 3),

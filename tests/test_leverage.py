@@ -26,6 +26,20 @@ def test_scores_are_squared_norms_of_singular_vectors(method, shape, axis, dtype
     assert_allclose(scores, by_definition(A, 5, axis), atol=1000 * eps(dtype))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("shape", [(300, 80), (80, 300)], ids=["tall", "wide"])
+@pytest.mark.parametrize("decay", [2, 30])
+def test_sketched_scores_of_both_sides(decay, shape, axis, dtype, rng):
+    """With a mild decay by the Gram matrix of the shorter side, with a steep one without it."""
+    A = low_rank(*shape, 30, dtype, rng)
+    U, s, Vh = np.linalg.svd(A, full_matrices=False)
+    A = (U * np.where(np.arange(len(s)) < 4, decay ** -np.arange(len(s), dtype=float), 0) @ Vh).astype(dtype)
+    scores = ct.leverage_scores(A, 4, axis=axis, method="sketch", rng=0)
+    assert scores.dtype == A.real.dtype
+    assert_allclose(scores, by_definition(A, 4, axis), atol=100 * decay**3 * eps(dtype))
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("axis", [0, 1])
 def test_sparse_scores_are_dense_scores(axis, method, rng):
@@ -86,10 +100,10 @@ def test_any_scale(method, scale, rng):
     assert_allclose(scores, by_definition(A, 4, 0), atol=1e-10)
 
 
-@pytest.mark.parametrize(("method", "passes"), [("exact", 1), ("sketch", 8)])
-def test_passes_over_the_matrix(method, passes, distant, rng):
+@pytest.mark.parametrize(("method", "axis", "passes"), [("exact", 0, 1), ("sketch", 0, 8), ("sketch", 1, 7)])
+def test_passes_over_the_matrix(method, axis, passes, distant, rng):
     A = distant(normal((90, 80), "float64", rng))
-    ct.leverage_scores(A, 5, method=method, rng=0)
+    ct.leverage_scores(A, 5, axis=axis, method=method, rng=0)
     assert A.passes == passes
 
 

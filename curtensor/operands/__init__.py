@@ -14,6 +14,7 @@ or sparse; results are NumPy arrays unless said::
     largest(A)             -> largest modulus of a real or imaginary part
     diagonal(A)            -> the diagonal, where A.diagonal() is not what NumPy can read
     take_and_rmatmat(A, indices, Y) -> rows of A, A^H @ Y          where one pass does both
+    normal_product(A, X) -> A^H @ (A @ X)                          where one pass does both
 """
 
 import importlib
@@ -63,6 +64,13 @@ def take_and_rmatmat(operand, A, indices, Y):
     if hasattr(operand, "take_and_rmatmat"):
         return operand.take_and_rmatmat(A, indices, Y)
     return operand.take(A, indices, 0), operand.rmatmat(A, Y)
+
+
+def normal_product(operand, A, X):
+    """``A^H @ (A @ X)``."""
+    if hasattr(operand, "normal_product"):
+        return operand.normal_product(A, X)
+    return operand.rmatmat(A, operand.matmat(A, X))
 
 
 def names(A):

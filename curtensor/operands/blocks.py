@@ -190,6 +190,16 @@ def rmatmat(A, Y):
     return product
 
 
+def normal_product(A, X):
+    """``A^H @ (A @ X)``, in one pass."""
+    if A.transposed:
+        return rmatmat(A, matmat(A, X))
+    product = np.zeros((A.shape[1], X.shape[1]), A.dtype)
+    for _, block in in_turn(A):
+        product += operand_of(block).rmatmat(block, operands.dense(block @ X))
+    return product
+
+
 def sketch_both(A, Y, X):
     """``A^H @ Y``, ``A @ X`` and the squared Frobenius norm in one pass, for real Y and X."""
     if A.transposed:
