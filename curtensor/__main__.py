@@ -18,9 +18,11 @@ ABOUT = (
     "names and are as sparse as the data."
 )
 FILE_HELP = (
-    "a matrix: .npy, .npz (one array, or as scipy.sparse.save_npz writes it), .mtx, or .csv of real numbers (with or "
-    "without a line of column names and a column of row names), or a tensor: .npy or .npz; nothing is ever unpickled"
+    "a matrix: .npy, .npz (one array, or as scipy.sparse.save_npz writes it), .h5, .zarr, .mtx, or .csv of real "
+    "numbers (with or without a line of column names and a column of row names), or a tensor: .npy, .npz, .h5 or "
+    ".zarr; nothing is ever unpickled"
 )
+DATASET_HELP = "which array, or group with a CSR matrix, of an .h5 file or a .zarr store that holds several"
 
 
 class Parser(argparse.ArgumentParser):
@@ -45,6 +47,7 @@ def parser():
     add("--methods", metavar="NAME,...", help="some of the methods, by default all; svd or st_hosvd always comes first")
     add("--plot", metavar="FILE", help="write a plot: .png, .pdf, .svg (needs curtensor[plot])")
     add("--csv", metavar="FILE", help="write the table as comma-separated values")
+    add("--dataset", metavar="NAME", help=DATASET_HELP)
     add("--seed", metavar="N", help="make the run repeatable")
 
     text = "choose columns and rows of a matrix, or slices of a tensor, and write its CUR decomposition to a file"
@@ -59,6 +62,8 @@ def parser():
         "--method", metavar="NAME", help="rule of choice, by default osinsky; of a tensor auto, chidori, fiber or cross"
     )
     add("--core", metavar="NAME", help="projection (the default) or intersection (the default for tensors)")
+    add("--dataset", metavar="NAME", help=DATASET_HELP)
+    add("--memory", metavar="BYTES", help="for blocks of a matrix on disk, such as 64M or 2G; by default 256M")
     add("--seed", metavar="N", help="make the run repeatable")
     return top
 
@@ -84,14 +89,14 @@ def run_compare(args):
     if args.plot is not None:
         _validation.output_path(args.plot, "--plot")
         image_format(args.plot)
-    matrix = read_matrix(args.file or shipped)
+    A = in_blocks(read_matrix(args.file or shipped, dataset=args.dataset).A)
     if ranks is None:
-        largest = max if matrix.A.ndim > 2 else min
-        ranks = [k for k in RANKS if k <= largest(matrix.A.shape, default=0)] or 1
-
+        largest = max if len(A.shape) > 2 else min
+        ranks = [k for k in RANKS if k <= largest(A.shape, default=0)] or 1
     with progress_bar() as callback:
-        comparison = compare(matrix.A, ranks, methods=methods, rng=seed, callback=callback)
-    print(f"{args.file or f'{shipped.name}, shipped with curtensor'}: {kind_of(matrix.A)}\n")
+        comparison = compare(A, ranks, methods=methods, rng=seed, callback=callback)
+
+    print(f"{args.file or f'{shipped.name}, shipped with curtensor'}: {kind_of(A)}\n")
     print(comparison)
     if args.csv is not None:
         comparison.to_csv(args.csv)
@@ -103,16 +108,17 @@ def run_decompose(args):
     """Write the decomposition, and print what was chosen."""
     ranks = None if args.rank is None else numbers_in(args.rank, "--rank")
     rtol, seed = given(args.rtol, float, "--rtol"), given(args.seed, int, "--seed")
+    memory = None if args.memory is None else _validation.byte_count(args.memory, "--memory")
     sizes = {"n_columns": given(args.n_columns, int, "--n-columns"), "n_rows": given(args.n_rows, int, "--n-rows")}
     _validation.output_path(args.output, "--output")
     _validation.one_of((".npz",), os.path.splitext(args.output)[1].lower(), "the ending of --output")
-    matrix = read_matrix(args.file)
-    decompose = decompose_tensor if matrix.A.ndim > 2 else decompose_matrix
+    matrix = read_matrix(args.file, dataset=args.dataset)
     options = {"method": args.method, "core": args.core, "rtol": rtol, "rng": seed} | sizes
     options = {name: value for name, value in options.items() if value is not None}
-
     with progress_bar() as callback:
-        result, lines = decompose(matrix, ranks, options | {"callback": callback})
+        matrix = matrix._replace(A=in_blocks(matrix.A, memory, callback))
+        decompose = decompose_tensor if len(matrix.A.shape) > 2 else decompose_matrix
+        result, lines = decompose(matrix, ranks, options, callback)
     result.save(args.output)
     print(f"{args.file}: {kind_of(matrix.A)}", *lines, sep="\n")
     print(f"error estimate: {result.error_estimate:.4g} of the Frobenius norm")
@@ -120,21 +126,39 @@ def run_decompose(args):
     print(f"written: {args.output}, {os.path.getsize(args.output)} bytes; {reader} reads it")
 
 
-def decompose_matrix(matrix, ranks, options):
-    """The CUR, and lines which say what was chosen."""
+def in_blocks(A, memory=None, callback=None):
+    """A matrix in a store, or in a large .npy file, as `row_blocks`; its callback tells how far each pass is."""
+    import numpy as np
+
+    from curtensor.operands import BLOCK_BYTES
+
+    in_memory = hasattr(A, "toarray") or (isinstance(A, np.ndarray) and not isinstance(A, np.memmap))
+    other = in_memory or len(getattr(A, "shape", (0, 0))) > 2
+    _validation.only_without(memory is not None, "--memory", other, "what is no matrix in a .npy, .h5 or .zarr store")
+    if other or (memory is None and getattr(A, "nbytes", np.inf) <= BLOCK_BYTES and isinstance(A, np.memmap)):
+        return A
+    return curtensor.row_blocks(A, block_bytes=memory or BLOCK_BYTES, callback=callback)
+
+
+def decompose_matrix(matrix, ranks, options, callback):
+    """The CUR, and lines which say what was chosen and, of a matrix on disk, which moves the bar itself, read."""
     rank = None if ranks is None else _validation.only_one(ranks, "--rank of a matrix")
-    result = curtensor.cur_decomposition(matrix.A, rank, **options)
+    on_disk = hasattr(matrix.A, "passes")
+    result = curtensor.cur_decomposition(matrix.A, rank, **options, callback=None if on_disk else callback)
     columns, rows = names_of(matrix.col_names, result.col_indices), names_of(matrix.row_names, result.row_indices)
     result = dataclasses.replace(result, col_names=columns, row_names=rows)
-    return result, [listing("columns", result.col_indices, columns), listing("rows", result.row_indices, rows)]
+    lines = [listing("columns", result.col_indices, columns), listing("rows", result.row_indices, rows)]
+    if on_disk:
+        lines.append(f"read: {matrix.A.passes} passes, {matrix.A.bytes_read} bytes")
+    return result, lines
 
 
-def decompose_tensor(tensor, ranks, options):
+def decompose_tensor(tensor, ranks, options, callback):
     """The tensor CUR, and lines which say what was chosen."""
     for name in ("n_columns", "n_rows"):
         _validation.only_without(name in options, f"--{name.replace('_', '-')}", True, "a tensor")
     ranks = ranks[0] if ranks is not None and len(ranks) == 1 else ranks
-    result = curtensor.tensor_cur(tensor.A, ranks, **options)
+    result = curtensor.tensor_cur(tensor.A, ranks, **options, callback=callback)
     lines = [listing(f"mode {n}", indices, None) for n, indices in enumerate(result.indices)]
     return result, [*lines, f"read: {result.n_entries_read} entries; {'' if result.converged else 'not '}converged"]
 

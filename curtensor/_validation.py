@@ -3,6 +3,7 @@
 import itertools
 import numbers
 import os
+import re
 
 import numpy as np
 
@@ -471,6 +472,24 @@ def one_array(content, name):
         got = f"{len(content)} arrays: {', '.join(content)}" if isinstance(content, dict) else describe(content)
         raise complain(ValueError, name, "one array, or as scipy.sparse.save_npz writes it", got)
     return content
+
+
+def one_dataset(found, wanted, name):
+    """The name of the wanted, or the only, dataset of a store."""
+    if wanted is not None:
+        return one_of(found, wanted, "dataset")
+    if len(found) != 1:
+        got = f"{len(found)}: {', '.join(found)}; a dataset must be named" if found else "none"
+        raise complain(ValueError, name, "a store of one matrix or tensor", got)
+    return found[0]
+
+
+def byte_count(text, name):
+    """The number of bytes that a text says, such as 64M or 2GiB."""
+    found = re.fullmatch(r"(\d+)([KMGT]?)(i?B)?", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise complain(ValueError, name, "a number of bytes such as 512M or 2G", describe(text))
+    return int(found[1]) << 10 * " KMGT".index(found[2].upper() or " ")
 
 
 def unreadable(name, ending, error):

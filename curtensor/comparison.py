@@ -15,7 +15,7 @@ from curtensor import _validation, operands, tensor_comparison
 from curtensor.accuracy import exact_error
 from curtensor.cur import cur_decomposition
 from curtensor.files import written_whole
-from curtensor.leverage import leading_vectors
+from curtensor.leverage import exact_svd
 from curtensor.operands import product_operator
 from curtensor.svd import randomized_svd
 
@@ -29,8 +29,8 @@ def svd(A, k, rng):
     """Truncated SVD, the optimum: in full, or where that is too much work by 7 steps of block Krylov iteration."""
     if A.shape[0] * A.shape[1] * min(A.shape) > EXACT_WORK:
         return randomized_svd(A, k, power_iterations=7, rng=rng)
-    U, s, Vh = leading_vectors(*operands.find(A), k, "exact", rng)
-    return product_operator(U, s[:, None] * Vh)
+    U, s, Vh = exact_svd(*operands.find(A))
+    return product_operator(U[:, :k], s[:k, None] * Vh[:k])
 
 
 def krylov_svd(A, k, rng):

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import importlib
 import itertools
 import os
 import tokenize
@@ -32,17 +33,19 @@ class NamedMatrix(NamedTuple):
     col_names: np.ndarray | None
 
 
-def read_matrix(path: str | os.PathLike) -> NamedMatrix:
-    """The matrix in a .npy, .npz, .mtx or .csv file, or the tensor in one of the first two; nothing is unpickled.
+def read_matrix(path: str | os.PathLike, *, dataset: str | None = None) -> NamedMatrix:
+    """The matrix or tensor in a .npy, .npz, .h5 or .zarr file, or the matrix in .mtx or .csv; nothing is unpickled.
 
     Parameters
     ----------
     path : str or path-like
-        A .npy file (mapped, not read, so that it may be larger than memory), an .npz file with one array or by
-        `scipy.sparse.save_npz`, a MatrixMarket file (.mtx), or comma-separated real numbers (.csv). The first line of
-        a .csv file holds column names if its first field is empty or all others are text, and its first column holds
-        row names if their header is empty or they are text. Names that are numbers need the empty field, as pandas
-        writes it.
+        A .npy file, an HDF5 file (.h5, .hdf5, .h5ad) or a .zarr folder (these are opened, not read, so that they may
+        be larger than memory), an .npz file with one array or by `scipy.sparse.save_npz`, a MatrixMarket file (.mtx),
+        or comma-separated real numbers (.csv). The first line of a .csv file holds column names if its first field is
+        empty or all others are text, and its first column holds row names if their header is empty or they are text.
+        Names that are numbers need the empty field, as pandas writes it.
+    dataset : str, optional
+        Which array, or group with a CSR matrix, of an HDF5 or zarr store; by default the only one of two modes or more.
 
     Returns
     -------
@@ -54,7 +57,9 @@ def read_matrix(path: str | os.PathLike) -> NamedMatrix:
     OSError
         If the file cannot be opened.
     ValueError
-        If its ending is another, or it does not hold one matrix in that format.
+        If its ending is another, or it does not hold one matrix in that format, or no such dataset.
+    ImportError
+        If h5py or zarr is needed and not installed.
 
     Examples
     --------
@@ -66,13 +71,19 @@ def read_matrix(path: str | os.PathLike) -> NamedMatrix:
     path = os.fspath(path)
     name, ending = os.path.basename(path), os.path.splitext(path)[1].lower()
     _validation.one_of(READERS, ending, f"the ending of {name}")
+    _validation.only_without(dataset is not None, "dataset", READERS[ending] not in STORES, f"a {ending} file")
 
-    with open(path, "rb"):  # for the system's own complaint
-        pass
+    if ending == ".zarr":
+        os.listdir(path)  # for the system's own complaint
+    else:
+        open(path, "rb").close()
     try:
         content = READERS[ending](path)
-    except UNREADABLE as error:
+    except (*UNREADABLE, OSError) as error:
         raise _validation.unreadable(name, ending, error) from None
+    if READERS[ending] in STORES and not hasattr(content, "shape"):
+        found = _validation.one_dataset(list(datasets_in(content)), dataset, name)
+        return NamedMatrix(content[found], None, None)
     matrix = content if isinstance(content, NamedMatrix) else NamedMatrix(content, None, None)
     return matrix._replace(A=_validation.one_array(matrix.A, name))
 
@@ -88,8 +99,41 @@ def example_tensor() -> np.ndarray:
 
 
 def read_npy(path):
-    """A .npy file, mapped into memory; what is written to the array does not reach the file."""
-    return np.lib.format.open_memmap(path, mode="c")
+    """A .npy file, mapped into memory, not to be written to."""
+    return np.lib.format.open_memmap(path, mode="r")
+
+
+def read_hdf5(path):
+    """An HDF5 file, opened."""
+    return store_package("h5py").File(path, "r")
+
+
+def read_zarr(path):
+    """A zarr array or group, opened."""
+    return store_package("zarr").open(path, mode="r")
+
+
+def store_package(name):
+    """The package that reads a store, or the name of the extra that brings it."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(f"this store needs {name}: pip install 'curtensor[large]'") from error
+
+
+def datasets_in(group):
+    """Names of what an HDF5 or zarr group holds of two modes or more: arrays, and groups with a CSR or CSC matrix."""
+    for name in group:
+        member = group[name]
+        if len(getattr(member, "shape", ())) >= 2 or is_sparse_group(member):
+            yield name
+        elif hasattr(member, "keys"):
+            yield from (f"{name}/{inner}" for inner in datasets_in(member))
+
+
+def is_sparse_group(member):
+    """Whether a group holds the three arrays of a CSR or CSC matrix."""
+    return hasattr(member, "keys") and {"data", "indices", "indptr"} <= set(member.keys())
 
 
 def read_npz(path):
@@ -162,7 +206,17 @@ def is_header(fields):
     return fields[0] == "" or not any(field == "" or is_number(field) for field in fields[1:] or fields)
 
 
-READERS = {".npy": read_npy, ".npz": read_npz, ".mtx": read_mtx, ".csv": read_csv}
+READERS = {
+    ".npy": read_npy,
+    ".npz": read_npz,
+    ".mtx": read_mtx,
+    ".csv": read_csv,
+    ".h5": read_hdf5,
+    ".hdf5": read_hdf5,
+    ".h5ad": read_hdf5,
+    ".zarr": read_zarr,
+}
+STORES = (read_hdf5, read_zarr)
 
 
 def is_number(text):

@@ -108,10 +108,15 @@ def leading_vectors(operand, A, k, axis, method, rng):
     if method == "sketch":
         U, s, Vh = truncated_svd(operand, A, k, OVERSAMPLING, N_BLOCKS, SKETCHES["sparse_sign"], rng)
     else:
-        whole = np.concatenate([panel for _, panel in operand.panels(A)])
-        _validation.finite(ndarray, whole)
-        U, s, Vh = np.linalg.svd(whole, full_matrices=False)
+        U, s, Vh = exact_svd(operand, A)
     return (U if axis == 0 else Vh.conj().T)[:, :k], s[:k]
+
+
+def exact_svd(operand, A):
+    """The singular value decomposition of A, made dense."""
+    whole = np.concatenate([panel for _, panel in operand.panels(A)])
+    _validation.finite(ndarray, whole)
+    return np.linalg.svd(whole, full_matrices=False)
 
 
 def short_side_vectors(operand, A, k, rng):

@@ -15,6 +15,9 @@ import curtensor
 from curtensor.__main__ import main
 from curtensor.files import EXAMPLE
 
+h5py = pytest.importorskip("h5py")
+zarr = pytest.importorskip("zarr")
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(curtensor.__file__)))
 
 
@@ -144,6 +147,34 @@ def test_decompose_of_a_tensor_holds_a_tolerance(folder):
     assert np.linalg.norm(X - result.to_array()) <= 1e-2 * np.linalg.norm(X)
 
 
+def test_decompose_of_a_store_prints_passes_and_bytes(folder, capsys):
+    A = np.load("matrix.npy")
+    with h5py.File("matrix.h5", "w") as file:
+        file["first"], file["second"] = A, A
+    zarr.create_array("matrix.zarr", data=A)
+    for file in (["matrix.h5", "--dataset", "second"], ["matrix.zarr"], ["matrix.npy", "--memory", "1K"]):
+        for core, passes in (("projection", 3), ("intersection", 2)):
+            command = ["decompose", *file, "--rank", "2", "--core", core, "--seed", "0", "-o", "out.npz"]
+            assert main(command) == 0
+            found = re.search(r"read: (\d) passes, (\d+) bytes", capsys.readouterr().out)
+            assert int(found[1]) == passes and int(found[2]) >= passes * A.nbytes
+            expected = curtensor.cur_decomposition(A, 2, core=core, rng=0)
+            assert curtensor.CUR.load("out.npz").col_indices.tolist() == expected.col_indices.tolist()
+
+
+def test_compare_and_decompose_of_tensors_in_stores(folder, capsys):
+    X = np.random.default_rng(0).standard_normal((9, 8, 7))
+    zarr.create_array("tensor.zarr", data=X)
+    assert main(["decompose", "tensor.zarr", "--rank", "2", "-o", "out.npz"]) == 0
+    assert "9 x 8 x 7, float64" in capsys.readouterr().out
+
+
+def test_compare_of_a_store(folder, capsys):
+    zarr.create_array("matrix.zarr", data=np.load("matrix.npy"))
+    assert main(["compare", "matrix.zarr", "--rank", "2", "--methods", "cur"]) == 0
+    assert "12 x 8, float64" in capsys.readouterr().out
+
+
 BAD = [
     (["compare", "missing.npy"], "No such file or directory: 'missing.npy'"),
     (["compare", "folder.npy"], "Is a directory"),
@@ -160,7 +191,24 @@ BAD = [
     (["compare", "nan.npy", "--rank", "2"], r"A must be finite, got NaN or infinity, first at \(1, 2\)"),
     (["compare", "nan.csv", "--rank", "2"], r"A must be finite, got NaN or infinity, first at \(0, 1\)"),
     (["compare", "text.csv"], "text.csv must be a whole .csv file .*, got line 2 must be real numbers .*'four'"),
-    (["compare", "matrix.txt"], "the ending of matrix.txt must be one of .npy, .npz, .mtx, .csv, got '.txt'"),
+    (
+        ["compare", "matrix.txt"],
+        "the ending of matrix.txt must be one of .npy, .npz, .mtx, .csv, .*, got '.txt'",
+    ),
+    (["compare", "missing.zarr"], "No such file or directory: 'missing.zarr'"),
+    (["compare", "matrix.npy", "--dataset", "X"], "dataset must be left out with a .npy file, got both"),
+    (
+        ["decompose", "matrix.csv", "--rank", "2", "--memory", "1G", "-o", "out.npz"],
+        "--memory must be left out with what is no matrix in a .npy, .h5 or .zarr store, got both",
+    ),
+    (
+        ["decompose", "matrix.npy", "--rank", "2", "--memory", "lots", "-o", "out.npz"],
+        "--memory must be a number of bytes such as 512M or 2G, got 'lots'",
+    ),
+    (
+        ["decompose", "matrix.npy", "--rank", "2", "--memory", "9", "-o", "out.npz"],
+        "block_bytes must be at least 128, two blocks of one row, got",
+    ),
     (["compare", "matrix.npy", "--rank", "0"], "each of ranks must be between 1 and 8, got 0"),
     (["compare", "matrix.npy", "--rank", "2,9"], "each of ranks must be between 1 and 8, got 9"),
     (["compare", "matrix.npy", "--rank", "two"], "--rank must be an integer, got 'two'"),

@@ -2,6 +2,7 @@
 
 import itertools
 import pickle
+import sys
 import zipfile
 
 import numpy as np
@@ -13,6 +14,10 @@ from scipy import io, sparse
 
 from curtensor.files import EXAMPLE, READERS, example_matrix, read_matrix, written_whole
 
+h5py = pytest.importorskip("h5py")
+zarr = pytest.importorskip("zarr")
+
+FILES = [ending for ending in READERS if ending != ".zarr"]  # which is a folder
 A = np.arange(1.0, 13).reshape(3, 4) / 7
 
 
@@ -25,6 +30,11 @@ def written(path, ending, matrix=A):
         np.savez_compressed(path, matrix)
     elif ending == ".mtx":
         io.mmwrite(path, matrix, precision=17)
+    elif ending == ".zarr":
+        zarr.create_array(path, data=matrix)
+    elif ending in (".h5", ".hdf5", ".h5ad"):
+        with h5py.File(path, "w") as file:
+            file["matrix"] = matrix
     else:
         np.savetxt(path, matrix, delimiter=",", fmt="%.17g")
     return path
@@ -103,9 +113,65 @@ def test_writing_to_a_mapped_array_leaves_the_file_alone(tmp_path):
     path = written(tmp_path, ".npy")
     before = path.read_bytes()
     matrix = read_matrix(path).A
-    matrix[:] = 0
-    matrix.flush()
+    with pytest.raises(ValueError, match="read-only"):
+        matrix[:] = 0
     assert path.read_bytes() == before
+
+
+def hdf5(folder, **members):
+    """An .h5 file of arrays, and of groups where a dict is given."""
+    with h5py.File(folder / "store.h5", "w") as file:
+        for name, member in members.items():
+            if isinstance(member, dict):
+                member = {f"{name}/{inner}": array for inner, array in member.items()}
+            for path, array in (member if isinstance(member, dict) else {name: member}).items():
+                file[path] = array
+    return folder / "store.h5"
+
+
+def test_the_only_matrix_of_a_store_is_found_wherever_it_is(tmp_path):
+    zarr.open_group(tmp_path / "A.zarr", mode="w").create_array("deep/er", data=A)
+    for path in (hdf5(tmp_path, about=np.arange(3), data={"counts": A}), tmp_path / "A.zarr"):
+        np.testing.assert_array_equal(read_matrix(path).A[:], A)
+
+
+def test_a_zarr_array_needs_no_group(tmp_path):
+    zarr.create_array(tmp_path / "A.zarr", data=A)
+    np.testing.assert_array_equal(read_matrix(tmp_path / "A.zarr").A[:], A)
+
+
+def test_one_of_several_matrices_is_named(tmp_path):
+    csr = sparse.csr_array(A)
+    parts = {name: getattr(csr, name) for name in ("data", "indices", "indptr")}
+    path = hdf5(tmp_path, first=A, X=parts)
+    np.testing.assert_array_equal(read_matrix(path, dataset="first").A[:], A)
+    np.testing.assert_array_equal(read_matrix(path, dataset="X").A["data"][:], csr.data)
+    with pytest.raises(ValueError, match=r"store.h5 must be a store of one matrix .*, got 2: X, first; a dataset must"):
+        read_matrix(path)
+    with pytest.raises(ValueError, match=r"dataset must be one of X, first, got 'second'"):
+        read_matrix(path, dataset="second")
+
+
+def test_stores_without_a_matrix_or_of_another_format_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"store.h5 must be a store of one matrix or tensor, got none"):
+        read_matrix(hdf5(tmp_path, line=np.arange(4.0)))
+    (tmp_path / "text.h5").write_text("hello")
+    with pytest.raises(ValueError, match=r"text.h5 must be a whole .h5 file without pickled objects, got "):
+        read_matrix(tmp_path / "text.h5")
+    (tmp_path / "empty.zarr").mkdir()
+    with pytest.raises(ValueError, match=r"empty.zarr must be a whole .zarr file"):
+        read_matrix(tmp_path / "empty.zarr")
+    with pytest.raises(FileNotFoundError):
+        read_matrix(tmp_path / "missing.zarr")
+    with pytest.raises(ValueError, match=r"dataset must be left out with a .npy file, got both"):
+        read_matrix(written(tmp_path, ".npy"), dataset="first")
+
+
+def test_the_extra_is_named_where_its_package_is_missing(tmp_path, monkeypatch):
+    path = hdf5(tmp_path, first=A)
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(ImportError, match=r"this store needs h5py: pip install 'curtensor.large.'"):
+        read_matrix(path)
 
 
 ROW_NAMES, COL_NAMES = ["a", "b b", 'c,"c"'], ["w", "x", "y é", "z"]
@@ -218,7 +284,7 @@ def test_what_is_no_matrix_is_refused_by_name_and_never_unpickled(name, tmp_path
     assert not Trap.sprung
 
 
-@pytest.mark.parametrize("ending", READERS)
+@pytest.mark.parametrize("ending", FILES)
 def test_truncated_file_is_refused(ending, tmp_path):
     path = written(tmp_path, ending)
     content = path.read_bytes()
@@ -228,7 +294,7 @@ def test_truncated_file_is_refused(ending, tmp_path):
         read_matrix(path)
 
 
-@pytest.mark.parametrize("ending", READERS)
+@pytest.mark.parametrize("ending", FILES)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_damage_gives_a_matrix_or_a_value_error(ending, tmp_path, data):
@@ -245,11 +311,11 @@ def test_any_damage_gives_a_matrix_or_a_value_error(ending, tmp_path, data):
 
 @pytest.mark.parametrize("name", ["matrix.txt", "matrix", "matrix.npy.gz", "matrix.pkl"])
 def test_unknown_ending_is_refused(name, tmp_path):
-    with pytest.raises(ValueError, match=f"the ending of {name} must be one of .npy, .npz, .mtx, .csv, got "):
+    with pytest.raises(ValueError, match=f"the ending of {name} must be one of .npy, .npz, .mtx, .csv, .h5, .*, got "):
         read_matrix(tmp_path / name)
 
 
-@pytest.mark.parametrize("ending", READERS)
+@pytest.mark.parametrize("ending", FILES)
 def test_missing_file_and_folder_are_the_systems_errors(ending, tmp_path):
     with pytest.raises(FileNotFoundError):
         read_matrix(tmp_path / f"missing{ending}")
