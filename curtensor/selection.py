@@ -511,7 +511,7 @@ def project_out(S, basis):
 def orthonormal_columns(C):
     """Q of C's QR factorisation; for sparse C sparse too, with C's nonzero rows."""
     if not sparse.issparse(C):
-        return np.linalg.qr(C)[0]
+        return linalg.qr(C, mode="economic", check_finite=False)[0]  # with one copy of C, where NumPy's has three
     C = sparse.csc_array(C)
     filled = np.unique(C.indices)
     Q = np.linalg.qr(C[filled].toarray())[0]
