@@ -1,54 +1,47 @@
-"""CUR decompositions and what users write in their place: time, memory, error over the optimum."""
+"""CUR decompositions at a given tolerance, and of a large sparse array: rank, time, memory."""
 
 import time
+from functools import partial
+
+import numpy as np
 
 import curtensor
-from benchmarks.common import COHERENT, CURS, METHODS, OnFamilies, error, random_sparse, tail
+from benchmarks import common
+from benchmarks.common import BENCHMARKED, FAMILIES, measured, tail
+
+# name -> core and rtol
+TOLERANCES = {
+    f"{core}, {rtol:g}": (core, rtol) for core in ("projection", "intersection") for rtol in (1e-1, 1e-2, 1e-4)
+}
 
 
-class CUR(OnFamilies):
-    params = (list(CURS), list(OnFamilies.families))
+class Tolerance(common.Comparison):
+    """Times and ranks at a given tolerance."""
 
-    def time_method(self, cache, method, family):
-        METHODS[method](self.A, self.k, 0)
-
-    def track_error_over_optimum(self, cache, method, family):
-        return error(self.A, METHODS[method](self.A, self.k, 0)) / tail(self.spectrum, self.k)
-
-
-class CURMemory(OnFamilies):
-    """Peak memory, which hardly depends on the entries: one family."""
-
-    params = (list(CURS), [COHERENT])
-
-    def peakmem_method(self, cache, method, family):
-        METHODS[method](self.A, self.k, 0)
-
-
-class Tolerance(OnFamilies):
-    """Ranks and times at a given tolerance."""
-
+    params = (list(TOLERANCES), list(BENCHMARKED))
     shape = (400, 300)
-    params = (["projection", "intersection"], list(OnFamilies.families), [1e-1, 1e-2, 1e-4])
-    param_names = ("core", "family", "rtol")
 
-    def setup_cache(self):  # of its own, since the shape is another
-        return self.matrices()
+    def setup_cache(self):
+        return common.outcomes(TOLERANCES, {name: partial(self.matrix, name) for name in BENCHMARKED}, self.figures)
 
-    def setup(self, cache, core, family, rtol):
-        self.A, self.spectrum = cache[family]
-        self.decompose(core, 0.5)
+    def matrix(self, family):
+        """A matrix, and the relative errors of its truncated SVDs of rank 0, 1, ..."""
+        A = FAMILIES[family](*self.shape, 0)
+        spectrum = np.linalg.svd(A, compute_uv=False)
+        return A, np.array([tail(spectrum, k) for k in range(len(spectrum) + 1)]) / tail(spectrum, 0)
 
-    def decompose(self, core, rtol):
-        return curtensor.cur_decomposition(self.A, core=core, rtol=rtol, rng=0)
+    def figures(self, tolerance, data):
+        (core, rtol), (A, errors) = tolerance, data
+        optimum = np.argmax(errors <= rtol)
+        return measured(
+            lambda seed: curtensor.cur_decomposition(A, core=core, rtol=rtol, rng=seed),
+            lambda result: [result.rank / optimum],
+        )
 
-    def time_cur(self, cache, core, family, rtol):
-        self.decompose(core, rtol)
+    def track_rank(self, cache, method, family):
+        return cache[method, family][1]
 
-    def track_rank_over_optimum(self, cache, core, family, rtol):
-        size = tail(self.spectrum, 0)
-        optimum = next(k for k in range(len(self.spectrum) + 1) if tail(self.spectrum, k) <= rtol * size)
-        return self.decompose(core, rtol).rank / optimum
+    track_rank.unit = "rank / least that holds the tolerance"
 
 
 class Sparse:
@@ -58,7 +51,7 @@ class Sparse:
     shape = (100_000, 20_000)
 
     def setup_cache(self):
-        A = random_sparse(*self.shape, 5 * self.shape[0], 0)
+        A = common.random_sparse(*self.shape, 5 * self.shape[0], 0)
         curtensor.cur_decomposition(A[:200, :100], 5, rng=0)
         return A
 

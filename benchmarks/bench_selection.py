@@ -1,32 +1,12 @@
-"""Selection rules and column interpolative decompositions: time, memory, error over the optimum."""
+"""Selection rules where `bench_matrices` does not tell: among many columns, and of semidefinite matrices."""
 
 import time
 
 import numpy as np
 
 import curtensor
-from benchmarks.common import COHERENT, COLUMNS, METHODS, SELECTION_RULES, OnFamilies, error, projected_columns, tail
-
-
-class Columns(OnFamilies):
-    """The choice with the coefficients of all other columns."""
-
-    params = (list(COLUMNS), list(OnFamilies.families))
-
-    def time_method(self, cache, method, family):
-        METHODS[method](self.A, self.k, 0)
-
-    def track_error_over_optimum(self, cache, method, family):
-        return error(self.A, METHODS[method](self.A, self.k, 0)) / tail(self.spectrum, self.k)
-
-
-class ColumnsMemory(OnFamilies):
-    """Peak memory, which hardly depends on the entries: one family."""
-
-    params = (list(COLUMNS), [COHERENT])
-
-    def peakmem_method(self, cache, method, family):
-        METHODS[method](self.A, self.k, 0)
+from benchmarks import common
+from benchmarks.common import SELECTION_RULES, error, measured, tail
 
 
 class WideSelection:
@@ -48,25 +28,31 @@ class WideSelection:
         curtensor.select_columns(A, 40, method=rule, rng=0)
 
 
-class PositiveSemidefinite:
-    """A Gaussian kernel matrix, for which `rpcholesky` reads k columns."""
+class PositiveSemidefinite(common.Comparison):
+    """The choice alone, of which `rpcholesky` reads k columns, and the error of the columns."""
 
-    params = ("rpcholesky", "osinsky", "uniform")
-    param_names = ("rule",)
-    timer = time.process_time
-    n = 1000
+    rules, n, k = ("rpcholesky", "osinsky", "uniform"), 1000, 40
+    params = (list(rules), ["Gaussian kernel"])
 
     def setup_cache(self):
+        return common.outcomes({rule: rule for rule in self.rules}, {"Gaussian kernel": self.kernel}, self.figures)
+
+    def kernel(self):
+        """A Gaussian kernel matrix, and the error of its truncated SVD."""
         x = np.random.default_rng(0).standard_normal((self.n, 1, 4))
         A = np.exp(-((x - x.transpose(1, 0, 2)) ** 2).sum(axis=2) / 4)
-        return A, np.linalg.svd(A, compute_uv=False)
+        return A, tail(np.linalg.svd(A, compute_uv=False), self.k)
 
-    def setup(self, cache, rule):
-        curtensor.select_columns(cache[0], 5, method=rule, rng=0)
+    def figures(self, rule, data):
+        A, optimum = data
 
-    def time_select_columns(self, cache, rule):
-        curtensor.select_columns(cache[0], 40, method=rule, rng=0)
+        def ratio(columns):
+            Q = np.linalg.qr(A[:, columns])[0]
+            return [error(A, (Q, Q.T @ A)) / optimum]
 
-    def track_error_over_optimum(self, cache, rule):
-        A, spectrum = cache
-        return error(A, projected_columns(rule)(A, 40, 0)) / tail(spectrum, 40)
+        return measured(lambda seed: curtensor.select_columns(A, self.k, method=rule, rng=seed), ratio)
+
+    def track_error(self, cache, method, family):
+        return cache[method, family][1]
+
+    track_error.unit = "error / that of the truncated SVD"

@@ -1,60 +1,56 @@
-"""Randomized SVD, ours and the peers', and leverage scores: time, memory, error over the optimum."""
+"""What `randomized_svd` says of its own error; leverage scores."""
 
-import time
+from functools import partial
 
 import numpy as np
 
 import curtensor
-from benchmarks.common import COHERENT, METHODS, SVDS, OnFamilies, error, prescribed, tail
+from benchmarks import common
+from benchmarks.common import BENCHMARKED, COHERENT, FAMILIES, FAST, measured
+from curtensor.svd import SVD_METHODS
 
 
-class SVD(OnFamilies):
-    params = (list(SVDS), list(OnFamilies.families))
+class ErrorEstimate:
+    """The estimate over the true error."""
 
-    def time_method(self, cache, method, family):
-        METHODS[method](self.A, self.k, 0)
+    params = (list(SVD_METHODS), list(BENCHMARKED))
+    param_names = ("method", "family")
+    shape, k = (700, 500), 40
 
-    def track_error_over_optimum(self, cache, method, family):
-        return error(self.A, METHODS[method](self.A, self.k, 0)) / tail(self.spectrum, self.k)
+    def setup(self, method, family):
+        with common.skipped_where_missing():
+            self.A = FAMILIES[family](*self.shape, 0)
 
-
-class SVDMemory(OnFamilies):
-    """Peak memory, which hardly depends on the entries: one family."""
-
-    params = (list(SVDS), [COHERENT])
-
-    def peakmem_method(self, cache, method, family):
-        METHODS[method](self.A, self.k, 0)
-
-
-class ErrorEstimate(OnFamilies):
-    """What `randomized_svd` says of its own error, over the true error."""
-
-    params = (["block_krylov", "subspace", "single_pass"], list(OnFamilies.families))
-
-    def setup(self, cache, method, family):
-        self.A, _ = cache[family]
-
-    def track_estimate_over_truth(self, cache, method, family):
+    def track_estimate(self, method, family):
         result = curtensor.randomized_svd(self.A, self.k, method=method, rng=0)
         return result.error_estimate / curtensor.relative_error(self.A, result)
 
+    track_estimate.unit = "estimate / error"
 
-class LeverageScores:
-    params = ("exact", "sketch")
-    param_names = ("method",)
-    timer = time.process_time
-    shape = (2000, 600)
+
+class LeverageScores(common.Comparison):
+    """Time, and the largest difference from the exact scores."""
+
+    methods, families, shape = ("exact", "sketch"), (COHERENT, FAST), (2000, 600)
+    params = (list(methods), list(families))
 
     def setup_cache(self):
-        return prescribed(*self.shape, 0.9 ** np.arange(self.shape[1]), np.random.default_rng(0))
+        matrices = {name: partial(self.matrix, name) for name in self.families}
+        return common.outcomes({name: name for name in self.methods}, matrices, self.figures)
 
-    def setup(self, A, method):
-        curtensor.leverage_scores(A[:100, :50], 5, method=method, rng=0)
+    def matrix(self, family):
+        """A matrix, and its scores."""
+        A = FAMILIES[family](*self.shape, 0)
+        return A, curtensor.leverage_scores(A, 20)
 
-    def time_leverage_scores(self, A, method):
-        curtensor.leverage_scores(A, 20, method=method, rng=0)
+    def figures(self, method, data):
+        A, exact = data
+        return measured(
+            lambda seed: curtensor.leverage_scores(A, 20, method=method, rng=seed),
+            lambda scores: [np.abs(scores - exact).max()],
+        )
 
-    def track_largest_difference(self, A, method):
-        exact = curtensor.leverage_scores(A, 20)
-        return float(np.abs(curtensor.leverage_scores(A, 20, method=method, rng=0) - exact).max())
+    def track_difference(self, cache, method, family):
+        return cache[method, family][1]
+
+    track_difference.unit = "largest difference of a score"

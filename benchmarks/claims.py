@@ -5,8 +5,6 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-from benchmarks import common
-
 
 class Line(NamedTuple):
     """One figure: what it is, what it should be, what it is here, and whether that is good enough."""
@@ -38,10 +36,8 @@ def fresh_process(code, **environment):
     ).stdout
 
 
-def command(module, claims):
-    """Exit with the status of `report`, from a process with one BLAS thread: this one, or else itself anew."""
-    if not common.pinned():
-        os.execve(sys.executable, [sys.executable, "-m", module, *sys.argv[1:]], common.pinned_environment())
+def command(claims):
+    """Exit with the status of `report` on the claims that the command line names."""
     sys.exit(report(claims, sys.argv[1:]))
 
 

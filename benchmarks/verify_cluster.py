@@ -269,4 +269,4 @@ CLAIMS = {
 
 
 if __name__ == "__main__":
-    command("benchmarks.verify_cluster", CLAIMS)
+    command(CLAIMS)

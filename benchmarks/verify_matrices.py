@@ -337,4 +337,4 @@ CLAIMS = {
 
 
 if __name__ == "__main__":
-    command("benchmarks.verify_matrices", CLAIMS)
+    command(CLAIMS)

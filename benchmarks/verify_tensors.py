@@ -250,4 +250,4 @@ CLAIMS = {
 
 
 if __name__ == "__main__":
-    command("benchmarks.verify_tensors", CLAIMS)
+    command(CLAIMS)
