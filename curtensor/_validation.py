@@ -288,7 +288,7 @@ def approximation_of(approximation, shape):
         if hasattr(approximation, "as_linear_operator"):
             operator = approximation.as_linear_operator()
         else:
-            readable = isinstance(approximation, (list, tuple)) or hasattr(approximation, "iloc")
+            readable = isinstance(approximation, (list, tuple)) or hasattr(approximation, "to_numpy")
             operator = aslinearoperator(np.asarray(approximation) if readable else approximation)
     except TypeError:
         got = type(approximation)

@@ -45,7 +45,7 @@ class CUR:
         ``||A - C U R||_F / ||A||_F``: exact up to rounding for the projection core above 1e-6 (float32: 4e-2) and
         wherever `rtol` was given, else as the columns of the right sketch show it.
     col_names, row_names : ndarray of str or None
-        Names of the chosen columns and rows of a DataFrame.
+        Names of the chosen columns and rows of a DataFrame or DataArray.
     """
 
     C: Any
@@ -203,8 +203,9 @@ def cur_decomposition(
 
     Parameters
     ----------
-    A : array_like, sparse matrix or DataFrame, shape (m, n)
-        Real or complex; integers and bool are taken as float64. The names of a DataFrame's rows and columns are kept.
+    A : array_like, sparse matrix, DataFrame or DataArray, shape (m, n)
+        Real or complex; integers and bool are taken as float64. Names of rows and columns (pandas, polars, xarray) are
+        kept.
     rank : int, optional
         Number of columns and of rows, 1 to min(m, n). Exactly one of `rank` and `rtol` is given.
     rtol : float, optional
@@ -272,8 +273,7 @@ def cur_decomposition(
     >>> ct.cur_decomposition(A, rtol=1e-3, rng=0).rank
     2
     """
-    row_names, col_names = operands.names(A)
-    operand, A = operands.find(A)
+    given, (operand, A) = A, operands.find(A)
     rank, rtol = _validation.rank_or_rtol(rank, rtol, A.shape, operand.dtype(A))
     n_columns, n_rows = _validation.factor_sizes(rank, n_columns, n_rows, A.shape)
     rule = _validation.choose(SELECTION_RULES | ENTRY_RULES, method, "method")
@@ -291,9 +291,12 @@ def cur_decomposition(
         callback(1 / 3)
         result = cur_from_sketch(operand, A, view, n_columns, n_rows, rule, core, rng)
     callback(1.0)
-    if row_names is None:
-        return result
-    return replace(result, row_names=row_names[result.row_indices], col_names=col_names[result.col_indices])
+    row_names, col_names = operands.names(given)
+    return replace(
+        result,
+        col_names=operands.names_at(result.col_indices, col_names),
+        row_names=operands.names_at(result.row_indices, row_names),
+    )
 
 
 def cur_from_sketch(operand, A, view, n_columns, n_rows, rule, core, rng):
