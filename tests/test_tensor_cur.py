@@ -179,10 +179,8 @@ def test_saved_and_loaded_is_the_same(rng, tmp_path):
 @pytest.mark.parametrize("method", TENSOR_METHODS)
 @pytest.mark.parametrize("chunks", [None, {"time": 5}])
 def test_coordinates_of_a_dataarray_are_kept_and_saved(chunks, method, tmp_path, rng):
-    coords = {
-        "time": np.arange("2026-01-01", "2026-01-21", dtype="datetime64[D]"),
-        "gene": [f"g{j}" for j in range(15)],
-    }
+    days = np.arange("2026-01-01", "2026-01-21", dtype="datetime64[D]")
+    coords = {"time": days, "gene": [f"g{j}" for j in range(15)]}
     X = xr.DataArray(low_rank((20, 25, 15), 3, "float64", rng), dims=("time", "cell", "gene"), coords=coords)
     for options in ({"ranks": 3}, {"rtol": 1e-6}):
         result = ct.tensor_cur(X if chunks is None else X.chunk(chunks), **options, method=method, rng=0)
