@@ -71,7 +71,7 @@ class ColumnSelector(SelectorMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X, y=None):
-        """Choose columns of X (n_samples, n_features), dense, CSR, CSC or a DataFrame; y is ignored."""
+        """Choose columns of X (n_samples, n_features), dense, CSR, CSC, a DataFrame or DataArray; y is ignored."""
         self.col_indices_ = chosen(self, validated(self, X), 1)
         return self
 
@@ -140,7 +140,7 @@ class RowSelector(BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X, y=None):
-        """Choose rows of X (n_samples, n_features), dense, CSR, CSC or a DataFrame; y is ignored."""
+        """Choose rows of X (n_samples, n_features), dense, CSR, CSC, a DataFrame or DataArray; y is ignored."""
         X = validated(self, X)
         self.n_samples_in_ = X.shape[0]
         self.row_indices_ = chosen(self, X, 0)
@@ -238,9 +238,8 @@ class CURTransformer(TransformerMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X, y=None):
-        """Decompose X (n_samples, n_features), dense, CSR, CSC or a DataFrame; y is ignored."""
-        row_names, _ = operands.names(X)
-        X = validated(self, X)
+        """Decompose X (n_samples, n_features), dense, CSR, CSC, a DataFrame or DataArray; y is ignored."""
+        given, X = X, validated(self, X)
         result = cur_decomposition(
             X,
             rank_or_full(self, X),
@@ -254,6 +253,7 @@ class CURTransformer(TransformerMixin, BaseEstimator):
         )
         self.col_indices_, self.row_indices_ = result.col_indices, result.row_indices
         self.components_, self.error_estimate_ = result.R, result.error_estimate
+        row_names, _ = operands.names(given)
         self.row_names_ = self.row_indices_.astype(str) if row_names is None else row_names[self.row_indices_]
         self._middle = result.middle
         self._to_columns = dense(result.left.conj().T @ result.C)
@@ -311,7 +311,7 @@ class Named:
 
     def column_names(self):
         """Names of the columns; none for a DataArray without coordinates."""
-        _, names = operands.names(self.X)
+        names = operands.names(self.X)[-1]
         return [] if names is None else names.tolist()
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import xarray as xr
 from matrices import eps, low_rank, normal, sparse_low_rank, with_spectrum
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
@@ -145,6 +146,30 @@ def test_chosen_columns_of_a_dataframe_keep_names_and_contents(make, rng):
         selector.transform(X[names[::-1]])
     with config_context(transform_output=out):
         assert isinstance(ct.ColumnSelector(4, random_state=0).fit_transform(X), make)
+
+
+def test_names_of_a_dataarray_are_read(rng):
+    labels = {"cell": [f"cell {i}" for i in range(12)], "gene": [f"gene {j}" for j in range(8)]}
+    X = xr.DataArray(normal((12, 8), "float64", rng), coords=labels)
+    selector = ct.ColumnSelector(4, random_state=0)
+    C = selector.fit_transform(X)
+    assert_array_equal(C, X.sel(gene=list(selector.get_feature_names_out())))
+    transformer = ct.CURTransformer(3, random_state=0).fit(X)
+    assert list(transformer.get_feature_names_out()) == [f"row_cell {i}" for i in transformer.row_indices_]
+    few, _ = ct.RowSelector(5, random_state=0).fit_resample(X)
+    assert_array_equal(few, X.sel(cell=few.cell))
+    assert few.shape == (5, 8)
+    selector.fit(xr.DataArray(X.to_numpy()))
+    assert not hasattr(selector, "feature_names_in_")
+
+
+@pytest.mark.parametrize(
+    "bad", [pd.Series([1.0]), pl.Series([1.0]), xr.DataArray([1.0]), xr.DataArray(np.ones((2, 2, 2)))]
+)
+@pytest.mark.parametrize("kind", CLASSES)
+def test_what_is_no_matrix_is_refused_as_by_scikit_learn(kind, bad):
+    with pytest.raises(ValueError, match=r"Expected 2D|Expected a 2-dimensional|Found array with dim 3"):
+        kind().fit(bad)
 
 
 def test_coefficients_are_named_by_the_chosen_rows(rng):

@@ -197,7 +197,10 @@ def test_frames_which_hold_no_matrix_are_refused(bad):
         ct.cur_decomposition(bad, 1)
 
 
-@pytest.mark.parametrize("bad", [pl.Series([1.0]), pl.DataFrame({"a": [1.0, None]}), xr.DataArray(np.ones((2, 2, 2)))])
+@pytest.mark.parametrize(
+    "bad",
+    [pl.Series([1.0]), xr.Variable("x", [1.0]), pl.DataFrame({"a": [1.0, None]}), xr.DataArray(np.ones((2, 2, 2)))],
+)
 def test_frames_with_gaps_or_of_other_dimensions_are_refused(bad):
     with pytest.raises(ValueError, match=r"^A must be (2-dimensional|finite)"):
         ct.cur_decomposition(bad, 1)

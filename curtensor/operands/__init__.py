@@ -70,11 +70,12 @@ def take_and_rmatmat(operand, A, indices, Y):
 
 def names(X, ndim=2):
     """Names along each mode of a DataFrame or DataArray, such as those of rows and columns; None where it has none."""
-    if not labelled(X):
-        return (None,) * ndim
-    if hasattr(X, "dims"):
-        return tuple(texts(X.indexes[dim]) if dim in X.indexes else None for dim in X.dims)
-    return (texts(X.index) if hasattr(X, "index") else None), texts(X.columns)
+    if labelled(X) and hasattr(X, "dims"):
+        indexes = getattr(X, "indexes", {})
+        return tuple(texts(indexes[dim]) if dim in indexes else None for dim in X.dims)
+    if labelled(X) and hasattr(X, "columns"):
+        return (texts(X.index) if hasattr(X, "index") else None), texts(X.columns)
+    return (None,) * ndim
 
 
 def texts(labels):
