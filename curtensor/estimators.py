@@ -344,6 +344,6 @@ def chosen(selector, X, axis):
 
 def mask(size, indices):
     """True at the indices."""
-    chosen = np.zeros(size, dtype=bool)
-    chosen[indices] = True
-    return chosen
+    inside = np.zeros(size, dtype=bool)
+    inside[indices] = True
+    return inside
