@@ -7,8 +7,11 @@ __version__ = "0.1.0"
 # Each public name and the module it is loaded from when first asked for.
 _HOMES = {
     "CUR": "cur",
+    "CURTransformer": "estimators",
+    "ColumnSelector": "estimators",
     "Comparison": "comparison",
     "ID": "interpolative",
+    "RowSelector": "estimators",
     "SVD": "svd",
     "TensorCUR": "tensors",
     "TubalCUR": "tubal",
@@ -38,7 +41,8 @@ _HOMES = {
     "unfold": "unfolding",
 }
 
-__all__ = list(_HOMES)
+# Not the estimators, so that `from curtensor import *` needs no scikit-learn.
+__all__ = [name for name, home in _HOMES.items() if home != "estimators"]
 
 
 def __getattr__(name):

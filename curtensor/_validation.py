@@ -61,14 +61,14 @@ def tolerance(value, dtype, name="rtol"):
     return float(value)
 
 
-def rank_or_rtol(rank, rtol, shape, dtype):
+def rank_or_rtol(rank, rtol, shape, dtype, least=1):
     """The pair with exactly one of the two given, checked."""
     if (rank is None) == (rtol is None):
         got = "neither" if rank is None else "both"
         raise complain(ValueError, "rank or rtol", "given, one of the two", got)
     if rank is None:
         return None, tolerance(rtol, dtype)
-    return integer(rank, "rank", 1, min(shape)), None
+    return integer(rank, "rank", least, min(shape)), None
 
 
 def multilinear_ranks(ranks, shape) -> tuple[int, ...]:
@@ -274,6 +274,22 @@ def factor_sizes(rank, n_columns, n_rows, shape):
     return integer(sizes[0], "n_columns", rank, shape[1]), integer(sizes[1], "n_rows", rank, shape[0])
 
 
+def of_shape(A, shape):
+    """Raise if A is of another shape."""
+    if tuple(A.shape) != tuple(shape):
+        raise complain(ValueError, "A", f"of shape {tuple(shape)}", f"shape {tuple(A.shape)}")
+
+
+def continued(result, earlier):
+    """Raise if a result does not hold the columns and rows of an earlier one: it is of another matrix."""
+    for slices, before in (
+        (result.C[:, : earlier.C.shape[1]], earlier.C),
+        (result.R[: earlier.R.shape[0]], earlier.R),
+    ):
+        if (slices != before).sum():
+            raise complain(ValueError, "A", "the matrix that was decomposed", "other entries in the chosen slices")
+
+
 def flag(value, name):
     """A bool."""
     if not isinstance(value, (bool, np.bool_)):
@@ -289,7 +305,7 @@ def approximation_of(approximation, shape):
         if hasattr(approximation, "as_linear_operator"):
             operator = approximation.as_linear_operator()
         else:
-            readable = isinstance(approximation, (list, tuple)) or hasattr(approximation, "iloc")
+            readable = isinstance(approximation, (list, tuple)) or hasattr(approximation, "to_numpy")
             operator = aslinearoperator(np.asarray(approximation) if readable else approximation)
     except TypeError:
         got = type(approximation)

@@ -13,7 +13,7 @@ from curtensor.operands import dense, times_power
 from curtensor.selection import (
     ENTRY_RULES,
     SELECTION_RULES,
-    choose_rows,
+    choose_more_rows,
     column_basis,
     orthonormal_columns,
     sketch_size,
@@ -45,7 +45,7 @@ class CUR:
         ``||A - C U R||_F / ||A||_F``: exact up to rounding for the projection core above 1e-6 (float32: 4e-2) and
         wherever `rtol` was given, else as the columns of the right sketch show it.
     col_names, row_names : ndarray of str or None
-        Names of the chosen columns and rows of a DataFrame.
+        Names of the chosen columns and rows of a DataFrame or DataArray.
     """
 
     C: Any
@@ -127,6 +127,85 @@ class CUR:
         W, s, Zh = np.linalg.svd(self.middle, full_matrices=False)
         return SVD(dense(self.left @ W), s, dense(Zh @ self.right), self.error_estimate)
 
+    def refine(
+        self,
+        A: Any,
+        rank: int | None = None,
+        *,
+        rtol: float | None = None,
+        method: str | Callable = "osinsky",
+        sketch: str | Callable = "sparse_sign",
+        rng: _validation.RandomSource = None,
+        callback: Callable[[float], object] | None = None,
+    ) -> "CUR":
+        """A CUR decomposition of higher rank, or to a tolerance, which keeps all columns and rows chosen so far.
+
+        Others are added for what the chosen ones leave of A, which must be given again: a result does not hold it.
+
+        Parameters
+        ----------
+        A : array_like, sparse matrix, DataFrame or DataArray, shape (m, n)
+            The matrix that was decomposed.
+        rank : int, optional
+            Number of columns and of rows, from the present rank to min(m, n). Exactly one of `rank` and `rtol` is
+            given.
+        rtol : float, optional
+            Largest ``||A - C U R||_F / ||A||_F`` wanted; held, or an error, as by `cur_decomposition`.
+        method, sketch, rng, callback
+            As for `cur_decomposition`; with "rpcholesky", I = J must hold already.
+
+        Returns
+        -------
+        result : CUR
+            Its `col_indices` and `row_indices` begin with the present ones. Nothing is added where A's numerical rank
+            is reached; more rows than `rank` where present ones depend on each other.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `cur_decomposition`; if `rank` is below the present one; if A's columns and rows are not those held.
+
+        Notes
+        -----
+        The core is the projection, whatever it was before: spans that contain the old ones and the best core for them
+        make no error larger, while an intersection can lose by growing. Passes over A are those of
+        `cur_decomposition`: two for a rank, of which one sketches all of A; the chosen columns are projected out of the
+        sketch, not of A.
+
+        Examples
+        --------
+        >>> import numpy as np, curtensor as ct
+        >>> t = np.linspace(0, 1, 200)
+        >>> A = 1 / (1 + t[:, None] + t)
+        >>> first = ct.cur_decomposition(A, 2, rng=0)
+        >>> more = first.refine(A, rtol=1e-6, rng=0)
+        >>> more.rank, bool((more.col_indices[:2] == first.col_indices).all())
+        (4, True)
+        """
+        given, (operand, A) = A, operands.find(A)
+        _validation.of_shape(A, self.shape)
+        least = max(self.rank, 1)
+        rank, rtol = _validation.rank_or_rtol(rank, rtol, A.shape, operand.dtype(A), least)
+        rule = _validation.choose(SELECTION_RULES | ENTRY_RULES, method, "method")
+        if rule in ENTRY_RULES.values() and not np.array_equal(self.col_indices, self.row_indices):
+            raise _validation.complain(
+                ValueError, "method", "one for any A where I is not J", _validation.describe(method)
+            )
+        sketch = _validation.choose(SKETCHES, sketch, "sketch")
+        rng = _validation.generator(rng)
+        callback = _validation.callback_function(callback)
+
+        include = self.col_indices, self.row_indices
+        if rank is None:
+            result = cur_to_tolerance(operand, A, rtol, rule, projection, sketch, rng, callback, include)
+        else:
+            view = two_sided_sketch(operand, A, sketch_size(rank, max(A.shape), max(A.shape)), sketch, rng)
+            callback(1 / 3)
+            result = cur_from_sketch(operand, A, view, rank, rank, rule, projection, rng, include)
+        _validation.continued(result, self)
+        callback(1.0)
+        return named(result, given)
+
     def save(self, path: str | os.PathLike) -> None:
         """Write to an npz file, whole or not at all; `CUR.load` reads it, without pickle."""
         archive.write(path, _packed(self))
@@ -203,8 +282,9 @@ def cur_decomposition(
 
     Parameters
     ----------
-    A : array_like, sparse matrix or DataFrame, shape (m, n)
-        Real or complex; integers and bool are taken as float64. The names of a DataFrame's rows and columns are kept.
+    A : array_like, sparse matrix, DataFrame or DataArray, shape (m, n)
+        Real or complex; integers and bool are taken as float64. Names of rows and columns (pandas, polars, xarray) are
+        kept.
     rank : int, optional
         Number of columns and of rows, 1 to min(m, n). Exactly one of `rank` and `rtol` is given.
     rtol : float, optional
@@ -272,8 +352,7 @@ def cur_decomposition(
     >>> ct.cur_decomposition(A, rtol=1e-3, rng=0).rank
     2
     """
-    row_names, col_names = operands.names(A)
-    operand, A = operands.find(A)
+    given, (operand, A) = A, operands.find(A)
     rank, rtol = _validation.rank_or_rtol(rank, rtol, A.shape, operand.dtype(A))
     n_columns, n_rows = _validation.factor_sizes(rank, n_columns, n_rows, A.shape)
     rule = _validation.choose(SELECTION_RULES | ENTRY_RULES, method, "method")
@@ -291,18 +370,31 @@ def cur_decomposition(
         callback(1 / 3)
         result = cur_from_sketch(operand, A, view, n_columns, n_rows, rule, core, rng)
     callback(1.0)
-    if row_names is None:
-        return result
-    return replace(result, row_names=row_names[result.row_indices], col_names=col_names[result.col_indices])
+    return named(result, given)
 
 
-def cur_from_sketch(operand, A, view, n_columns, n_rows, rule, core, rng):
-    """The CUR of given sizes whose indices come from a sketch, the right part of which is overwritten."""
+def named(result, A):
+    """The result with the names of its rows and columns, where A has any."""
+    row_names, col_names = operands.names(A)
+    return replace(
+        result,
+        col_names=operands.names_at(result.col_indices, col_names),
+        row_names=operands.names_at(result.row_indices, row_names),
+    )
+
+
+def cur_from_sketch(operand, A, view, n_columns, n_rows, rule, core, rng, include=((), ())):
+    """The CUR of given sizes, or more where as many are included, whose other indices come from a sketch.
+
+    The right part of the sketch is overwritten.
+    """
     sketched, X = view
-    columns, C, left, inside = column_basis(operand, sketched, n_columns, rule, rng)
+    n_columns = max(n_columns, len(include[0]))
+    columns, C, left, inside = column_basis(operand, sketched, n_columns, rule, rng, include[0])
     if len(columns) < n_columns:  # the numerical rank is lower
         n_rows = min(n_rows, len(columns))
-    rows = columns if rule in ENTRY_RULES.values() else row_choice(left, sketched.right, n_rows, rule, rng)
+    n_rows = max(n_rows, len(include[1]))
+    rows = columns if rule in ENTRY_RULES.values() else row_choice(left, sketched.right, n_rows, rule, rng, include[1])
     if core is projection:
         R, image = operands.take_and_rmatmat(operand, sketched.A, rows, left)
     else:
@@ -322,7 +414,7 @@ def cur_from_sketch(operand, A, view, n_columns, n_rows, rule, core, rng):
     return CUR(C, R, columns, rows, left, middle, right, error)
 
 
-def cur_to_tolerance(operand, A, rtol, rule, core, sketch, rng, callback):
+def cur_to_tolerance(operand, A, rtol, rule, core, sketch, rng, callback, include=((), ())):
     """The CUR of the smallest rank found whose error is at most rtol."""
 
     def resketch(size):
@@ -333,7 +425,7 @@ def cur_to_tolerance(operand, A, rtol, rule, core, sketch, rng, callback):
         n_rows = k if core is projection else min(k + (k + 1) // 2, A.shape[0])
         sketched, X = view
         own = sketched._replace(right=sketched.right.copy("K"))
-        result = cur_from_sketch(operand, A, (own, X), k, n_rows, rule, core, rng)
+        result = cur_from_sketch(operand, A, (own, X), k, n_rows, rule, core, rng, include)
         middle = times_power(result.middle, sketched.exponent)
         error = error_by_energy(sketched.norm, middle) if core is projection else None
         if error is None:
@@ -342,15 +434,16 @@ def cur_to_tolerance(operand, A, rtol, rule, core, sketch, rng, callback):
         callback(min(rtol / error, 0.99) if error else 0.99)
         return replace(result, error_estimate=float(error)), error
 
-    return smallest_rank(attempt, resketch, min(A.shape), rtol)
+    return smallest_rank(attempt, resketch, min(A.shape), rtol, max(min(map(len, include)), 1))
 
 
-def row_choice(basis, rest, k, rule, rng):
-    """At most k rows by a rule on the basis of C and on what the sketch has outside of it."""
+def row_choice(basis, rest, k, rule, rng, include=()):
+    """At most k rows, included ones first, by a rule on the basis of C and on what the sketch has outside of it."""
     if sparse.issparse(basis):
-        filled = np.unique(basis.tocsc().indices)
-        return filled[row_choice(basis[filled].toarray(), rest[filled], k, rule, rng)]
-    return choose_rows(basis, rest, k, rule, rng)
+        filled = np.union1d(basis.tocsc().indices, include).astype(np.intp)
+        places = np.searchsorted(filled, include)
+        return filled[row_choice(basis[filled].toarray(), rest[filled], k, rule, rng, places)]
+    return choose_more_rows(basis, rest, include, k, rule, rng)
 
 
 def fitted(middle, best):

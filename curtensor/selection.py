@@ -137,7 +137,7 @@ def maxvol(basis, residual, k, rng, weights=None):
     """Swap rows until no coefficient on the chosen ones exceeds 1.05 (Goreinov, Oseledets and others 2010)."""
     basis = _weighted(basis, weights)
     chosen = qdeim(basis, residual, k, rng).copy()
-    if np.linalg.cond(basis[chosen]) > 1 / np.finfo(basis.dtype).eps:
+    if len(chosen) < basis.shape[1] or np.linalg.cond(basis[chosen]) > 1 / np.finfo(basis.dtype).eps:
         return chosen  # nothing to divide by: the candidates span less than the basis
     coefficients = linalg.solve(basis[chosen].T, basis.T).T
     for _ in range(100 * k):
@@ -260,6 +260,22 @@ def choose_rows(basis, residual, k, rule, rng, weights=None):
         return np.empty(0, dtype=np.intp)
     options = {} if weights is None else {"weights": weights}
     chosen = np.asarray(rule(basis, residual, min(k, basis.shape[1]), rng, **options), dtype=np.intp)
+    return chosen if k <= basis.shape[1] else oversample(basis, residual, chosen, k)
+
+
+def choose_more_rows(basis, residual, chosen, k, rule, rng):
+    """The chosen rows of a basis and others for what these leave undetermined, to k that determine something."""
+    if len(chosen) == 0:
+        return choose_rows(basis, residual, k, rule, rng)
+    W, s, Zh = np.linalg.svd(basis[chosen])
+    known = np.count_nonzero(s > np.sqrt(np.finfo(s.dtype).eps) * s[0])
+    wanted = min(k, basis.shape[1]) - known
+    if wanted > 0:
+        coefficients = (basis @ (Zh[:known].conj().T / s[:known])) @ W[:, :known].conj().T
+        others = np.delete(np.arange(len(basis)), chosen)
+        undetermined = (basis @ Zh[known:].conj().T)[others]
+        rest = (residual - coefficients @ residual[chosen])[others]
+        chosen = np.concatenate([chosen, others[choose_rows(undetermined, rest, wanted, rule, rng)]])
     return chosen if k <= basis.shape[1] else oversample(basis, residual, chosen, k)
 
 
@@ -485,15 +501,15 @@ def chosen_indices(axis, operand, A, k, rule, sketch, rng, *, weights=None, incl
     return choose_from_sketch(candidates, k, rule, rng, weights=weights, include=include, exclude=exclude)
 
 
-def column_basis(operand, sketched, k, rule, rng):
+def column_basis(operand, sketched, k, rule, rng, include=()):
     """Chosen columns: indices, C itself, an orthonormal basis Q of it, and ``Q^H S`` of the right sketch S.
 
     What S has outside of the basis takes its place in memory.
     """
     if rule in ENTRY_RULES.values():
-        columns = rule(operand, sketched.A, k, rng, np.ones(sketched.A.shape[1]))
+        columns = rule(operand, sketched.A, k, rng, np.ones(sketched.A.shape[1]), include)
     else:
-        columns = choose_from_sketch(sketched.left, k, rule, rng)
+        columns = choose_from_sketch(sketched.left, k, rule, rng, include=include)
     C = operand.take(sketched.A, columns, 1)
     basis = orthonormal_columns(C)
     return columns, C, basis, project_out(sketched.right, basis)

@@ -5,8 +5,8 @@ import numpy as np
 from curtensor import _validation
 
 
-def smallest_rank(attempt, resketch, limit, rtol):
-    """The result of the smallest rank found with an error of at most rtol.
+def smallest_rank(attempt, resketch, limit, rtol, least=1):
+    """The result of the smallest rank found, from `least` on, with an error of at most rtol.
 
     ``resketch(size)`` makes a view of A by sketches of that size, and the tails of its singular values relative to
     ||A||_F; ``attempt(view, k)`` the result of rank k and its true relative error. Within four percent, or one, of
@@ -14,10 +14,10 @@ def smallest_rank(attempt, resketch, limit, rtol):
     """
     size = 32
     view, tails = resketch(size)
-    errors, low, high, best = {}, 0, limit + 1, None
+    errors, low, high, best = {}, least - 1, limit + 1, None
     while best is None or high - low > (near := max(1, high // 25)):
         fitting = np.flatnonzero(expected(errors, tails) <= rtol)
-        k = int(fitting[0]) if len(fitting) else len(tails)
+        k = max(int(fitting[0]) if len(fitting) else len(tails), least)
         if best is None and k > size // 2 and size < limit:
             size *= 2
             view, tails = resketch(size)

@@ -186,3 +186,23 @@ def test_columns_of_a_conv1d_are_those_of_its_transpose(name):
     delta = model[0].delta
     assert torch.equal(delta.C, model[0].base_layer.weight.T[:, delta.columns])
     assert torch.equal(delta.R, model[0].base_layer.weight.T[delta.rows])
+
+
+@pytest.mark.parametrize(
+    "make, targets", [(gpt2_block, ["0", "2"]), (lambda: encoder(), ["in_proj_weight", "out_proj"])]
+)
+@pytest.mark.parametrize("kind", ["lora", "curlora", "tcurlora-ranks"])
+def test_state_dicts_of_merged_models_restore_the_model(kind, make, targets):
+    options = {"group_by": lambda name: name, "ranks": 6} if kind.startswith("tcurlora") and make is gpt2_block else {}
+    model = adapted(kind, make(), targets, **options)
+    disturb(model)
+    x, state = normal((3, 5, 16), torch.float64), copy.deepcopy(model.state_dict())
+    y = model(x)
+    merge(model)
+    saved = model.state_dict()
+    assert list(saved) == list(state)
+    assert all(torch.equal(saved[name], tensor) for name, tensor in state.items())
+    other = adapted(kind, make(), targets, **options)
+    merge(other)
+    other.load_state_dict(saved)
+    assert torch.equal(other(x), y)

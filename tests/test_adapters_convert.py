@@ -157,6 +157,36 @@ def test_state_dict_restores_the_model(kind):
     assert torch.equal(other(normal((4, 24))), model(normal((4, 24))))
 
 
+@pytest.mark.parametrize(
+    "how",
+    [lambda model: model, copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))],
+    ids=["", "copy", "pickle"],
+)
+@pytest.mark.parametrize("into_merged", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_state_dict_of_a_merged_model_holds_the_weights_without_the_updates(kind, into_merged, how):
+    model = adapted(kind, stack(), TARGETS, rng=1)
+    disturb(model)
+    x = normal((4, 24))
+    y, state = model(x), copy.deepcopy(model.state_dict())
+    merge(model)
+    model = how(model)
+    saved = model.state_dict()
+    assert list(saved) == list(state)
+    assert all(torch.equal(saved[name], tensor) for name, tensor in state.items())
+    other = adapted(kind, stack(seed=3), TARGETS, rng=2)
+    disturb(other)
+    if into_merged:
+        merge(other)
+        other = how(other)
+    other.load_state_dict(saved)
+    assert not other.blocks[0].query.merged
+    assert torch.equal(other(x), y)
+    merge(other)
+    assert torch.equal(other(x), model(x))
+    assert model.blocks[0].query.merged
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_shared_memory_is_registered_once(kind, tmp_path):
     from safetensors.torch import save_model
@@ -236,6 +266,7 @@ def test_exclusion_and_layer_numbers_narrow_the_choice():
         "blocks.0.query", "blocks.0.fc1", "blocks.1.query", "blocks.2.fc1",
     ]  # fmt: skip
     assert converted(["fc1"], layers_to_transform=1) == ["blocks.1.fc1"]
+    assert converted(["fc1"], layers_to_transform=np.int64(1)) == ["blocks.1.fc1"]
 
 
 def test_a_mapping_gives_options_by_pattern():
@@ -346,9 +377,15 @@ BAD_INPUT = {
         stack, convert_to_lora, {"target_modules": {"fc1": {"ranks": 3}}}, ValueError, "rank, alpha, init, method",
     ),
     "no targets": (stack, convert_to_lora, {"target_modules": []}, ValueError, "at least one name"),
+    "no patterns": (stack, convert_to_lora, {"target_modules": {}}, ValueError, "at least one name"),
+    "nothing linear": (
+        lambda: nn.Sequential(nn.ReLU()), convert_to_lora, {"target_modules": "all-linear"}, ValueError, "no Linear or",
+    ),
+    "a layer alone": (lambda: nn.Linear(9, 9), convert_to_lora, {}, ValueError, "model must be one with modules in it"),
+    "no list of exclusions": (stack, convert_to_lora, {"exclude_modules": None}, TypeError, "exclude_modules must"),
     "a number as target": (stack, convert_to_lora, {"target_modules": 3}, TypeError, "a list of names, got 3"),
     "target that is no linear layer": (
-        stack, convert_to_lora, {"target_modules": ["norm"]}, TypeError, "'norm' must be a Linear.*got LayerNorm",
+        stack, convert_to_lora, {"target_modules": ["norm"]}, TypeError, "'norm' must be a torch.nn.Linear.*LayerNorm",
     ),
     "all excluded": (
         stack, convert_to_lora, {"target_modules": ["fc1"], "exclude_modules": ["fc1"]}, ValueError, "exclude_modules",

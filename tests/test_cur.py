@@ -274,11 +274,12 @@ def test_passes_with_a_tolerance_are_one_a_sketch_and_one_a_rank_tried(core, rto
     assert A.passes == sketches + A.log.count("rmatmat") + A.log.count("panels")
 
 
+@pytest.mark.parametrize("rule", SELECTION_RULES)
 @pytest.mark.parametrize("n_columns", [8, 13])
 @pytest.mark.parametrize("n_rows", [8, 11, 60])
-def test_numbers_of_columns_and_rows_are_as_asked(n_rows, n_columns, rng):
+def test_numbers_of_columns_and_rows_are_as_asked(n_rows, n_columns, rule, rng):
     A = normal((60, 45), "complex128", rng)
-    result = ct.cur_decomposition(A, 8, n_columns=n_columns, n_rows=n_rows, rng=0)
+    result = ct.cur_decomposition(A, 8, n_columns=n_columns, n_rows=n_rows, method=rule, rng=0)
     assert result.C.shape == (60, n_columns)
     assert result.R.shape == (n_rows, 45)
     assert result.rank == min(n_columns, n_rows)
@@ -388,6 +389,173 @@ def test_other_files_are_refused(kind, tmp_path, rng):
     path.write_bytes(contents(kind, path.read_bytes()))
     with pytest.raises(ValueError, match=r"^path must be a file written by CUR\.save, got "):
         ct.CUR.load(path)
+
+
+@pytest.mark.parametrize("core", CORES)
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_refining_keeps_what_is_chosen_and_adds_slices_to_the_bit(dtype, family, core, rng):
+    A = FAMILIES[family](60, 45, dtype, rng)
+    first = ct.cur_decomposition(A, 5, core=core, n_rows=7, rng=0)
+    more = first.refine(A, rank=9, rng=1)
+    assert_array_equal(more.col_indices[:5], first.col_indices)
+    assert_array_equal(more.row_indices[:7], first.row_indices)
+    n_columns, n_rows = (len(set(indices.tolist())) for indices in (more.col_indices, more.row_indices))
+    assert n_columns == (8 if family == "cauchy" and eps(dtype) > 1e-10 else 9)
+    assert n_columns <= n_rows <= n_columns + 2  # two of the seven were spare
+    assert_array_equal(more.C, A[:, more.col_indices])
+    assert_array_equal(more.R, A[more.row_indices])
+    assert more.dtype == dtype
+    assert_allclose(
+        np.linalg.norm(A - more.to_array()), errors_of_published_formula(A, more), rtol=1e-3, atol=1e3 * eps(dtype)
+    )
+
+
+@pytest.mark.parametrize("rule", SELECTION_RULES)
+@pytest.mark.parametrize("core", CORES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_refining_never_makes_the_error_larger(family, core, rule, rng):
+    A = FAMILIES[family](60, 45, "float64", rng)
+    result = ct.cur_decomposition(A, 4, core=core, method=rule, n_rows=6, rng=0)
+    for rank in (4, 5, 12, 45):
+        more = result.refine(A, rank=rank, method=rule, rng=1)
+        assert relative(A, more.to_array()) <= relative(A, result.to_array()) + 100 * eps(float)
+        result = more
+    if rule in GREEDY:
+        assert relative(A, result.to_array()) < 1e-13
+
+
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"cauchy"}))
+def test_refined_is_nearly_as_good_as_chosen_at_once(family, rng):
+    A = FAMILIES[family](100, 80, "float64", rng)
+    for seed in range(3):
+        more = ct.cur_decomposition(A, 4, rng=seed).refine(A, rank=8, rng=seed).refine(A, rank=16, rng=seed)
+        at_once = ct.cur_decomposition(A, 16, rng=seed)
+        assert relative(A, more.to_array()) <= 1.6 * relative(A, at_once.to_array())
+
+
+@pytest.mark.parametrize("kind", ["dense", *SPARSE_KINDS])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_refining_is_exact_when_rank_is_reached_and_then_adds_nothing(dtype, kind, rng):
+    A = sparse_low_rank(60, 50, 5, dtype, rng)
+    given = A.toarray() if kind == "dense" else SPARSE_KINDS[kind](A)
+    first = ct.cur_decomposition(given, 2, rng=0)
+    for options in ({"rank": 5}, {"rank": 20}, {"rtol": 1e3 * eps(dtype)}):
+        more = first.refine(given, **options, rng=0)
+        assert more.rank == 5
+        assert sparse.issparse(more.C) == (kind != "dense")
+        assert relative(A.toarray(), more.to_array()) < 1e3 * eps(dtype)
+        again = more.refine(given, rank=30, rng=0)
+        assert_array_equal(again.col_indices, more.col_indices)
+        assert_array_equal(again.row_indices, more.row_indices)
+
+
+@pytest.mark.parametrize("rtol", [0.3, 1e-2, 1e-5, 1e-9])
+def test_refining_holds_a_tolerance_with_few_more(rtol, rng):
+    for family in ("exponential", "cauchy", "coherent"):
+        A = FAMILIES[family](110, 90, "float64", rng)
+        for core in CORES:
+            first = ct.cur_decomposition(A, 6, core=core, rng=0)
+            more = first.refine(A, rtol=rtol, rng=0)
+            assert relative(A, more.to_array()) <= rtol
+            assert more.error_estimate <= rtol
+            assert more.rank <= max(6, 1.25 * ct.cur_decomposition(A, rtol=rtol, rng=0).rank + 1)
+            assert_array_equal(more.col_indices[:6], first.col_indices)
+
+
+def test_refining_to_what_is_held_already_adds_nothing(rng):
+    A = FAMILIES["exponential"](80, 60, "float64", rng)
+    first = ct.cur_decomposition(A, rtol=1e-6, rng=0)
+    more = first.refine(A, rtol=1e-3, rng=0)
+    assert_array_equal(more.col_indices, first.col_indices)
+    assert more.error_estimate <= 1e-6
+
+
+def test_passes_when_refining(distant, rng):
+    A = FAMILIES["exponential"](90, 80, "float64", rng)
+    first = ct.cur_decomposition(A, 5, rng=0)
+    by_rank, by_rtol = distant(A), distant(A)
+    first.refine(by_rank, rank=9, rng=0)
+    assert by_rank.log == ["sketch_both", "take", "take", "rmatmat"]
+    heard = []
+    first.refine(by_rtol, rtol=1e-3, rng=0, callback=heard.append)
+    tried = len(heard) - 1
+    assert by_rtol.log.count("sketch_both") <= 2
+    assert by_rtol.passes == by_rtol.log.count("sketch_both") + tried <= 6
+
+
+@pytest.mark.parametrize("scale", [1e300, 1e-300, 1e-310])
+def test_refining_at_any_scale(scale, rng):
+    A = low_rank(30, 20, 4, "float64", rng) * scale
+    more = ct.cur_decomposition(A, 2, rng=0).refine(A, rtol=1e-4 if scale < 1e-308 else 1e-10, rng=0)
+    assert more.rank == 4
+    assert_array_equal(more.C, A[:, more.col_indices])
+
+
+def test_refining_a_zero_matrix_adds_nothing():
+    A = np.zeros((6, 5))
+    first = ct.cur_decomposition(A, 2, rng=0)
+    for options in ({"rank": 4}, {"rtol": 0.1}):
+        assert first.refine(A, **options, rng=0).rank == 0
+
+
+def test_refining_by_rpcholesky_takes_rows_with_the_columns(rng):
+    F = normal((50, 8), "complex128", rng)
+    A = F @ F.conj().T
+    first = ct.cur_decomposition(A, 3, method="rpcholesky", rng=0)
+    more = first.refine(A, rank=8, method="rpcholesky", rng=0)
+    assert_array_equal(more.col_indices, more.row_indices)
+    assert_array_equal(more.col_indices[:3], first.col_indices)
+    assert relative(A, more.to_array()) < 1e-12
+    with pytest.raises(ValueError, match=r"^method must be one for any A where I is not J, got 'rpcholesky'"):
+        ct.cur_decomposition(A, 3, rng=0).refine(A, rank=5, method="rpcholesky")
+
+
+def test_refining_names_what_it_adds(rng):
+    import pandas as pd
+
+    A = pd.DataFrame(rng.standard_normal((30, 20)), columns=[f"gene {j}" for j in range(20)])
+    more = ct.cur_decomposition(A, 3, rng=0).refine(A, rank=6, rng=0)
+    assert_array_equal(more.col_names, A.columns[more.col_indices])
+    assert_array_equal(more.row_names, more.row_indices.astype(str))
+
+
+def test_what_was_saved_can_be_refined(tmp_path, rng):
+    A = FAMILIES["coherent"](60, 45, "float64", rng)
+    first = ct.cur_decomposition(A, 4, rng=0)
+    first.save(tmp_path / "result.npz")
+    again = ct.CUR.load(tmp_path / "result.npz").refine(A, rank=9, rng=3)
+    for part, other in zip(first.refine(A, rank=9, rng=3), again, strict=True):
+        assert_array_equal(part, other)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        ({}, {}, r"^rank or rtol must be given, one of the two, got neither"),
+        ({}, {"rank": 9, "rtol": 0.1}, r"^rank or rtol must be given, one of the two, got both"),
+        ({}, {"rank": 4}, r"^rank must be between 5 and 20, got 4"),
+        ({}, {"rank": 21}, r"^rank must be between 5 and 20, got 21"),
+        ({}, {"rtol": 0.0}, r"^rtol must be at least"),
+        ({}, {"rank": 6, "method": "nonsense"}, r"^method must be a function or one of"),
+        ({"shape": True}, {"rank": 6}, r"^A must be of shape \(30, 20\), got shape \(20, 30\)"),
+        ({"entry": True}, {"rank": 6}, r"^A must be the matrix that was decomposed, got other entries"),
+        ({"entry": True}, {"rtol": 0.1}, r"^A must be the matrix that was decomposed, got other entries"),
+        ({"nan": True}, {"rank": 6}, r"^A must be finite, got NaN or infinity, first at \(3, 2\)"),
+    ],
+    ids=str,
+)
+def test_refining_refuses_bad_input(change, options, message, rng):
+    A = rng.standard_normal((30, 20))
+    first = ct.cur_decomposition(A, 5, rng=0)
+    if "shape" in change:
+        A = A.T
+    if "entry" in change:
+        A[first.row_indices[0], 0] += 1
+    if "nan" in change:
+        A[3, 2] = np.nan
+    with pytest.raises(ValueError, match=message):
+        first.refine(A, **options, rng=0)
 
 
 def test_callback_hears_of_rising_progress(rng):

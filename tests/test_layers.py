@@ -26,7 +26,21 @@ LAYERS = [
     {"files"},
     {"_validation", "_kernels"},
 ]
-HEAVY = {"numba", "scipy", "tensorly", "torch", "dask", "matplotlib", "pandas", "sklearn", "tqdm", "h5py", "zarr"}
+HEAVY = {
+    "numba",
+    "scipy",
+    "tensorly",
+    "torch",
+    "dask",
+    "matplotlib",
+    "pandas",
+    "sklearn",
+    "tqdm",
+    "h5py",
+    "zarr",
+    "polars",
+    "xarray",
+}
 DEPTH = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.name != "__init__.py")
 

@@ -1,6 +1,8 @@
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
+import xarray as xr
 from matrices import (
     DTYPES,
     INTEGERS,
@@ -155,14 +157,53 @@ def test_names_of_many_levels_are_kept(rng):
     assert_array_equal(result.col_names, [str(tuple(columns.to_list()[j])) for j in result.col_indices])
 
 
-def test_a_dataframe_works_in_every_function(rng):
-    A = pd.DataFrame(rng.standard_normal((12, 8)), columns=list("abcdefgh"))
-    B = A.to_numpy()
+def test_names_of_a_polars_dataframe_are_those_of_its_columns(rng):
+    A = pl.DataFrame(rng.standard_normal((12, 4)), schema=list("abcd"))
+    result = ct.cur_decomposition(A, 3, rng=0)
+    assert_array_equal(result.col_names, np.array(A.columns)[result.col_indices])
+    assert_array_equal(result.C, A.to_numpy()[:, result.col_indices])
+    assert result.row_names is None
+
+
+@pytest.mark.parametrize("kind", ["numpy", "dask"])
+@pytest.mark.parametrize("named", [("gene",), ("gene", "cell"), ()])
+def test_names_of_a_dataarray_are_its_coordinates(named, kind, rng):
+    labels = {"cell": pd.date_range("2026-01-01", periods=12), "gene": list("abcd")}
+    A = xr.DataArray(rng.standard_normal((12, 4)), dims=("cell", "gene"), coords={dim: labels[dim] for dim in named})
+    result = ct.cur_decomposition(A if kind == "numpy" else A.chunk(cell=5), 3, rng=0)
+    assert_array_equal(result.C, A.data[:, result.col_indices])
+    pairs = {"cell": (result.row_names, result.row_indices), "gene": (result.col_names, result.col_indices)}
+    for dim, (names, indices) in pairs.items():
+        if dim in named:
+            assert_array_equal(names, np.array([str(label)[:10] for label in labels[dim]])[indices])
+        else:
+            assert names is None
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, xr.DataArray])
+def test_what_has_names_works_in_every_function(make, rng):
+    B = rng.standard_normal((12, 8))
+    A = make(B)
     assert_array_equal(ct.select_columns(A, 3, rng=0), ct.select_columns(B, 3, rng=0))
     assert_array_equal(ct.select_rows(A, 3, rng=0), ct.select_rows(B, 3, rng=0))
     assert_array_equal(ct.leverage_scores(A), ct.leverage_scores(B))
     assert_array_equal(ct.randomized_svd(A, 3, rng=0).s, ct.randomized_svd(B, 3, rng=0).s)
-    assert ct.relative_error(A, A) == 0
+    assert ct.relative_error(A, A) == ct.relative_error(B, A) == 0
+
+
+@pytest.mark.parametrize("bad", [pl.DataFrame({"a": ["x", "y"]}), pl.LazyFrame({"a": [1.0]}), xr.Dataset()])
+def test_frames_which_hold_no_matrix_are_refused(bad):
+    with pytest.raises(TypeError, match=r"^A must be an array"):
+        ct.cur_decomposition(bad, 1)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [pl.Series([1.0]), xr.Variable("x", [1.0]), pl.DataFrame({"a": [1.0, None]}), xr.DataArray(np.ones((2, 2, 2)))],
+)
+def test_frames_with_gaps_or_of_other_dimensions_are_refused(bad):
+    with pytest.raises(ValueError, match=r"^A must be (2-dimensional|finite)"):
+        ct.cur_decomposition(bad, 1)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

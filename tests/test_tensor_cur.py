@@ -3,7 +3,9 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
+import xarray as xr
 from matrices import DTYPES, eps
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -172,6 +174,35 @@ def test_saved_and_loaded_is_the_same(rng, tmp_path):
         result.n_entries_read,
     )
     assert_array_equal(loaded.indices[1], result.indices[1])
+
+
+@pytest.mark.parametrize("method", TENSOR_METHODS)
+@pytest.mark.parametrize("chunks", [None, {"time": 5}])
+def test_coordinates_of_a_dataarray_are_kept_and_saved(chunks, method, tmp_path, rng):
+    days = np.arange("2026-01-01", "2026-01-21", dtype="datetime64[D]")
+    coords = {"time": days, "gene": [f"g{j}" for j in range(15)]}
+    X = xr.DataArray(low_rank((20, 25, 15), 3, "float64", rng), dims=("time", "cell", "gene"), coords=coords)
+    for options in ({"ranks": 3}, {"rtol": 1e-6}):
+        result = ct.tensor_cur(X if chunks is None else X.chunk(chunks), **options, method=method, rng=0)
+        result.save(tmp_path / "result.npz")
+        for each in (result, ct.TensorCUR.load(tmp_path / "result.npz")):
+            time, cell, gene = each.names
+            assert_array_equal(time, days.astype(str)[each.indices[0]])
+            assert cell is None
+            assert_array_equal(gene, np.array(coords["gene"])[each.indices[2]])
+            assert each.dims == ("time", "cell", "gene")
+            assert_array_equal(each.core, X.data[np.ix_(*each.indices)])
+
+
+def test_dimensions_are_kept_without_coordinates_and_names_without_dimensions(rng):
+    X = low_rank((20, 15), 3, "float64", rng)
+    result = ct.tensor_cur(xr.DataArray(X, dims=("a", "b")), 3, rng=0)
+    assert (result.names, result.dims) == ([None, None], ("a", "b"))
+    result = ct.tensor_cur(pd.DataFrame(X, columns=[f"g{j}" for j in range(15)]), 3, rng=0)
+    assert_array_equal(result.names[1], [f"g{j}" for j in result.indices[1]])
+    assert result.dims == ()
+    result = ct.tensor_cur(X, 3, rng=0)
+    assert (result.names, result.dims) == ([None, None], ())
 
 
 def test_function_and_array_give_the_same_kind_of_result_from_few_entries():

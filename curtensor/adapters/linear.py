@@ -21,8 +21,12 @@ def weight_matrix(layer):
 
 
 class Adapted(nn.Module):
-    """What has a frozen weight and a delta; a subclass says where the weight is."""
+    """What has a frozen weight and a delta; a subclass says where the weight is.
 
+    A state dict holds the weight without the update, whether that is merged or not; loading one unmerges.
+    """
+
+    place: str  # path of the frozen parameter
     transposed = False  # whether the weight lies in by out
 
     def __init__(self, delta, training):
@@ -30,12 +34,15 @@ class Adapted(nn.Module):
         self.delta = delta
         self.enabled = True
         self.register_buffer("unmerged_weight", None, persistent=False)
+        self.register_state_dict_post_hook(put_unmerged_weight)
+        self.register_load_state_dict_pre_hook(unmerge_before_loading)
         self.train(training)
 
     @property
     def frozen(self):
         """Module and name of the frozen parameter."""
-        raise NotImplementedError
+        path, _, name = self.place.rpartition(".")
+        return self.get_submodule(path), name
 
     @property
     def merged(self):
@@ -93,6 +100,18 @@ class Adapted(nn.Module):
         return f"{self.delta.kind}, merged={self.merged}, enabled={self.enabled}"
 
 
+def put_unmerged_weight(layer, state, prefix, metadata):
+    """In a state dict, the weight without the update."""
+    if layer.merged:
+        state[prefix + layer.place] = layer.unmerged_weight
+
+
+def unmerge_before_loading(layer, *arguments):
+    """What is loaded is the weight without the update."""
+    if layer.merged:
+        layer.unmerge()
+
+
 class AdaptedLinear(Adapted):
     """A frozen linear layer and an update of its weight: ``forward(x) = base_layer(x) + delta(x)``.
 
@@ -117,6 +136,8 @@ class AdaptedLinear(Adapted):
     True
     """
 
+    place = "base_layer.weight"
+
     def __init__(self, base_layer, delta):
         super().__init__(delta, base_layer.training)
         self.base_layer = base_layer.requires_grad_(False)
@@ -126,11 +147,6 @@ class AdaptedLinear(Adapted):
         """The base layer's output plus the update's."""
         y = self.base_layer(x)
         return y + self.delta(x).to(y.dtype) if self.enabled and not self.merged else y
-
-    @property
-    def frozen(self):
-        """Module and name of the frozen parameter."""
-        return self.base_layer, "weight"
 
     @property
     def weight(self):
@@ -146,6 +162,8 @@ class AdaptedLinear(Adapted):
 class AdaptedProjection(Adapted):
     """The frozen packed projection of an attention, and its update; called without input, it gives their sum."""
 
+    place = "base"
+
     def __init__(self, weight, delta, training):
         super().__init__(delta, training)
         self.base = nn.Parameter(weight.detach(), requires_grad=False)
@@ -153,11 +171,6 @@ class AdaptedProjection(Adapted):
     def forward(self):
         """The effective weight."""
         return self.updated(self.base)
-
-    @property
-    def frozen(self):
-        """Module and name of the frozen parameter."""
-        return self, "base"
 
 
 class AdaptedAttention(nn.MultiheadAttention):

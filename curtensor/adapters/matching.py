@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -28,8 +28,10 @@ def find_targets(model, target_modules, options, exclude_modules, layers_to_tran
         raise _validation.complain(TypeError, "model", "a torch.nn.Module", type(model))
     without_adapters(model)
     modules = adaptable_modules(model)
+    if not modules:
+        raise _validation.complain(ValueError, "model", "one with modules in it to replace", type(model).__name__)
     chosen = match(modules, target_modules, options, "target_modules", outputs_of(model))
-    excluded = match(modules, exclude_modules, {}, "exclude_modules") if len(exclude_modules) else {}
+    excluded = match(modules, exclude_modules, {}, "exclude_modules")
     chosen = {name: own for name, own in chosen.items() if name not in excluded}
     if not chosen:
         raise _validation.complain(ValueError, "target_modules", "more than exclude_modules", "nothing left")
@@ -65,7 +67,10 @@ def match(modules, patterns, options, argument, outputs=()):
     """Names of the modules that are meant, each with its options, in the model's order."""
     if isinstance(patterns, str) and patterns == "all-linear":
         linear = {name for name, module in modules.items() if isinstance(module, nn.Linear) or is_conv1d(module)}
-        found = {"all-linear": (linear - {name for name in linear if modules[name] in outputs}, options)}
+        linear -= {name for name in linear if modules[name] in outputs}
+        if not linear:
+            raise _validation.complain(ValueError, argument, "names of modules; no Linear or Conv1D is there", patterns)
+        found = {"all-linear": (linear, options)}
     elif isinstance(patterns, str):
         found = {patterns: (matching(modules, compiled(patterns, argument)), options)}
     elif isinstance(patterns, Mapping):
@@ -76,8 +81,8 @@ def match(modules, patterns, options, argument, outputs=()):
     else:
         names = _validation.name_list(patterns, argument)
         found = {key: (matching(modules, compiled(rf"(.*\.)?{re.escape(key)}", argument)), options) for key in names}
-        if not names and argument == "target_modules":
-            raise _validation.complain(ValueError, argument, "at least one name", "none")
+    if not found and argument == "target_modules":
+        raise _validation.complain(ValueError, argument, "at least one name", "none")
     for key, (names, _) in found.items():
         if not names:
             raise _validation.complain(ValueError, argument, f"names of modules; {closest(key, modules)}", repr(key))
@@ -130,7 +135,7 @@ def in_layers(chosen, layers_to_transform):
     if layers_to_transform is None:
         return chosen
     numbers = {layer_number(name) for name in chosen} - {None}
-    wanted = [layers_to_transform] if isinstance(layers_to_transform, int) else list(layers_to_transform)
+    wanted = list(layers_to_transform) if isinstance(layers_to_transform, Iterable) else [layers_to_transform]
     for number in wanted:
         number = _validation.integer(number, "each of layers_to_transform", 0, 10**6)
         if number not in numbers:
@@ -150,7 +155,7 @@ def check_layer(name, layer):
         what = "a linear layer: of an attention, name 'in_proj_weight' or 'out_proj'"
         raise _validation.complain(TypeError, module, what, type(layer).__name__)
     if not (attention or isinstance(layer, nn.Linear) or is_conv1d(layer)):
-        raise _validation.complain(TypeError, module, "a Linear or Conv1D layer", type(layer).__name__)
+        raise _validation.complain(TypeError, module, "a torch.nn.Linear or transformers' Conv1D", type(layer))
     weight = layer._parameters.get("in_proj_weight" if attention else "weight")
     what = f"the weight of {name!r}"
     if weight is None or isinstance(weight, nn.parameter.UninitializedParameter):

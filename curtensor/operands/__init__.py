@@ -52,11 +52,21 @@ def find(A, *, only_products=False):
                 return operand, operand.wrap(A)
     if isinstance(A, (list, tuple)):
         A = _validation.nested_numbers(A)
-    elif hasattr(A, "iloc"):
-        A = A.to_numpy()
+    elif labelled(A):
+        A = contents(A)
     else:
         raise _validation.complain(TypeError, "A", "an array, a sparse matrix or a DataFrame", type(A))
     return find(A, only_products=only_products)
+
+
+def labelled(X):
+    """Whether X is of pandas, polars or xarray, none of which is imported here."""
+    return hasattr(X, "to_numpy")
+
+
+def contents(X):
+    """The array in something labelled; of a DataArray as it is, be it in memory or dask's."""
+    return X.data if hasattr(X, "dims") else X.to_numpy()
 
 
 def take_and_rmatmat(operand, A, indices, Y):
@@ -73,12 +83,30 @@ def normal_product(operand, A, X):
     return operand.rmatmat(A, operand.matmat(A, X))
 
 
-def names(A):
-    """Row and column names of a DataFrame; None for what has none."""
-    if not hasattr(A, "columns"):
-        return None, None
-    row_names, col_names = (np.asarray(axis.to_flat_index().astype(str), dtype=str) for axis in (A.index, A.columns))
-    return row_names, col_names
+def names(X, ndim=2):
+    """Names along each mode of a DataFrame or DataArray, such as those of rows and columns; None where it has none."""
+    if labelled(X) and hasattr(X, "dims"):
+        indexes = getattr(X, "indexes", {})
+        return tuple(texts(indexes[dim]) if dim in indexes else None for dim in X.dims)
+    if labelled(X) and hasattr(X, "columns"):
+        return (texts(X.index) if hasattr(X, "index") else None), texts(X.columns)
+    return (None,) * ndim
+
+
+def texts(labels):
+    """An index of pandas, or a list, as an array of str."""
+    flat = labels.to_flat_index().astype(str) if hasattr(labels, "to_flat_index") else labels
+    return np.asarray(flat, dtype=str)
+
+
+def dims(X):
+    """Names of a DataArray's dimensions; none for all else."""
+    return tuple(map(str, X.dims)) if labelled(X) and hasattr(X, "dims") else ()
+
+
+def names_at(indices, names):
+    """The names of some slices; None where they have none."""
+    return None if names is None else names[indices]
 
 
 def residual_norm(operand, A, left, right):

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from curtensor import _validation
+from curtensor import _validation, operands
 
 BOX_BYTES = 2**26  # read at a time; two such are held
 PIECE_BYTES = 2**20  # what is read at least of a store without chunks of its own
@@ -23,6 +23,7 @@ STORES = ("h5py", "zarr", "dask")
 
 def readable(X):
     """A `StoredTensor` for what does not lie in memory, else X as an array; checked, of two modes or more."""
+    X = operands.contents(X) if operands.labelled(X) else X
     if isinstance(X, np.memmap) and mapped(X) is not None:
         return MappedTensor(X)
     packages = {base.__module__.split(".")[0] for base in type(X).__mro__}

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from curtensor import _validation
+from curtensor import _validation, operands
 from curtensor.operands import times_power
 from curtensor.operands.stored_tensor import StoredTensor, readable
 from curtensor.selection import SELECTION_RULES
@@ -44,9 +44,10 @@ def tensor_cur(
 
     Parameters
     ----------
-    X : array_like or callable, shape (d_0, ..., d_{N-1})
-        Real or complex, with two modes or more; integers and bool are taken as float64. A callable is given one integer
-        array for each mode, which broadcast to a common shape, and returns the entries there in that shape.
+    X : array_like, DataArray or callable, shape (d_0, ..., d_{N-1})
+        Real or complex, with two modes or more; integers and bool are taken as float64. Coordinates and dimensions of
+        an xarray DataArray are kept as names. A callable is given one integer array for each mode, which broadcast to a
+        common shape, and returns the entries there in that shape.
     ranks : int or sequence of int, optional
         Target multilinear rank, 1 to the length of each mode; an int is meant for every mode that is as long. Exactly
         one of `ranks` and `rtol` is given.
@@ -142,8 +143,11 @@ def tensor_cur(
 
     if ranks is not None:
         ranks = _validation.tensor_ranks(ranks, entries.shape)
-        return attempt(ranks, _validation.sample_sizes(n_samples, ranks, entries.shape, SAMPLES))
-    return smallest_ranks(entries, attempt, rtol, rng)
+        result = attempt(ranks, _validation.sample_sizes(n_samples, ranks, entries.shape, SAMPLES))
+    else:
+        result = smallest_ranks(entries, attempt, rtol, rng)
+    names = [*map(operands.names_at, result.indices, operands.names(X, result.core.ndim))]
+    return replace(result, names=names, dims=operands.dims(X))
 
 
 def entries_of(X, shape, only_some):

@@ -1,5 +1,6 @@
 """What a tensor CUR gives back."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,11 @@ class TensorCUR:
     converged : bool
         Whether the choice settled and the error is at most 1.5 times what the truncated HOSVD of the same ranks was
         seen to leave.
+    names : list of (ndarray of str or None)
+        Names of the chosen slices of each mode, None where X has none: the coordinates of a DataArray along its
+        dimensions, the index and the columns of a DataFrame.
+    dims : tuple of str
+        Names of a DataArray's dimensions; empty for all else.
     """
 
     core: np.ndarray
@@ -37,6 +43,8 @@ class TensorCUR:
     n_entries_read: int
     error_estimate: float
     converged: bool
+    names: Sequence[np.ndarray | None] = ()
+    dims: tuple[str, ...] = ()
 
     def __iter__(self):
         """The core and the factors."""
@@ -88,9 +96,11 @@ class TensorCUR:
 
     def save(self, path):
         """Write to an npz file, whole or not at all; `TensorCUR.load` reads it, without pickle."""
-        parts = {name: part for name, part in vars(self).items() if name not in ("factors", "indices")}
+        parts = {name: part for name, part in vars(self).items() if name not in ("factors", "indices", "names", "dims")}
+        parts["dims"] = np.array(self.dims, dtype=str)
         for n, (factor, indices) in enumerate(zip(self.factors, self.indices, strict=True)):
             parts |= {f"factor.{n}": factor, f"indices.{n}": indices}
+        parts |= {f"names.{n}": names for n, names in enumerate(self.names) if names is not None}
         archive.write(path, parts)
 
     @classmethod
@@ -105,4 +115,6 @@ class TensorCUR:
             int(parts["n_entries_read"]),
             float(parts["error_estimate"]),
             bool(parts["converged"]),
+            [parts.get(f"names.{n}") for n in modes],
+            tuple(parts["dims"].tolist()),
         )

@@ -1,0 +1,349 @@
+"""Scikit-learn estimators: features and samples chosen out of the data, and samples as sums of chosen ones."""
+
+import numbers
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.feature_selection import SelectorMixin
+from sklearn.utils import _safe_indexing, check_array, check_random_state
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
+
+from curtensor import operands
+from curtensor.cur import cur_decomposition
+from curtensor.interpolative import interpolative_decomposition
+from curtensor.operands import dense
+from curtensor.selection import select_columns, select_rows
+
+FLOATS = [np.float64, np.float32]
+
+
+class ColumnSelector(SelectorMixin, BaseEstimator):
+    """Keep the features, columns of X, whose span comes closest to all of X.
+
+    Unsupervised, and blind to scale: features that are small leave little error, so scale them first unless that is
+    meant. `transform` gives the chosen columns in X's own order, `inverse_transform` zeros in place of the others, as
+    all selectors of scikit-learn; `CURTransformer` estimates the others.
+
+    Parameters
+    ----------
+    rank : int, optional
+        Number of features, 1 to min(n_samples, n_features). With neither `rank` nor `rtol`: the numerical rank of X,
+        so that only features which are linear combinations of the chosen ones are left out.
+    rtol : float, optional
+        Largest ``||X - C C^+ X||_F / ||X||_F`` wanted for the chosen columns C, from 64 times the dtype's epsilon to 1;
+        held, or an error. Not with `rank`.
+    method : str or callable, default "osinsky"
+        Rule for the choice, as in `curtensor.select_columns`.
+    sketch : str or callable, default "sparse_sign"
+        As in `curtensor.select_columns`.
+    random_state : int, RandomState or None, default None
+        Source of randomness; an int chooses as it does as ``rng=``.
+
+    Attributes
+    ----------
+    col_indices_ : ndarray of int
+        The chosen columns in the order of choice, the most telling first; fewer than `rank` where the numerical rank of
+        X is lower.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of str
+        Their names, where X had such.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from curtensor import ColumnSelector
+    >>> wine = load_wine(as_frame=True)
+    >>> X = StandardScaler().set_output(transform="pandas").fit_transform(wine.data)
+    >>> selector = ColumnSelector(3, random_state=0).set_output(transform="pandas")
+    >>> selector.fit_transform(X).shape
+    (178, 3)
+    >>> bool((selector.transform(X) == X[selector.get_feature_names_out()]).all(axis=None))
+    True
+    """
+
+    def __init__(self, rank=None, *, rtol=None, method="osinsky", sketch="sparse_sign", random_state=None):
+        self.rank = rank
+        self.rtol = rtol
+        self.method = method
+        self.sketch = sketch
+        self.random_state = random_state
+
+    def fit(self, X, y=None):
+        """Choose columns of X (n_samples, n_features), dense, CSR, CSC, a DataFrame or DataArray; y is ignored."""
+        self.col_indices_ = chosen(self, validated(self, X), 1)
+        return self
+
+    def transform(self, X):
+        """The chosen columns of X (n_samples, n_features), in X's own order."""
+        return super().transform(readable(X))
+
+    def _get_support_mask(self):
+        check_is_fitted(self)
+        return mask(self.n_features_in_, self.col_indices_)
+
+    def __sklearn_tags__(self):
+        return taking_sparse(super().__sklearn_tags__())
+
+
+class RowSelector(BaseEstimator):
+    """Choose the samples, rows of X, whose span comes closest to all of X.
+
+    A transformer of scikit-learn may not change the number of samples, since y and what runs beside it in a pipeline
+    would no longer match. So this is none: it has no `transform`, and `fit_resample` gives the chosen rows of X and y
+    together, as imbalanced-learn's samplers do; in that package's pipelines it is a step. Elsewhere, `fit` and then
+    index with `row_indices_` or `get_support`.
+
+    Parameters
+    ----------
+    rank : int, optional
+        Number of samples, 1 to min(n_samples, n_features). With neither `rank` nor `rtol`: the numerical rank of X.
+    rtol : float, optional
+        Largest ``||X - X R^+ R||_F / ||X||_F`` wanted for the chosen rows R, from 64 times the dtype's epsilon to 1;
+        held, or an error. Not with `rank`.
+    method : str or callable, default "osinsky"
+        Rule for the choice, as in `curtensor.select_rows`.
+    sketch : str or callable, default "sparse_sign"
+        As in `curtensor.select_rows`.
+    random_state : int, RandomState or None, default None
+        Source of randomness; an int chooses as it does as ``rng=``.
+
+    Attributes
+    ----------
+    row_indices_ : ndarray of int
+        The chosen rows in the order of choice; fewer than `rank` where the numerical rank of X is lower.
+    n_samples_in_ : int
+        Number of samples seen in `fit`.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of str
+        Their names, where X had such.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from curtensor import RowSelector
+    >>> X, y = load_wine(return_X_y=True, as_frame=True)
+    >>> few, labels = RowSelector(10, random_state=0).fit_resample(X, y)
+    >>> few.shape, labels.shape
+    ((10, 13), (10,))
+    >>> bool((few.index == labels.index).all())
+    True
+    """
+
+    def __init__(self, rank=None, *, rtol=None, method="osinsky", sketch="sparse_sign", random_state=None):
+        self.rank = rank
+        self.rtol = rtol
+        self.method = method
+        self.sketch = sketch
+        self.random_state = random_state
+
+    def fit(self, X, y=None):
+        """Choose rows of X (n_samples, n_features), dense, CSR, CSC, a DataFrame or DataArray; y is ignored."""
+        X = validated(self, X)
+        self.n_samples_in_ = X.shape[0]
+        self.row_indices_ = chosen(self, X, 0)
+        return self
+
+    def fit_resample(self, X, y=None):
+        """Choose rows; the chosen ones of X and of y (None for None), in their own order and kind."""
+        rows = self.fit(X).get_support(indices=True)
+        return _safe_indexing(X, rows), None if y is None else _safe_indexing(y, rows)
+
+    def get_support(self, indices=False):
+        """Which samples of `fit` were chosen: a mask, or their numbers in ascending order."""
+        check_is_fitted(self)
+        return np.sort(self.row_indices_) if indices else mask(self.n_samples_in_, self.row_indices_)
+
+    def __sklearn_tags__(self):
+        return taking_sparse(super().__sklearn_tags__())
+
+
+class CURTransformer(TransformerMixin, BaseEstimator):
+    """Write samples as sums of chosen training samples, by what is seen in chosen features alone.
+
+    The CUR decomposition of the training data, X close to C U R, says how a sample x follows from its chosen features:
+    ``transform`` gives the coefficients ``x[col_indices_] @ U``, ``inverse_transform`` multiplies them by the chosen
+    rows R. For the training data, both together are the decomposition; for a new sample whose other features were
+    never measured, they estimate these.
+
+    Parameters
+    ----------
+    rank : int, optional
+        Number of columns and of rows, 1 to min(n_samples, n_features). With neither `rank` nor `rtol`: the numerical
+        rank of X, so that nothing of the training data is lost.
+    rtol : float, optional
+        Largest ``||X - C U R||_F / ||X||_F`` wanted for the training data; held, or an error. Not with `rank`.
+    n_columns, n_rows : int, optional
+        Numbers of columns and rows if not `rank`; at least `rank`.
+    method : str or callable, default "osinsky"
+        Rule for columns and rows, as in `curtensor.cur_decomposition`.
+    core : "projection" or "intersection" or callable, default "projection"
+        Which middle matrix U, as in `curtensor.cur_decomposition`.
+    sketch : str or callable, default "sparse_sign"
+        As in `curtensor.cur_decomposition`.
+    random_state : int, RandomState or None, default None
+        Source of randomness; an int chooses as it does as ``rng=``.
+
+    Attributes
+    ----------
+    col_indices_, row_indices_ : ndarray of int
+        The chosen columns and rows of the training data, in the order of choice.
+    components_ : ndarray or sparse array, shape (n_rows, n_features)
+        R, the chosen rows to the bit, sparse where X was.
+    error_estimate_ : float
+        ``||X - C U R||_F / ||X||_F``, as in `curtensor.CUR`.
+    row_names_ : ndarray of str
+        Names of the chosen rows: those of a DataFrame's index, else their numbers.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of str
+        Their names, where X had such.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_digits
+    >>> from curtensor import CURTransformer
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> transformer = CURTransformer(20, random_state=0).fit(X[:1000])
+    >>> Z = transformer.transform(X[1000:])
+    >>> Z.shape
+    (797, 20)
+    >>> unseen = X[1000:] - transformer.inverse_transform(Z)
+    >>> bool(np.linalg.norm(unseen) < 0.3 * np.linalg.norm(X[1000:]))
+    True
+    """
+
+    def __init__(
+        self,
+        rank=None,
+        *,
+        rtol=None,
+        n_columns=None,
+        n_rows=None,
+        method="osinsky",
+        core="projection",
+        sketch="sparse_sign",
+        random_state=None,
+    ):
+        self.rank = rank
+        self.rtol = rtol
+        self.n_columns = n_columns
+        self.n_rows = n_rows
+        self.method = method
+        self.core = core
+        self.sketch = sketch
+        self.random_state = random_state
+
+    def fit(self, X, y=None):
+        """Decompose X (n_samples, n_features), dense, CSR, CSC, a DataFrame or DataArray; y is ignored."""
+        given, X = X, validated(self, X)
+        result = cur_decomposition(
+            X,
+            rank_or_full(self, X),
+            rtol=self.rtol,
+            n_columns=self.n_columns,
+            n_rows=self.n_rows,
+            method=self.method,
+            core=self.core,
+            sketch=self.sketch,
+            rng=seed(self.random_state),
+        )
+        self.col_indices_, self.row_indices_ = result.col_indices, result.row_indices
+        self.components_, self.error_estimate_ = result.R, result.error_estimate
+        row_names, _ = operands.names(given)
+        self.row_names_ = self.row_indices_.astype(str) if row_names is None else row_names[self.row_indices_]
+        self._middle = result.middle
+        self._to_columns = dense(result.left.conj().T @ result.C)
+        self._to_rows = dense(result.R @ result.right.conj().T)
+        return self
+
+    def transform(self, X):
+        """Coefficients (n_samples, n_rows) of the samples X on the chosen rows; reads the chosen columns alone."""
+        check_is_fitted(self)
+        seen = dense(validated(self, X, reset=False)[:, self.col_indices_])
+        # solved for, since a product with U would lose digits
+        along = np.linalg.lstsq(self._to_columns.T, seen.T)[0].T @ self._middle
+        return np.linalg.lstsq(self._to_rows.T, along.T)[0].T
+
+    def inverse_transform(self, X):
+        """Samples (n_samples, n_features) from their coefficients X on the chosen rows."""
+        check_is_fitted(self)
+        return check_array(X, dtype=FLOATS) @ self.components_
+
+    def get_feature_names_out(self, input_features=None):
+        """``row_<name>`` for each chosen row; `input_features` are only checked."""
+        check_is_fitted(self)
+        _check_feature_names_in(self, input_features, generate_names=False)
+        return np.array([f"row_{name}" for name in self.row_names_], dtype=object)
+
+    def __sklearn_tags__(self):
+        tags = taking_sparse(super().__sklearn_tags__())
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+def validated(estimator, X, *, reset=True):
+    """X as scikit-learn checks it: real floats, dense, CSR or CSC."""
+    options = {"accept_sparse": ("csr", "csc"), "dtype": FLOATS, "reset": reset}
+    return validate_data(estimator, readable(X), **options)
+
+
+def readable(X):
+    """X itself, or `Named` where scikit-learn would miss the names of its columns."""
+    own = operands.labelled(X) and not (hasattr(X, "iloc") or hasattr(X, "__dataframe__"))
+    return Named(X) if own else X
+
+
+class Named:
+    """A polars DataFrame or xarray DataArray with its column names where scikit-learn looks for them."""
+
+    def __init__(self, X):
+        self.X = X
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.X.to_numpy(), dtype=dtype)
+
+    def __dataframe__(self):
+        return self
+
+    def column_names(self):
+        """Names of the columns; none for a DataArray without coordinates."""
+        names = operands.names(self.X)[-1]
+        return [] if names is None else names.tolist()
+
+
+def taking_sparse(tags):
+    """The tags of an estimator which takes sparse matrices."""
+    tags.input_tags.sparse = True
+    return tags
+
+
+def seed(random_state):
+    """What `rng` is to be for a random state: an int itself, else a number which the state draws."""
+    if isinstance(random_state, numbers.Integral):
+        return random_state
+    return check_random_state(random_state).randint(2**31)
+
+
+def rank_or_full(estimator, X):
+    """The rank asked for; as high as can be where neither a rank nor a tolerance is."""
+    return min(X.shape) if estimator.rank is None and estimator.rtol is None else estimator.rank
+
+
+def chosen(selector, X, axis):
+    """The columns (axis 1) or rows (axis 0) that a selector chooses, in the order of choice."""
+    options = {"method": selector.method, "sketch": selector.sketch, "rng": seed(selector.random_state)}
+    rank = rank_or_full(selector, X)
+    if selector.rtol is not None:
+        return interpolative_decomposition(X, rank, rtol=selector.rtol, axis=axis, **options).indices
+    return (select_columns if axis == 1 else select_rows)(X, rank, **options)
+
+
+def mask(size, indices):
+    """True at the indices."""
+    inside = np.zeros(size, dtype=bool)
+    inside[indices] = True
+    return inside
