@@ -197,11 +197,11 @@ class CUR:
 
         include = self.col_indices, self.row_indices
         if rank is None:
-            result = cur_to_tolerance(operand, A, rtol, rule, projection, sketch, rng, callback, include)
+            result = cur_to_tolerance(operand, A, rtol, rule, projection, sketch, rng, callback, include=include)
         else:
             view = two_sided_sketch(operand, A, sketch_size(rank, max(A.shape), max(A.shape)), sketch, rng)
             callback(1 / 3)
-            result = cur_from_sketch(operand, A, view, rank, rank, rule, projection, rng, include)
+            result = cur_from_sketch(operand, A, view, rank, rank, rule, projection, rng, include=include)
         _validation.continued(result, self)
         callback(1.0)
         return named(result, given)
@@ -390,11 +390,14 @@ def cur_from_sketch(operand, A, view, n_columns, n_rows, rule, core, rng, includ
     """
     sketched, X = view
     n_columns = max(n_columns, len(include[0]))
-    columns, C, left, inside = column_basis(operand, sketched, n_columns, rule, rng, include[0])
+    columns, C, left, inside = column_basis(operand, sketched, n_columns, rule, rng, include=include[0])
     if len(columns) < n_columns:  # the numerical rank is lower
         n_rows = min(n_rows, len(columns))
     n_rows = max(n_rows, len(include[1]))
-    rows = columns if rule in ENTRY_RULES.values() else row_choice(left, sketched.right, n_rows, rule, rng, include[1])
+    if rule in ENTRY_RULES.values():
+        rows = columns
+    else:
+        rows = row_choice(left, sketched.right, n_rows, rule, rng, include=include[1])
     if core is projection:
         R, image = operands.take_and_rmatmat(operand, sketched.A, rows, left)
     else:
@@ -425,7 +428,7 @@ def cur_to_tolerance(operand, A, rtol, rule, core, sketch, rng, callback, includ
         n_rows = k if core is projection else min(k + (k + 1) // 2, A.shape[0])
         sketched, X = view
         own = sketched._replace(right=sketched.right.copy("K"))
-        result = cur_from_sketch(operand, A, (own, X), k, n_rows, rule, core, rng, include)
+        result = cur_from_sketch(operand, A, (own, X), k, n_rows, rule, core, rng, include=include)
         middle = times_power(result.middle, sketched.exponent)
         error = error_by_energy(sketched.norm, middle) if core is projection else None
         if error is None:

@@ -466,9 +466,11 @@ def test_refining_holds_a_tolerance_with_few_more(rtol, rng):
 def test_refining_to_what_is_held_already_adds_nothing(rng):
     A = FAMILIES["exponential"](80, 60, "float64", rng)
     first = ct.cur_decomposition(A, rtol=1e-6, rng=0)
-    more = first.refine(A, rtol=1e-3, rng=0)
+    heard = []
+    more = first.refine(A, rtol=1e-3, rng=0, callback=heard.append)
     assert_array_equal(more.col_indices, first.col_indices)
     assert more.error_estimate <= 1e-6
+    assert len(heard) == 2  # no lower rank was tried
 
 
 def test_passes_when_refining(distant, rng):

@@ -83,6 +83,13 @@ def test_cur_is_that_of_the_array_in_memory(dtype, shape, chunks, core, rng):
     assert_same(ct.cur_decomposition(chunked(A, CHUNKS[chunks]), 8, core=core, rng=3), expected)
 
 
+@pytest.mark.parametrize("options", [{"rank": 9}, {"rtol": 0.3}], ids=str)
+def test_refined_is_as_in_memory(options, rng):
+    A = normal((60, 40), "complex128", rng)
+    first = ct.cur_decomposition(A, 4, rng=0)
+    assert_same(first.refine(da.from_array(A, chunks=(17, 8)), **options, rng=1), first.refine(A, **options, rng=1))
+
+
 @pytest.mark.parametrize("sketch", SKETCHES)
 def test_any_sketch_makes_the_choice_that_it_makes_in_memory(sketch, rng):
     A = normal((60, 50), "complex128", rng) / np.arange(1, 51)

@@ -17,13 +17,14 @@ from matrices import (
     sparse_low_rank,
 )
 from naive import osinsky_pass
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 import curtensor as ct
 from curtensor.selection import (
     POOL,
     RIDGE,
     SELECTION_RULES,
+    choose_more_rows,
     choose_rows,
     osinsky,
     row_norms_squared,
@@ -264,6 +265,30 @@ def test_rows_beyond_the_basis_are_added_without_repetition(rng):
         chosen = choose_rows(basis, residual, 9, rule, rng)
         assert len(set(chosen.tolist())) == 9
     assert len(choose_rows(basis, residual, 50, osinsky, rng)) == 50
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rules_see_what_chosen_rows_leave_undetermined(dtype, rng):
+    basis = np.linalg.qr(normal((50, 9), dtype, rng))[0]
+    residual = normal((50, 4), dtype, rng)
+    chosen = np.array([7, 30, 2, 11])
+    others = np.setdiff1d(np.arange(50), chosen)
+
+    def rule(rows, rest, k, rng):
+        assert_allclose(rows.conj().T @ rows, np.eye(5), atol=100 * eps(dtype))
+        expected = residual - basis @ np.linalg.pinv(basis[chosen]) @ residual[chosen]
+        assert_allclose(rest, expected[others], atol=1000 * eps(dtype))
+        assert k == 5
+        return osinsky(rows, rest, k, rng)
+
+    together = choose_more_rows(basis, residual, chosen, 9, rule, rng)
+    assert_array_equal(together[:4], chosen)
+    assert len(set(together.tolist())) == 9
+    assert np.linalg.cond(basis[together]) < 100
+    assert_array_equal(
+        choose_more_rows(basis, residual, chosen, 12, osinsky, rng)[:9],
+        choose_more_rows(basis, residual, chosen, 9, osinsky, rng),
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -34,8 +34,6 @@ class Adapted(nn.Module):
         self.delta = delta
         self.enabled = True
         self.register_buffer("unmerged_weight", None, persistent=False)
-        self.register_state_dict_post_hook(put_unmerged_weight)
-        self.register_load_state_dict_pre_hook(unmerge_before_loading)
         self.train(training)
 
     @property
@@ -99,17 +97,17 @@ class Adapted(nn.Module):
         """What was built in, for ``print(model)``."""
         return f"{self.delta.kind}, merged={self.merged}, enabled={self.enabled}"
 
+    def state_dict(self, *args, prefix="", **kwargs):
+        """As of any module, with the weight without the update."""
+        state = super().state_dict(*args, prefix=prefix, **kwargs)
+        if self.merged:
+            state[prefix + self.place] = self.unmerged_weight
+        return state
 
-def put_unmerged_weight(layer, state, prefix, metadata):
-    """In a state dict, the weight without the update."""
-    if layer.merged:
-        state[prefix + layer.place] = layer.unmerged_weight
-
-
-def unmerge_before_loading(layer, *arguments):
-    """What is loaded is the weight without the update."""
-    if layer.merged:
-        layer.unmerge()
+    def _load_from_state_dict(self, *args, **kwargs):
+        if self.merged:
+            self.unmerge()
+        super()._load_from_state_dict(*args, **kwargs)
 
 
 class AdaptedLinear(Adapted):
