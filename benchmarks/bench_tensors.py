@@ -71,11 +71,12 @@ ENTRYWISE = {
 class Tensors(common.Comparison):
     """Rank 6 in each mode of tensors of at most 100 x 90 x 80."""
 
-    params = (list(METHODS), list(TENSORS))
+    families = TENSORS
+    params = (list(METHODS), list(families))
     shape, rank = (100, 90, 80), 6
 
     def setup_cache(self):
-        return outcomes(METHODS, TENSORS, self.shape, self.rank)
+        return outcomes(METHODS, self.families, self.shape, self.rank)
 
     def track_error(self, cache, method, family):
         return cache[method, family][1]
