@@ -4,8 +4,8 @@ import matplotlib
 
 matplotlib.use("agg")
 
-import numpy as np  # noqa: E402
-from matplotlib import pyplot as plt  # noqa: E402
+import numpy as np
+from matplotlib import pyplot as plt
 
 COLOURS = {"ours": "#1f6fb4", "peer": "#d9690f", "svd": "#555555"}
 
@@ -37,7 +37,9 @@ def draw(ax, points, kind, best):
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.axhline(1, color=COLOURS["svd"], linewidth=1, linestyle="--")
-    ax.text(0.01, 1, best, transform=ax.get_yaxis_transform(), fontsize=7, va="bottom", color=COLOURS["svd"])
+    ax.text(0.99, 1, best, transform=ax.get_yaxis_transform(), fontsize=7, va="bottom", ha="right")
+    kept = np.array([place for method, place in points.items() if kind(method) != "svd"])
+    ax.plot(*front(kept).T, color=COLOURS["ours"], linewidth=1, linestyle="--", drawstyle="steps-post", zorder=1)
     ax.plot(*front(places).T, color="#999999", linewidth=1, drawstyle="steps-post", zorder=1)
     for method, place in points.items():
         ax.plot(*place, "o", markersize=4, color=COLOURS[kind(method)])

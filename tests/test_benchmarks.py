@@ -123,7 +123,7 @@ def test_what_is_missing_or_raises_spoils_its_own_figures_only():
         (("broken", "data"), RuntimeError, "ValueError: broken"),
     ):
         with pytest.raises(kind, match=text):
-            common.Comparison().setup(found, *key)
+            common.Comparison.setup(None, found, *key)
 
 
 def test_each_call_has_its_own_seed_and_the_figures_are_medians():
