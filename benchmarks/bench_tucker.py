@@ -76,8 +76,16 @@ def signal_and_noise(shape, rank):
 CASES = {"200^3, r=10": ((200, 200, 200), 10), "60^4, r=8": ((60, 60, 60, 60), 8)}
 
 
+def prepared(method, case):
+    """The tensor of a case and its ranks, when the method has imported and compiled what it needs."""
+    X, ranks = signal_and_noise(*CASES[case])
+    with common.skipped_where_missing():
+        METHODS[method](X[:20, :20, :20], (2,) * X.ndim, 0)
+    return X, ranks
+
+
 class Large:
-    """Time and memory where passes over the tensor decide."""
+    """Time where passes over the tensor decide."""
 
     params = (list(METHODS), list(CASES))
     param_names = ("method", "case")
@@ -85,12 +93,21 @@ class Large:
     timeout = 300
 
     def setup(self, method, case):
-        self.X, self.ranks = signal_and_noise(*CASES[case])
-        with common.skipped_where_missing():
-            METHODS[method](self.X[:20, :20, :20], (2,) * self.X.ndim, 0)
+        self.X, self.ranks = prepared(method, case)
 
     def time_method(self, method, case):
         METHODS[method](self.X, self.ranks, 0)
 
-    def peakmem_method(self, method, case):
+
+class Memory:
+    """Peak memory, of one case."""
+
+    params = list(METHODS)
+    param_names = ("method",)
+    timeout = 300
+
+    def setup(self, method):
+        self.X, self.ranks = prepared(method, "200^3, r=10")
+
+    def peakmem_method(self, method):
         METHODS[method](self.X, self.ranks, 0)
