@@ -1,8 +1,8 @@
 """The figures claimed for matrices, measured: ``python -m benchmarks.verify_matrices [claim ...]``.
 
 One line for each: the claim, its target, what was measured, held or MISSED. Exit status 1 where one was missed.
-Names of claims pick some; ``--list`` shows them. All runs on one thread; times are CPU seconds, the best of several, both
-sides in turn in the same process.
+Names of claims pick some; ``--list`` shows them. On one thread; times are CPU seconds, the best of several, both sides
+in turn in the same process.
 """
 
 import functools
