@@ -40,8 +40,7 @@ def fresh_process(code, **environment):
 
 def command(module, claims):
     """Exit with the status of `report`, from a process with one BLAS thread: this one, or else itself anew."""
-    if not common.pinned():
-        os.execve(sys.executable, [sys.executable, "-m", module, *sys.argv[1:]], common.pinned_environment())
+    common.run_pinned(module)
     sys.exit(report(claims, sys.argv[1:]))
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import sys
 import time
 
 import numpy as np
@@ -435,3 +436,9 @@ def pinned_environment():
     """The environment with the pins; an OPENBLAS_CORETYPE, which can slow a current NumPy, goes."""
     kept = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")}
     return kept | THREAD_PINS
+
+
+def run_pinned(module):
+    """Run the module's process anew with one BLAS thread, unless it has been started so."""
+    if not pinned():
+        os.execve(sys.executable, [sys.executable, "-m", module, *sys.argv[1:]], pinned_environment())
