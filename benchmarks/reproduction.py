@@ -29,7 +29,7 @@ SEEDS = range(5)
 
 
 def iterative_cur(A, k, seed, block=50):
-    """IterativeCUR of Park and Nakatsukasa with pivoted QR: blocks chosen from what one small sketch has left."""
+    """IterativeCUR (Pritchard and others 2025) with pivoted QR: blocks chosen from what one small sketch has left."""
     rng = np.random.default_rng(seed)
     sketch = rng.standard_normal((math.ceil(1.1 * block), A.shape[0])) @ A
     columns, rows = [], []
@@ -81,7 +81,7 @@ def published_fiber(X, r, seed):
 # ---- tables: generators of case, figure and its values, one for each seed
 
 
-# relative errors of IterativeCUR with pivoted QR, from the files of results beside the paper's code
+# relative errors of IterativeCUR with pivoted QR, from the results beside the code of Pritchard and others
 PIVOTED_QR = {
     ("Lehmer", 150): 9.918e-4,
     ("Lehmer", 350): 2.315e-4,
@@ -102,7 +102,7 @@ CURS = {
 
 
 def matrices():
-    """Error over the optimum of CUR with k columns and k rows, on the matrices of Park and Nakatsukasa."""
+    """Error over the optimum of CUR with k columns and k rows, on the matrices of Pritchard and others."""
     for name, n, k, optimum, best, _ in PUBLISHED:
         A, spectrum = matrix(name, 0, (n, n))
         case = f"{name} {n}, k = {k}"
@@ -206,12 +206,20 @@ def hooi():
             yield case, "`st_hosvd`", [relative(X, ct.st_hosvd(X, ranks).to_array()) / best]
 
 
+SPEED_AIMS = {"TensorLy": 50, "TensorLy, random start": 7, "pyttb hosvd": 10, "pyttb tucker_als": 1}
+
+
 def tucker_times():
     """How many times as fast `st_hosvd` is as others, and how many times was aimed at."""
     for name, (shape, rank) in bench_tucker.CASES.items():
         X, ranks = bench_tucker.signal_and_noise(shape, rank)
         ours = cpu_seconds([partial(bench_tucker.METHODS["st_hosvd, auto"], X, ranks, 0)], 5)[0]
-        for peer, aim in {"TensorLy": 50, "TensorLy, random start": 7, "pyttb hosvd": 10, "pyttb tucker_als": 1}.items():
+        for peer, aim in {
+            "TensorLy": 50,
+            "TensorLy, random start": 7,
+            "pyttb hosvd": 10,
+            "pyttb tucker_als": 1,
+        }.items():
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 theirs = cpu_seconds([partial(bench_tucker.METHODS[peer], X, ranks, 0)], 1)[0]
@@ -225,8 +233,8 @@ def tubal():
     best = relative(X, bench_tubal.METHODS["tubal SVD"](X, rank, 0))
     for core, known in {"projection": (1.04, 1.9), "truncated": (1.3, 2.0), "intersection": (10, 38)}.items():
         cur = bench_tubal.METHODS[f"tubal CUR, {core}"]
-        yield f"`{core}`", "least before", known[:1]
-        yield f"`{core}`", "most before", known[1:]
+        yield f"`{core}`", "before, least", known[:1]
+        yield f"`{core}`", "before, most", known[1:]
         yield f"`{core}`", "here", [relative(X, cur(X, rank, seed)) / best for seed in SEEDS]
 
 
@@ -266,8 +274,10 @@ def is_time(row):
 def measured(table):
     """The rows of a table for the file of results."""
     for case, figure, values in TABLES[table]():
+        row = {"table": table, "case": case, "figure": figure}
+        digits = 2 if is_time(row) else 4
         numbers = {"median": np.median(values), "least": np.min(values), "most": np.max(values)}
-        yield {"table": table, "case": case, "figure": figure} | {name: f"{x:.4g}" for name, x in numbers.items()}
+        yield row | {name: f"{x:.{digits}g}" for name, x in numbers.items()}
 
 
 def layout(rows):
