@@ -7,8 +7,6 @@ import pytest
 
 from benchmarks import pages, peers
 
-pytest.importorskip("sklearn")
-
 RESULTS = {row["library"]: row for row in pages.read_results("peers")}
 CHEAP = [column for column in peers.PROBES if column not in ("memmap", "dask")]
 
