@@ -54,7 +54,7 @@ def librla_id(A, rank=None, rtol=None, seed=0):
     import librla
 
     k, order, rest = librla.id_sketch(A, rank or rtol, rng=np.random.default_rng(seed))
-    return lambda: A[:, order[:k]] @ np.hstack([np.eye(k), rest])[:, np.argsort(order)]
+    return lambda: A[:, order[:k]] @ np.hstack([np.eye(k, dtype=rest.dtype), rest])[:, np.argsort(order)]
 
 
 def skmatter_columns(A, rank, seed=0):
@@ -112,7 +112,8 @@ def pyttb_hosvd(X, rank=None, rtol=None, seed=0):
 
     own = pyttb.tensor(X)
     ranks = np.array([rank] * own.ndims) if rank else None
-    return pyttb.hosvd(own, tol=rtol or 1e-4, ranks=ranks, verbosity=0).full().double
+    result = pyttb.hosvd(own, tol=rtol or 1e-4, ranks=ranks, verbosity=0)
+    return lambda: result.full().data
 
 
 def teneva_svd(X, rank=1e12, rtol=1e-10, seed=0):
