@@ -127,7 +127,7 @@ PUBLISHED = (
 
 
 def published():
-    """The matrices whose errors are published (Park and Nakatsukasa 2025): k x k, worst of three seeds."""
+    """The matrices of Pritchard, Park, Nakatsukasa and Martinsson (2025): k x k, worst of three seeds."""
     for name, n, k, optimum, best, target in PUBLISHED:
         A, spectrum = matrix(name, 0, (n, n))
         size = np.linalg.norm(A)
