@@ -1,4 +1,4 @@
-"""PyTorch adapters beside their peers: starting them, a forward and a backward pass, the memory of a step."""
+"""PyTorch adapters beside their peers: time and error of their start, time and memory of a step."""
 
 import copy
 import functools
@@ -6,12 +6,17 @@ import importlib.util
 import time
 from contextlib import suppress
 
+import numpy as np
+
+from benchmarks import common
+
 with suppress(ImportError):  # without torch nothing below runs: `needs` says so
     import torch
     import torch.nn.functional as F
     from torch import nn
 
     from curtensor import adapters
+    from curtensor.adapters import deltas
 
 
 def needs(*modules):
@@ -34,7 +39,7 @@ def around(layer):
     return nn.Sequential(layer)
 
 
-# ---- starts: (weight, rank) -> nothing; what a method does before training
+# ---- starts: (weight, rank) -> the factors that a method has before training, on the left (None if zero), on the right
 
 
 def convert_one(conversion, **options):
@@ -42,19 +47,31 @@ def convert_one(conversion, **options):
         layer = nn.Linear(1, 1, bias=False)
         layer.weight = nn.Parameter(weight)
         size = "ranks" if conversion == "convert_to_tcurlora" else "rank"
-        getattr(adapters, conversion)(around(layer), ["0"], progress=False, rng=0, **{size: rank}, **options)
+        model = getattr(adapters, conversion)(around(layer), ["0"], progress=False, rng=0, **{size: rank}, **options)
+        return outer_factors(model[0].delta)
 
     return start
 
 
+def outer_factors(delta):
+    """What an update has on the left and on the right of what is trained, or of zero."""
+    if isinstance(delta, deltas.CoreDelta):
+        return delta.thin_factors()[::2]
+    if isinstance(delta, deltas.AdaLoRA):
+        return delta.P, delta.Q
+    return delta.B0, delta.A
+
+
 def lowrank_svd(weight, rank):
     """As PEFT's PiSSA with few iterations."""
-    torch.svd_lowrank(weight, rank + 10, niter=2)
+    U, _, V = torch.svd_lowrank(weight, rank + 10, niter=2)
+    return U[:, :rank], V.T[:rank]
 
 
 def full_svd(weight, rank):
     """As PEFT's PiSSA."""
-    torch.linalg.svd(weight, full_matrices=False)
+    U, _, Vh = torch.linalg.svd(weight, full_matrices=False)
+    return U[:, :rank], Vh[:rank]
 
 
 OUR_STARTS = {
@@ -237,6 +254,44 @@ class Initialisation:
 
     def time_start(self, method, shape):
         STARTS[method](self.weight, self.rank)
+
+
+class InitialFactors(common.Comparison):
+    """Adapters of rank 16 for a weight of MiniLM: time, and error of the weight between its initial factors."""
+
+    families, rank = ("MiniLM weight",), 16
+    params = (list(STARTS | {"full SVD": full_svd}), list(families))
+
+    def setup_cache(self):
+        weights = {name: functools.partial(self.weight, name) for name in self.families}
+        return common.outcomes(STARTS | {"full SVD": full_svd}, weights, self.figures)
+
+    def weight(self, family):
+        """A weight, and the error of its truncated SVD."""
+        needs("torch")
+        W = common.FAMILIES[family](1536, 384, 0)
+        return torch.from_numpy(W), common.tail(np.linalg.svd(W, compute_uv=False), self.rank)
+
+    def figures(self, start, data):
+        W, optimum = data
+        return common.measured(
+            lambda seed: start(W, self.rank), lambda factors: [(W - between(W, *factors)).norm().item() / optimum]
+        )
+
+    def track_error(self, cache, method, family):
+        return cache[method, family][1]
+
+    track_error.unit = "error / that of the truncated SVD"
+
+
+def between(W, left, right):
+    """W projected on the columns of the left factor, where there is one, and on the rows of the right one."""
+    Q = torch.linalg.qr(right.T)[0]
+    W = W @ Q @ Q.T
+    if left is None:
+        return W
+    Q = torch.linalg.qr(left)[0]
+    return Q @ (Q.T @ W)
 
 
 class WholeModel:

@@ -18,11 +18,12 @@ TOLERANCES = {
 class Tolerance(common.Comparison):
     """Times and ranks at a given tolerance."""
 
-    params = (list(TOLERANCES), list(BENCHMARKED))
+    families = BENCHMARKED
+    params = (list(TOLERANCES), list(families))
     shape = (400, 300)
 
     def setup_cache(self):
-        return common.outcomes(TOLERANCES, {name: partial(self.matrix, name) for name in BENCHMARKED}, self.figures)
+        return common.outcomes(TOLERANCES, {name: partial(self.matrix, name) for name in self.families}, self.figures)
 
     def matrix(self, family):
         """A matrix, and the relative errors of its truncated SVDs of rank 0, 1, ..."""

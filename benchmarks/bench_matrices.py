@@ -11,11 +11,12 @@ from benchmarks.common import BENCHMARKED, COHERENT, FAMILIES, METHODS, error, m
 class Matrices(common.Comparison):
     """Rank 40 of matrices of at most 1500 x 1000."""
 
-    params = (list(METHODS), list(BENCHMARKED))
+    families = BENCHMARKED
+    params = (list(METHODS), list(families))
     shape, k = (1500, 1000), 40
 
     def setup_cache(self):
-        return common.outcomes(METHODS, {name: partial(self.matrix, name) for name in BENCHMARKED}, self.figures)
+        return common.outcomes(METHODS, {name: partial(self.matrix, name) for name in self.families}, self.figures)
 
     def matrix(self, family):
         """A matrix, and the error of its truncated SVD."""

@@ -1,10 +1,13 @@
 """Tubal SVD and CUR, and the t-product: time, memory, error over that of the tubal SVD of the same rank."""
 
 import time
+from functools import partial
 
 import numpy as np
 
 import curtensor
+from benchmarks import common
+from benchmarks.common import measured
 from curtensor.tubal import CORES
 
 
@@ -68,28 +71,41 @@ METHODS = {f"tubal CUR, {core}": cur(core) for core in CORES} | {
 }
 
 
-class Tubal:
+class Tubal(common.Comparison):
+    """Time with the approximation formed, and error."""
+
     params = (list(METHODS), list(TENSORS))
-    param_names = ("method", "tensor")
-    timer = time.process_time
 
     def setup_cache(self):
-        made = {name: make() for name, make in TENSORS.items()}
-        return {name: (X, rank, curtensor.tubal_svd(X, rank).error_estimate) for name, (X, rank) in made.items()}
+        return common.outcomes(METHODS, {name: partial(self.tensor, name) for name in TENSORS}, self.figures)
 
-    def setup(self, cache, method, tensor):
-        self.X, self.rank, self.best = cache[tensor]
+    def tensor(self, family):
+        """A tensor, the rank, and the error of its tubal SVD."""
+        X, rank = TENSORS[family]()
+        return X, rank, np.linalg.norm(X - curtensor.tubal_svd(X, rank).to_array())
+
+    def figures(self, method, data):
+        X, rank, best = data
+        return measured(lambda seed: method(X, rank, seed), lambda Y: [np.linalg.norm(X - Y) / best])
+
+    def track_error(self, cache, method, family):
+        return cache[method, family][1]
+
+    track_error.unit = "error / that of the tubal SVD"
+
+
+class Memory:
+    """Peak memory, which hardly depends on the entries: one tensor."""
+
+    params = list(METHODS)
+    param_names = ("method",)
+
+    def setup(self, method):
+        self.X, self.rank = TENSORS["coherent"]()
         METHODS[method](self.X[:20, :20].copy(), 2, 0)  # compiles, imports, starts BLAS
 
-    def time_method(self, cache, method, tensor):
+    def peakmem_method(self, method):
         METHODS[method](self.X, self.rank, 0)
-
-    def peakmem_method(self, cache, method, tensor):
-        METHODS[method](self.X, self.rank, 0)
-
-    def track_error_over_tubal_svd(self, cache, method, tensor):
-        error = np.linalg.norm(self.X - METHODS[method](self.X, self.rank, 0)) / np.linalg.norm(self.X)
-        return float(error / self.best)
 
 
 class TProduct:

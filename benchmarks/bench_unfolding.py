@@ -1,4 +1,4 @@
-"""Products and Gram matrices of modes: ours, TensorLy's and NumPy's; time, memory, speed over TensorLy's."""
+"""Products and Gram matrices of modes: ours, TensorLy's and NumPy's; time and memory."""
 
 import time
 
@@ -82,12 +82,6 @@ class Products:
     def peakmem_product(self, method, name):
         PRODUCTS[method](self.X, self.M, self.mode)
 
-    def track_speed_over_tensorly(self, method, name):
-        ours, theirs = cpu_seconds(
-            [lambda f=f: f(self.X, self.M, self.mode) for f in (PRODUCTS[method], tensorly_mode_dot)], 5
-        )
-        return theirs / ours
-
 
 class Grams:
     params = (list(GRAMS), list(CASES))
@@ -103,10 +97,6 @@ class Grams:
 
     def peakmem_gram(self, method, name):
         GRAMS[method](self.X, self.mode)
-
-    def track_speed_over_unfolding(self, method, name):
-        ours, theirs = cpu_seconds([lambda f=f: f(self.X, self.mode) for f in (GRAMS[method], tensorly_gram)], 5)
-        return theirs / ours
 
 
 class PackPanel:

@@ -1,5 +1,6 @@
 """Matrices, methods and measures that the benchmarks share: each a plain function, each kind in one dict."""
 
+import abc
 import contextlib
 import time
 import traceback
@@ -464,14 +465,15 @@ def outcomes(methods, families, figures):
     return found
 
 
-class Comparison:
-    """asv parameters method x family. A subclass has a `setup_cache` with the `outcomes` of all pairs.
-
-    So each pair runs once for all that is tracked of it, and a method that raises spoils its own figures only.
-    """
+class Comparison(abc.ABC):
+    """asv parameters method x family; each pair runs once, for all that is tracked of it."""
 
     param_names = ("method", "family")
     timeout = 900
+
+    @abc.abstractmethod
+    def setup_cache(self):
+        """The `outcomes` of all pairs. In each subclass, since asv runs an inherited one but once."""
 
     def setup(self, cache, method, family):
         if isinstance(cache[method, family], Exception):

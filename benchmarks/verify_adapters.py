@@ -1,9 +1,8 @@
 """The figures claimed for the PyTorch adapters, measured: ``python -m benchmarks.verify_adapters [claim ...]``.
 
 One line for each: the claim, its target, what was measured, held or MISSED. Exit status 1 where one was missed.
-Names of claims pick some; ``--list`` shows them. Runs itself again with one BLAS thread where the environment does not
-say so already. Times are CPU seconds, the best of several, both sides in turn in the same process. Needs the extra
-``bench``; memory is read as Linux tells it.
+Names of claims pick some; ``--list`` shows them. On one thread; times are CPU seconds, the best of several, both sides
+in turn in the same process. Needs the extra ``bench``; memory is read as Linux tells it.
 """
 
 import copy

@@ -1,8 +1,8 @@
 """The figures claimed for matrices, measured: ``python -m benchmarks.verify_matrices [claim ...]``.
 
 One line for each: the claim, its target, what was measured, held or MISSED. Exit status 1 where one was missed.
-Names of claims pick some; ``--list`` shows them. Runs itself again with one BLAS thread where the environment does not
-say so already. Times are CPU seconds, the best of several, both sides in turn in the same process.
+Names of claims pick some; ``--list`` shows them. On one thread; times are CPU seconds, the best of several, both sides
+in turn in the same process.
 """
 
 import functools
@@ -127,7 +127,7 @@ PUBLISHED = (
 
 
 def published():
-    """The matrices whose errors are published (Park and Nakatsukasa 2025): k x k, worst of three seeds."""
+    """The matrices of Pritchard, Park, Nakatsukasa and Martinsson (2025): k x k, worst of three seeds."""
     for name, n, k, optimum, best, target in PUBLISHED:
         A, spectrum = matrix(name, 0, (n, n))
         size = np.linalg.norm(A)

@@ -1,8 +1,8 @@
 """The figures claimed for tensors, measured: ``python -m benchmarks.verify_tensors [claim ...]``.
 
 One line for each: the claim, its target, what was measured, held or MISSED. Exit status 1 where one was missed.
-Names of claims pick some; ``--list`` shows them. Runs itself again with one BLAS thread where the environment does not
-say so already. Times are CPU seconds, the best of several, both sides in turn in the same process.
+Names of claims pick some; ``--list`` shows them. On one thread; times are CPU seconds, the best of several, both sides
+in turn in the same process.
 """
 
 import time

@@ -31,6 +31,9 @@ def smallest_rank(attempt, resketch, limit, rtol, least=1):
         result, errors[k] = attempt(view, k)
         if errors[k] <= rtol:
             high, best = k, result
+        elif k == limit and size <= 2 * limit:  # a small sketch may have missed a direction
+            size *= 2
+            view, tails = resketch(size)
         elif k == limit:
             raise _validation.complain(ValueError, "rtol", f"at least {errors[k]:.2g} for this A", rtol)
         else:

@@ -240,6 +240,15 @@ def test_tolerance_is_held_in_every_dtype(kind, dtype, rng):
         assert relative(A, result.to_array()) <= rtol
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_tolerance_beyond_the_last_but_one_singular_value_is_held(seed):
+    draw = np.random.default_rng(0)
+    A = np.zeros((40, 30))
+    A[draw.integers(40, size=80), draw.integers(30, size=80)] = draw.standard_t(3, size=80)
+    result = ct.cur_decomposition(A, rtol=1e-4, rng=seed)
+    assert relative(A, result.to_array()) <= 1e-4
+
+
 def test_a_reachable_tolerance_needs_few_of_slow_decay(rng):
     A = FAMILIES["slow"](80, 60, "float64", rng)
     result = ct.cur_decomposition(A, rtol=0.5, rng=0)
