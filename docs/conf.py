@@ -1,0 +1,50 @@
+"""The site: guides in Markdown, the API from docstrings, a gallery that is run in the build; nothing from a network."""
+
+import os
+import warnings
+
+import curtensor
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # the gallery's model comes out of a package
+warnings.filterwarnings("ignore", message="IProgress not found")
+
+project = "curtensor"
+copyright = "the curtensor developers"
+version = release = curtensor.__version__
+
+extensions = ["sphinx.ext.autosummary", "numpydoc", "myst_parser", "sphinx_gallery.gen_gallery"]
+exclude_patterns = ["_build", "examples", "gallery", "results"]
+templates_path = ["_templates"]
+default_role = "py:obj"
+myst_heading_anchors = 3
+
+autodoc_typehints = "none"  # the docstrings say it in words
+numpydoc_show_class_members = False  # the template lists them
+numpydoc_validation_checks = {"all", "ES01", "EX01", "SA01"}
+suppress_warnings = ["toc.empty_glob"]  # a page that is not written yet
+
+sphinx_gallery_conf = {
+    "examples_dirs": "gallery",
+    "gallery_dirs": "auto_gallery",
+    "within_subsection_order": "FileNameSortKey",
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "show_signature": False,
+    "show_memory": False,
+    "reference_url": {"curtensor": None},
+    "doc_module": ("curtensor",),
+    "backreferences_dir": "api/backreferences",
+}
+
+html_theme = "pydata_sphinx_theme"
+html_title = "curtensor"
+html_show_sourcelink = False
+html_copy_source = False
+html_theme_options = {
+    "header_links_before_dropdown": 7,
+    "navbar_end": ["theme-switcher"],
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
+html_sidebars = {"index": [], "changelog": [], "references": []}

@@ -1,0 +1,8 @@
+"""
+A new selection rule in fifteen lines
+=====================================
+
+x
+"""
+import curtensor as ct
+print(ct.compare)
