@@ -3,7 +3,7 @@ A kernel tensor too large to store
 ==================================
 
 The electrostatic potential of charges between points of three lines has an entry for each triple of points. With
-5,000 points on each line that is a tensor of one terabyte. Where a formula gives any entry, tensor CUR needs only some of
+10,000 points on each line that is a tensor of 8 TB. Where a formula gives any entry, tensor CUR needs only some of
 them: a function in place of the array, and its ``shape``.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 
 import curtensor as ct
 
-n = 5_000
+n = 10_000
 
 
 def potential(i, j, k):
