@@ -58,8 +58,8 @@ axes[0].set_ylabel("row")
 plt.show()
 
 # %%
-# Errors beside ST-HOSVD, which reads all and keeps mixtures. More slices than the rank (the default takes four times
-# as many) bring tensor CUR close to it; cut to the same ranks, it then holds as few numbers.
+# Errors beside ST-HOSVD, which keeps mixtures of all. Four times as many slices as the ranks, the default, bring tensor
+# CUR's error down, and it then holds more numbers; cut to the ranks it holds as few as ST-HOSVD, and is behind again.
 
 default = ct.tensor_cur(X, ranks, rng=0)
 results = {

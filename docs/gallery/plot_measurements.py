@@ -3,7 +3,8 @@ Which measurements say most about all, by name
 ==============================================
 
 Thirty measurements were taken of the cell nuclei of 569 tumours (the matrix shipped with the package). They repeat one
-another: radius, perimeter and area are nearly one thing. If only a few could be taken, which?
+another: radius, perimeter and area are nearly one thing. If only a few could be taken, which? (The columns have mean 0
+and standard deviation 1. Without that, the one in the smallest units would count most.)
 """
 
 import matplotlib.pyplot as plt

@@ -52,8 +52,7 @@ ax.legend()
 plt.show()
 
 # %%
-# The ratios of CUR's error to the optimum:
+# The ratio of CUR's error to the optimum at each rank:
 
-{row.rank: float(np.round(row.error / best.error, 2)) for row, best in zip(
-    [row for row in comparison.rows if row.method == "cur"],
-    [row for row in comparison.rows if row.method == "svd"], strict=True)}
+errors = {method: [row.error for row in comparison.rows if row.method == method] for method in ("cur", "svd")}
+np.divide(errors["cur"], errors["svd"]).round(2)

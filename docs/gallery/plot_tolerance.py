@@ -62,5 +62,7 @@ svd = ct.randomized_svd(A, rtol=0.1, rng=0)
 print(f"SVD: rank {len(svd.s)}, error {ct.relative_error(A, svd):.3f}")
 X = A.reshape(-1, 8, 8)
 tucker = ct.st_hosvd(X, rtol=0.1)
-print(f"ST-HOSVD of 1797 x 8 x 8: ranks {tucker.core.shape}, error "
-      f"{np.linalg.norm(X - tucker.to_array()) / np.linalg.norm(X):.3f}")
+print(
+    f"ST-HOSVD of 1797 x 8 x 8: ranks {tucker.core.shape}, error "
+    f"{np.linalg.norm(X - tucker.to_array()) / np.linalg.norm(X):.3f}"
+)
