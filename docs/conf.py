@@ -65,6 +65,12 @@ def keep_initials(app, what, name, thing, options, lines):
     lines[:] = [re.sub(r"^(\.\. \[\d+\] [A-Z])\. ", r"\1\\. ", line) for line in lines]
 
 
+def close_blocks(app, name, source):
+    """The empty line that ends an example for doctest is not shown."""
+    source[0] = source[0].replace("\n\n```\n", "\n```\n")
+
+
 def setup(app):
-    """Before numpydoc, which takes the references apart."""
+    """What is changed on the way from the sources; initials before numpydoc takes the references apart."""
     app.connect("autodoc-process-docstring", keep_initials, priority=400)
+    app.connect("source-read", close_blocks)

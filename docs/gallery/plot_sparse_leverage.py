@@ -44,7 +44,7 @@ print(f"largest difference {np.abs(scores['exact'] - scores['sketch']).max():.3f
 print(f"processor time of exact over sketch: {seconds['exact'] / seconds['sketch']:.0f}")
 
 # %%
-# A large file need not have a high score, nor a small one a low score:
+# Large rows have higher scores, but size is not all: some stand far above others of their norm.
 
 norms = np.sqrt(A.power(2).sum(axis=1).A1)
 high = np.argsort(-scores["sketch"])[:6]
