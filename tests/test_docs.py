@@ -53,6 +53,12 @@ def test_ci_runs_the_readmes_test_command():
     assert f"{tests[0]} || exit" in (ROOT / ".ci" / "run").read_text().splitlines()  # `set -e` ignores what && joins
 
 
+def test_ci_builds_the_pages_by_the_readmes_command():
+    (build,) = [command for command in commands(README) if "sphinx-build" in command]
+    assert "-c constraints.txt" in build and " -W " in build
+    assert f"{build} || exit" in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
 def test_test_command_runs_the_slow_tests_under_the_constraints():
     (command,) = [command for command in commands(README) if "pytest" in command]
     assert '-m "slow or not slow"' in command and "-c constraints.txt" in command

@@ -1,0 +1,76 @@
+"""The site: guides in Markdown, the API from docstrings, a gallery that is run in the build; nothing from a network."""
+
+import logging
+import os
+import re
+import warnings
+
+import curtensor
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # the gallery's model comes out of a package
+warnings.filterwarnings("ignore", message="IProgress not found")
+
+project = "curtensor"
+copyright = "the curtensor developers"
+version = release = curtensor.__version__
+
+extensions = ["sphinx.ext.autosummary", "numpydoc", "myst_parser", "sphinx_gallery.gen_gallery"]
+exclude_patterns = ["_build", "examples", "gallery", "results"]
+templates_path = ["_templates"]
+default_role = "py:obj"
+myst_heading_anchors = 3
+
+autodoc_typehints = "none"  # the docstrings say it in words
+numpydoc_show_class_members = False  # the template lists them
+# A guide that this checkout does not have is no warning.
+logging.getLogger("sphinx.sphinx.directives.other").addFilter(lambda r: getattr(r, "subtype", "") != "empty_glob")
+
+# All, but: sections that definitions need not have, one-line docstrings of properties and internal methods,
+# dataclass fields as parameters (tests/test_docstrings.py compares those of functions).
+numpydoc_validation_checks = {"all", "ES01", "EX01", "SA01", "SS05", "YD01"} | {
+    "PR01", "PR04", "PR07", "RT01", "RT02", "RT03",
+}  # fmt: skip
+
+sphinx_gallery_conf = {
+    "examples_dirs": "gallery",
+    "gallery_dirs": "auto_gallery",
+    "within_subsection_order": "FileNameSortKey",
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "show_signature": False,
+    "show_memory": False,
+    "reference_url": {"curtensor": None},
+    "doc_module": ("curtensor",),
+    "backreferences_dir": "api/backreferences",
+}
+
+html_theme = "pydata_sphinx_theme"
+html_title = "curtensor"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_copy_source = False
+html_theme_options = {
+    "header_links_before_dropdown": 7,
+    "navbar_end": ["theme-switcher"],
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
+html_sidebars = {"index": [], "changelog": [], "references": []}
+
+
+def keep_initials(app, what, name, thing, options, lines):
+    """An author's initial at the start of a reference is no number of a list."""
+    lines[:] = [re.sub(r"^(\.\. \[\d+\] [A-Z])\. ", r"\1\\. ", line) for line in lines]
+
+
+def close_blocks(app, name, source):
+    """The empty line that ends an example for doctest is not shown."""
+    source[0] = source[0].replace("\n\n```\n", "\n```\n")
+
+
+def setup(app):
+    """What is changed on the way from the sources; initials before numpydoc takes the references apart."""
+    app.connect("autodoc-process-docstring", keep_initials, priority=400)
+    app.connect("source-read", close_blocks)
