@@ -5,6 +5,8 @@ import subprocess
 import sys
 from typing import NamedTuple
 
+from benchmarks import pages
+
 
 class Line(NamedTuple):
     """One figure: what it is, what it should be, what it is here, and whether that is good enough."""
@@ -36,13 +38,17 @@ def fresh_process(code, **environment):
     ).stdout
 
 
-def command(claims):
-    """Exit with the status of `report` on the claims that the command line names."""
-    sys.exit(report(claims, sys.argv[1:]))
+def command(claims, page=None):
+    """Exit with the status of `report` on the claims that the command line names; with ``--write`` into a page too."""
+    names = [name for name in sys.argv[1:] if name != "--write"]
+    sys.exit(report(claims, names, page if "--write" in sys.argv else None))
 
 
-def report(claims, names):
-    """Print the lines of the claims named, or of all; 1 where one was missed, 2 where a name is unknown."""
+def report(claims, names, page=None):
+    """Print the lines of the claims named, or of all; 1 where one was missed, 2 where a name is unknown.
+
+    Into a page as well, if one is given: each claim is the table of its name there.
+    """
     if "--list" in names:
         print("\n".join(f"{name:24}{claim.__doc__}" for name, claim in claims.items()))
         return 0
@@ -53,9 +59,14 @@ def report(claims, names):
     print(blas_in_use())
     missed = 0
     for name in names or claims:
+        table = [["figure", "target", "measured", ""]]
         for line in claims[name]():
-            print(f"{'held' if line.held else 'MISSED':7}{line.what:76}  {line.target:8}  {line.measured}", flush=True)
+            verdict = "held" if line.held else "MISSED"
+            print(f"{verdict:7}{line.what:76}  {line.target:8}  {line.measured}", flush=True)
+            table.append([line.what, line.target, line.measured, "" if line.held else "**missed**"])
             missed += not line.held
+        if page is not None:
+            pages.rewrite(page, name, table)
     print(f"{missed} missed")
     return int(missed > 0)
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from curtensor.files import written_whole
 
 ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "docs" / "results"
+DOCS = ROOT / "docs"
+RESULTS = DOCS / "results"
 
 
 def between_markers(text, name):

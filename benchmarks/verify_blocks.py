@@ -16,7 +16,7 @@ import numpy as np
 import zarr
 
 import curtensor as ct
-from benchmarks import common
+from benchmarks import common, pages
 from benchmarks.claims import Line, at_least, at_most, command, shown
 from curtensor.operands.sources import PIECE_BYTES
 
@@ -222,4 +222,4 @@ CLAIMS = {"alike": stores_alike, "large": large_matrix, "csr": csr_on_disk}
 
 
 if __name__ == "__main__":
-    command("benchmarks.verify_blocks", CLAIMS)
+    command(CLAIMS, pages.DOCS / "large.md")

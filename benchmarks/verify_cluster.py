@@ -21,7 +21,7 @@ import zarr
 from distributed import Client, LocalCluster
 
 import curtensor as ct
-from benchmarks import common
+from benchmarks import common, pages
 from benchmarks.claims import Line, at_most, command
 from curtensor.operands.dask_array import FAN
 from curtensor.selection import sketch_size
@@ -269,4 +269,4 @@ CLAIMS = {
 
 
 if __name__ == "__main__":
-    command(CLAIMS)
+    command(CLAIMS, pages.DOCS / "cluster.md")
