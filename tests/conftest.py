@@ -1,14 +1,21 @@
 """Fixtures of all tests: seeded randomness, read-only input, and an operand which counts the passes over it."""
 
+import os
 import sys
 from types import ModuleType
 
 import hypothesis
 import numpy as np
 import pytest
+import scipy.linalg  # noqa: F401  (which has a BLAS of its own)
+from threadpoolctl import threadpool_limits
 
 from curtensor import operands
 from curtensor.operands import ndarray
+
+# One thread, since on a shared machine several wait for each other busily: of what is loaded, and of what comes later.
+threadpool_limits(1, "blas")
+os.environ |= dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=60, database=None)
 hypothesis.settings.load_profile("repeatable")
