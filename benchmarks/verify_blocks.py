@@ -106,7 +106,9 @@ def large_matrix():
             note = f" ({cpu:.0f} s CPU; the same rows in memory: {in_memory:.0f} s CPU)"
             bound = max(speed / 0.6, in_memory / seconds / 0.8)
             yield at_least(f"{what} 60 % of that speed, or 80 % of the time is arithmetic", 1, bound, note)
-            yield at_most(f"{what} error over its estimate", 1.01, error / estimate, f" ({error:.4g})")
+            # the estimate of a projection is exact but for rounding, that of an intersection comes from a sketch
+            slack = 1.01 if core == "projection" else 1.25
+            yield at_most(f"{what} error over its estimate", slack, error / estimate, f" ({error:.4g})")
 
 
 def stores(A, folder):
