@@ -52,7 +52,7 @@ def read(suite):
 
 
 def shown(found):
-    return f"{found['error']:.3g}, {1000 * found['seconds']:.3g} ms"
+    return f"{found['error']:.4g}, {1000 * found['seconds']:.3g} ms"
 
 
 def better(found, ours, peers):
@@ -100,7 +100,7 @@ def entries_table():
         [
             family,
             *(
-                f"{found[method]['error']:.3g}, {100 * found[method]['entries_read']:.3g} %" if method in found else "-"
+                f"{found[method]['error']:.4g}, {100 * found[method]['entries_read']:.3g} %" if method in found else "-"
                 for method in methods
             ),
         ]

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 COLOURS = {"ours": "#1f6fb4", "peer": "#d9690f", "svd": "#555555"}
+FLOOR = 0.5
 
 
 def small_multiples(path, panels, kind, xlabel, ylabel, *, best, height, columns=2):
@@ -32,26 +33,40 @@ def small_multiples(path, panels, kind, xlabel, ylabel, *, best, height, columns
 
 
 def draw(ax, points, kind, best):
-    """One panel: the points with their labels to the right, the front, and the line at 1."""
+    """One panel: the points with their labels to the right, the fronts, and the line at 1.
+
+    What is below `FLOOR` is drawn there as a triangle, with its value beside the name.
+    """
     places = np.array(list(points.values()))
+    keeping = np.array([place for method, place in points.items() if kind(method) != "svd"])
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.axhline(1, color=COLOURS["svd"], linewidth=1, linestyle="--")
-    ax.text(0.99, 1, best, transform=ax.get_yaxis_transform(), fontsize=7, va="bottom", ha="right")
-    kept = np.array([place for method, place in points.items() if kind(method) != "svd"])
-    ax.plot(*front(kept).T, color=COLOURS["ours"], linewidth=1, linestyle="--", drawstyle="steps-post", zorder=1)
-    ax.plot(*front(places).T, color="#999999", linewidth=1, drawstyle="steps-post", zorder=1)
+    ax.text(0.01, 0.99, best, transform=ax.get_yaxis_transform(), fontsize=7, va="top", color=COLOURS["svd"])
+    steps = {"linewidth": 1, "drawstyle": "steps-post", "zorder": 1}
+    ax.plot(*raised(front(keeping)).T, color=COLOURS["ours"], linestyle="--", **steps)
+    ax.plot(*raised(front(places)).T, color="#999999", **steps)
+    shown = {}
     for method, place in points.items():
-        ax.plot(*place, "o", markersize=4, color=COLOURS[kind(method)])
+        below = place[1] < FLOOR
+        name = f"{method}: {place[1]:.2g}" if below else method
+        shown[name] = tuple(raised(np.array([place]))[0])
+        ax.plot(*shown[name], "v" if below else "o", markersize=5 if below else 4, color=COLOURS[kind(method)])
     ax.set_xlim(0.7 * places[:, 0].min(), 1.4 * places[:, 0].max())
-    low, high = min(places[:, 1].min(), 1), max(places[:, 1].max(), 1.5)
-    ax.set_ylim(low * (low / high) ** 0.06, high * (high / low) ** 0.06)
+    heights = raised(places)[:, 1]
+    low, high = min(heights.min(), 1), max(heights.max(), 1.5)
+    ax.set_ylim(low * (low / high) ** 0.09, high * (high / low) ** 0.06)
     ax.tick_params(labelsize=7, which="both")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter(lambda value, _: f"{value:g}" if decades(ax.get_ylim()) < 1.5 else "")
     ax.xaxis.set_minor_formatter("")
-    label(ax, points, kind)
+    ax.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if decades(ax.get_ylim()) < 1 else "")
+    label(ax, shown, lambda name: kind(name.split(": ")[0]))
+
+
+def raised(places):
+    """The places, none of them below the floor."""
+    return np.maximum(places, [0, FLOOR])
 
 
 def decades(limits):
