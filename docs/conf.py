@@ -5,9 +5,12 @@ import os
 import re
 import warnings
 
-import curtensor
-
+for library in ("OPENBLAS", "OMP", "MKL", "NUMBA"):  # read once, when NumPy comes: times and digits that come again
+    os.environ[f"{library}_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"  # the gallery's model comes out of a package
+
+import curtensor  # noqa: E402
+
 warnings.filterwarnings("ignore", message="IProgress not found")
 
 project = "curtensor"
@@ -34,7 +37,6 @@ numpydoc_validation_checks = {"all", "ES01", "EX01", "SA01", "SS05", "YD01"} | {
 sphinx_gallery_conf = {
     "examples_dirs": "gallery",
     "gallery_dirs": "auto_gallery",
-    "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
     "download_all_examples": False,
     "show_signature": False,
