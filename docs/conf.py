@@ -25,6 +25,7 @@ myst_heading_anchors = 3
 
 autodoc_typehints = "none"  # the docstrings say it in words
 numpydoc_show_class_members = False  # the template lists them
+toc_object_entries_show_parents = "hide"
 # A guide that this checkout does not have is no warning.
 logging.getLogger("sphinx.sphinx.directives.other").addFilter(lambda r: getattr(r, "subtype", "") != "empty_glob")
 
