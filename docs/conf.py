@@ -3,15 +3,12 @@
 import logging
 import os
 import re
-import warnings
 
 for library in ("OPENBLAS", "OMP", "MKL", "NUMBA"):  # read once, when NumPy comes: times and digits that come again
     os.environ[f"{library}_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"  # the gallery's model comes out of a package
 
 import curtensor  # noqa: E402
-
-warnings.filterwarnings("ignore", message="IProgress not found")
 
 project = "curtensor"
 copyright = "the curtensor developers"
