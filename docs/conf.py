@@ -3,12 +3,12 @@
 import logging
 import os
 import re
-import warnings
 
-import curtensor
-
+for library in ("OPENBLAS", "OMP", "MKL", "NUMBA"):  # read once, when NumPy comes: times and digits that come again
+    os.environ[f"{library}_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"  # the gallery's model comes out of a package
-warnings.filterwarnings("ignore", message="IProgress not found")
+
+import curtensor  # noqa: E402
 
 project = "curtensor"
 copyright = "the curtensor developers"
@@ -22,6 +22,7 @@ myst_heading_anchors = 3
 
 autodoc_typehints = "none"  # the docstrings say it in words
 numpydoc_show_class_members = False  # the template lists them
+toc_object_entries_show_parents = "hide"
 # A guide that this checkout does not have is no warning.
 logging.getLogger("sphinx.sphinx.directives.other").addFilter(lambda r: getattr(r, "subtype", "") != "empty_glob")
 
@@ -34,7 +35,6 @@ numpydoc_validation_checks = {"all", "ES01", "EX01", "SA01", "SS05", "YD01"} | {
 sphinx_gallery_conf = {
     "examples_dirs": "gallery",
     "gallery_dirs": "auto_gallery",
-    "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
     "download_all_examples": False,
     "show_signature": False,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import curtensor
+from curtensor import adapters
 from curtensor.cur import CORES
 from curtensor.selection import ENTRY_RULES, SELECTION_RULES
 from curtensor.sketching import SKETCHES
@@ -57,6 +58,20 @@ def test_ci_builds_the_pages_by_the_readmes_command():
     (build,) = [command for command in commands(README) if "sphinx-build" in command]
     assert "-c constraints.txt" in build and " -W " in build
     assert f"{build} || exit" in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+def test_api_page_names_every_public_name():
+    names = re.findall(r"^   (\w+)$", (ROOT / "docs" / "api.rst").read_text(), re.MULTILINE)
+    assert len(set(names)) == len(names)
+    assert set(curtensor.__all__) | set(adapters.__all__) <= set(names)
+
+
+def test_references_of_the_docstrings_are_on_the_page():
+    page = " ".join((ROOT / "docs" / "references.md").read_text().split())
+    sources = " ".join(" ".join(path.read_text().split()) for path in Path(curtensor.__file__).parent.rglob("*.py"))
+    titles = re.findall(r'\.\. \[\d+\] [^"\[\]]*"([^"]+)"', sources)
+    assert len(titles) > 20
+    assert [title for title in titles if title not in page] == []
 
 
 def test_test_command_runs_the_slow_tests_under_the_constraints():

@@ -128,14 +128,16 @@ for name, (convert, rate) in METHODS.items():
     print(f"{name:20} {trained:7,} {kilobytes:10.0f} {accuracy:10.3f}")
 
 # %%
-# Accuracy on the sentences not seen; the bars are the standard error that so few of them have.
+# Accuracy on the sentences not seen; the bars are the standard error that so few of them have. That the adapters learn
+# what the head cannot is certain. Which of them is ahead is not: with six seeds on SST-2 it was LoRA, by less than a
+# point.
 
 accuracies = np.array([accuracy for _, accuracy in results.values()])
 figure, ax = plt.subplots(figsize=(8, 3.2), layout="constrained")
 ax.errorbar(accuracies, list(results), xerr=np.sqrt(accuracies * (1 - accuracies) / (len(texts) - size)), fmt="o")
 ax.axvline(0.5, color="0.7", linestyle="--")
-ax.annotate("guessing", (0.5, 3), rotation=90, ha="right", va="top", color="0.4")
-ax.set(title="Were two words swapped?", xlabel="accuracy on sentences not seen", ylim=(3.5, -0.5))
+ax.text(0.498, 2, "guessing", rotation=90, ha="right", va="center", color="0.4")
+ax.set(title="Were two words swapped?", xlabel="accuracy on sentences not seen", xlim=(0.45, None), ylim=(3.5, -0.5))
 plt.show()
 
 # %%

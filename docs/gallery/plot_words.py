@@ -10,6 +10,7 @@ machine that can run this page.
 import importlib
 import inspect
 import re
+import textwrap
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -72,7 +73,7 @@ plt.show()
 # everywhere. CUR cannot know the difference; you can, since you can read what it chose, and say what must not be taken:
 
 again = ct.select_columns(A, 20, exclude=cur.col_indices[:2], rng=0)
-print(f"without {chosen[0]!r} and {chosen[1]!r}:", ", ".join(words[again]))
+print(textwrap.fill(f"without {chosen[0]!r} and {chosen[1]!r}: {', '.join(words[again])}", 100))
 
 # %%
 # The matrix is far from low rank, so that both leave most of it: twenty numbers a text do not hold what it says. With
