@@ -17,7 +17,7 @@ import zarr
 
 import curtensor as ct
 from benchmarks import common, pages
-from benchmarks.claims import Line, at_least, at_most, command, shown
+from benchmarks.claims import Line, at_most, command, shown
 from curtensor.operands.sources import PIECE_BYTES
 
 RANK = 50
@@ -99,13 +99,12 @@ def large_matrix():
             what = f"{core}, {gigabytes:.1f} GB, k={RANK}:"
             yield at_most(f"{what} GiB above the interpreter's own", 1, peak)
             yield Line(f"{what} passes", str(passes), f"{made:g} ({read / 1e9:.1f} GB read)", made == passes)
-            speed = plain * read / gigabytes / 1e9 / seconds
-            in_memory = arithmetic(core)
-            note = f" ({seconds:.0f} s for {read / 1e9:.1f} GB; plain read {gigabytes / plain:.1f} GB/s)"
-            yield shown(f"{what} speed over that of a plain read", f"{speed:.2f}{note}")
-            note = f" ({cpu:.0f} s CPU; the same rows in memory: {in_memory:.0f} s CPU)"
-            bound = max(speed / 0.6, in_memory / seconds / 0.8)
-            yield at_least(f"{what} 60 % of that speed, or 80 % of the time is arithmetic", 1, bound, note)
+            reads, in_memory = plain * made, arithmetic(core)
+            note = f" ({seconds:.0f} s, {cpu:.0f} s CPU; plain read {gigabytes / plain:.1f} GB/s)"
+            yield shown(f"{what} speed over that of a plain read", f"{reads / seconds:.2f}{note}")
+            note = f" (arithmetic {in_memory:.1f} s, from the same rows in memory; plain reads {reads:.1f} s)"
+            beyond = max(seconds - in_memory, 0) / reads
+            yield at_most(f"{what} seconds beyond the arithmetic / plain reads", 1 / 0.6, beyond, note)
             # the estimate of a projection is exact but for rounding, that of an intersection comes from a sketch
             slack = 1.01 if core == "projection" else 1.25
             yield at_most(f"{what} error over its estimate", slack, error / estimate, f" ({error:.4g})")
