@@ -52,14 +52,9 @@ def matmat(A, X):
 
 def rmatmat(A, Y):
     """``A^H @ Y``."""
-    return np.concatenate(compute(adjoint_products(A, Y)))
-
-
-def adjoint_products(A, Y):
-    """``A^H @ Y``, part by part, when computed."""
     rows, _, blocks = grid(A)
     parts = slices(Y, rows)
-    return [total(of_blocks(ndarray.rmatmat, line, parts)) for line in blocks.T]
+    return np.concatenate(compute([total(of_blocks(ndarray.rmatmat, line, parts)) for line in blocks.T]))
 
 
 def sketch_both(A, Y, X):
@@ -77,29 +72,42 @@ def sketch_both(A, Y, X):
 
 def take(A, indices, axis):
     """Rows (axis 0) or columns (axis 1) as a NumPy array; each chunk gives the part of them that it holds."""
-    places, parts = parts_of_slices(A, indices, axis)
-    return put_together(A, indices, axis, places, compute(parts))
-
-
-def take_and_rmatmat(A, indices, Y):
-    """Rows of A and ``A^H @ Y``, in one pass over the chunks."""
-    places, parts = parts_of_slices(A, indices, 0)
-    parts, products = compute([parts, adjoint_products(A, Y)])
-    return put_together(A, indices, 0, places, parts), np.concatenate(products)
-
-
-def parts_of_slices(A, indices, axis):
-    """Where parts of rows or columns belong in the whole, and the parts, when computed."""
     indices = np.asarray(indices, dtype=np.intp)
     rows, columns, blocks = grid(A)
     along, across = (rows, columns) if axis == 0 else (columns, rows)
     places, parts = [], []
     for span, line in zip(along, blocks if axis == 0 else blocks.T, strict=True):
-        held = np.flatnonzero((span.start <= indices) & (indices < span.stop))
+        held = held_by(span, indices)
         if len(held):
             places += [(held, other) for other in across]
             parts += [delayed(of_block)(ndarray.take, block, indices[held] - span.start, axis) for block in line]
-    return places, parts
+    return put_together(A, indices, axis, places, compute(parts))
+
+
+def take_and_rmatmat(A, indices, Y):
+    """Rows of A and ``A^H @ Y``, in one pass over the chunks, each let go after its one task."""
+    indices = np.asarray(indices, dtype=np.intp)
+    rows, columns, blocks = grid(A)
+    places, parts, products = [], [], np.empty(blocks.shape, dtype=object)
+    for i, (span, Ys) in enumerate(zip(rows, slices(Y, rows), strict=True)):
+        held = held_by(span, indices)
+        for j, other in enumerate(columns):
+            arguments = blocks[i, j], indices[held] - span.start, Ys
+            part, products[i, j] = delayed(of_block, nout=2)(taken_and_product, *arguments)
+            places.append((held, other))
+            parts.append(part)
+    parts, products = compute([parts, [total(line) for line in products.T]])
+    return put_together(A, indices, 0, places, parts), np.concatenate(products)
+
+
+def taken_and_product(block, indices, Y):
+    """Rows of a chunk, and its adjoint times Y."""
+    return ndarray.take(block, indices, 0), ndarray.rmatmat(block, Y)
+
+
+def held_by(span, indices):
+    """Which of the indices lie in a slice."""
+    return np.flatnonzero((span.start <= indices) & (indices < span.stop))
 
 
 def put_together(A, indices, axis, places, parts):
