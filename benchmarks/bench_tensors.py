@@ -58,7 +58,7 @@ CURS = {
 }
 TUCKER = {name: reads_all(method) for name, method in bench_tucker.METHODS.items()}
 METHODS = CURS | {"teneva cross": teneva_cross} | TUCKER
-# the same, where entries are asked for one by one
+# those that ask for entries one by one, and two that read them all
 ENTRYWISE = {
     "tensor CUR of a function": cur_of_a_function,
     "teneva cross": teneva_cross,

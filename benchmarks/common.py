@@ -432,7 +432,7 @@ def skipped_where_missing():
 
 
 def measured(call, figures):
-    """Least CPU seconds of two to five calls, each with a seed, and the medians of the figures of their results."""
+    """Least CPU seconds of two to five calls, each with a seed; medians of the figures of their results."""
     seconds, found = [], []
     for seed in range(5):
         start = time.process_time()

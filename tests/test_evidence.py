@@ -55,6 +55,15 @@ def test_labels_keep_their_order_and_their_distance():
     assert np.diff(heights).min() >= 1 / 12 - 1e-12 and heights[-1] <= 1
 
 
+def test_every_point_is_labelled_and_the_line_of_the_best_is_drawn():
+    figure, ax = pictures.plt.subplots()
+    points = {"ours": (1, 2), "SVD": (2, 1), "of more ranks": (3, 0.1)}
+    pictures.draw(ax, points, lambda method: "svd" if method == "SVD" else "ours", "optimum")
+    assert {text.get_text() for text in ax.texts} == {"optimum", "ours", "SVD", "of more ranks: 0.1"}
+    assert [1, 1] in [list(line.get_ydata()) for line in ax.lines]
+    pictures.plt.close(figure)
+
+
 class Recorded:
     """As asv's own class: two benchmarks, of which the older one is not of this run."""
 
@@ -75,6 +84,16 @@ def test_report_tells_what_failed_and_what_was_skipped_in_this_run(capsys):
         "FAILED  new 'b'",
         "1 benchmarks, 1 figures recorded, 1 skipped, 1 failed",
     ]
+
+
+def test_table_holds_what_was_recorded_and_leaves_out_the_rest(monkeypatch):
+    tracks = [f"bench_matrices.Matrices.track_{name}" for name in ("seconds", "error")]
+    values = dict(zip(tracks, ([0.5, 1.0, None], [2.0, math.nan, None]), strict=True))
+    monkeypatch.setattr(evidence, "SUITES", {"matrices": "bench_matrices.Matrices"})
+    monkeypatch.setattr(Recorded, "values", values)
+    monkeypatch.setattr(Recorded, "get_result_params", lambda *_: [["'CUR'", "'librla'", "'CUR, x'"], ["'digits'"]])
+    row = {"suite": "matrices", "family": "digits", "method": "CUR", "entries_read": "", "seconds": "0.5", "error": "2"}
+    assert list(evidence.recorded(Recorded())) == [row]
 
 
 @pytest.mark.parametrize(("values", "status"), [([1.0, 2.0, math.nan], 0), ([math.nan] * 3, 1), (None, 1)])
