@@ -59,6 +59,8 @@ class CUR:
     col_names: np.ndarray | None = None
     row_names: np.ndarray | None = None
 
+    __repr__ = operands.short_repr
+
     def __iter__(self) -> Iterator:
         """C, U, R, col_indices, row_indices."""
         return iter((self.C, self.U, self.R, self.col_indices, self.row_indices))

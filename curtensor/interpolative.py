@@ -39,6 +39,8 @@ class ID:
     axis: int
     error_estimate: float
 
+    __repr__ = operands.short_repr
+
     def __iter__(self) -> Iterator[np.ndarray]:
         """The indices and the coefficients."""
         return iter((self.indices, self.coefficients))

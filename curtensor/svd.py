@@ -38,6 +38,8 @@ class SVD:
     Vh: np.ndarray
     error_estimate: float
 
+    __repr__ = operands.short_repr
+
     def __iter__(self) -> Iterator[np.ndarray]:
         """U, s, Vh."""
         return iter((self.U, self.s, self.Vh))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import fft
 
-from curtensor import _validation, archive
+from curtensor import _validation, archive, operands
 from curtensor.operands import horizontal_slices, ndarray, times_power
 from curtensor.selection import SELECTION_RULES, choose_from_sketch, choose_rows, sketch_size, split_sketch
 from curtensor.sketching import SKETCHES, error_by_energy, gaussian, random_matrix, sketch_matrix
@@ -173,6 +173,8 @@ class TubalSVD:
     Vh: np.ndarray
     error_estimate: float
 
+    __repr__ = operands.short_repr
+
     def __iter__(self) -> Iterator:
         """U, S, Vh."""
         return iter((self.U, self.S, self.Vh))
@@ -303,6 +305,8 @@ class TubalCUR:
     middle: np.ndarray
     right: np.ndarray
     error_estimate: float
+
+    __repr__ = operands.short_repr
 
     def __iter__(self) -> Iterator:
         """C, U, R, col_indices, row_indices."""

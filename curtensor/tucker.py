@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import linalg
 
-from curtensor import _validation, archive, unfolding
+from curtensor import _validation, archive, operands, unfolding
 from curtensor.operands import times_power
 from curtensor.operands.stored_tensor import readable
 from curtensor.unfolding import gram, memory_order, mode_product, mode_products, residuals, unfold, unfolded_pieces
@@ -36,6 +36,8 @@ class Tucker:
     core: np.ndarray
     factors: tuple[np.ndarray, ...]
     error_estimate: float
+
+    __repr__ = operands.short_repr
 
     def __iter__(self):
         """The core and the factors."""

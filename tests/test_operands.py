@@ -237,3 +237,21 @@ def test_sparse_in_sparse_factors_out(kind, rng):
     assert_array_equal(result.C.toarray(), A.toarray()[:, result.col_indices])
     assert_array_equal(result.R.toarray(), A.toarray()[result.row_indices])
     assert sparse.issparse(ct.interpolative_decomposition(A, 5, rng=0).skeleton)
+
+
+RESULTS = {
+    "CUR": lambda A, X: ct.cur_decomposition(A, 3, rng=0),
+    "SVD": lambda A, X: ct.randomized_svd(A, 3, rng=0),
+    "ID": lambda A, X: ct.interpolative_decomposition(A, 3, rng=0),
+    "TensorCUR": lambda A, X: ct.tensor_cur(X, 2, rng=0),
+    "Tucker": lambda A, X: ct.st_hosvd(X, (2, 2, 2)),
+    "TubalCUR": lambda A, X: ct.tubal_cur(X, 2, rng=0),
+    "TubalSVD": lambda A, X: ct.tubal_svd(X, 2),
+}
+
+
+@pytest.mark.parametrize("kind", RESULTS)
+def test_results_print_the_shapes_of_their_parts_in_one_line(kind, rng):
+    text = repr(RESULTS[kind](normal((30, 20), "f8", rng), normal((60, 7, 8), "f8", rng)))
+    assert text.startswith(f"{kind}(") and "\n" not in text and len(text) < 300
+    assert ("<30 x 3>" if kind in ("CUR", "SVD", "ID") else "<60 x ") in text

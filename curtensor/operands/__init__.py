@@ -147,3 +147,16 @@ def product_operator(left, right):
     return LinearOperator(
         dtype=right.dtype, shape=shape, matvec=times, matmat=times, rmatvec=adjoint_times, rmatmat=adjoint_times
     )
+
+
+def short_repr(result):
+    """The parts of a result in one line, arrays by their shapes."""
+    parts = (f"{name}={brief(part)}" for name, part in vars(result).items() if part is not None)
+    return f"{type(result).__name__}({', '.join(parts)})"
+
+
+def brief(part):
+    """An array's shape, in lists and tuples too; all else as it is."""
+    if isinstance(part, (list, tuple)):
+        return f"[{', '.join(map(brief, part))}]"
+    return f"<{' x '.join(map(str, part.shape))}>" if hasattr(part, "shape") and part.shape else repr(part)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from curtensor import _validation, archive
+from curtensor import _validation, archive, operands
 from curtensor.unfolding import mode_product, mode_products, unfold
 
 
@@ -45,6 +45,8 @@ class TensorCUR:
     converged: bool
     names: Sequence[np.ndarray | None] = ()
     dims: tuple[str, ...] = ()
+
+    __repr__ = operands.short_repr
 
     def __iter__(self):
         """The core and the factors."""
