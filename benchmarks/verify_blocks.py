@@ -16,14 +16,14 @@ import numpy as np
 import zarr
 
 import curtensor as ct
-from benchmarks import common, pages
+from benchmarks import bench_blocks, common, pages
 from benchmarks.claims import Line, at_most, command, shown
 from curtensor.operands.sources import PIECE_BYTES
 
 RANK = 50
 LARGE = (400000, 4000)  # 12.8 GB
 CSR_ROWS, CSR_COLUMNS, CSR_FILLED = 1000000, 30000, 600  # 2 % of each row
-ALIKE = (6000, 800)
+ALIKE, PEERS = (6000, 800), (80000, 1000)
 
 
 def slow_decay(shape, height, seed=0):
@@ -108,6 +108,37 @@ def large_matrix():
             # the estimate of a projection is exact but for rounding, that of an intersection comes from a sketch
             slack = 1.01 if core == "projection" else 1.25
             yield at_most(f"{what} error over its estimate", slack, error / estimate, f" ({error:.4g})")
+
+
+PEER = """
+import sys, time
+import numpy as np
+from benchmarks.bench_blocks import METHODS, Counted
+from benchmarks.common import peak_gigabytes
+
+method, k = METHODS[sys.argv[2]], int(sys.argv[3])
+A = Counted(sys.argv[1])
+method(A[:2000], 5, 0)
+A.bytes_read, before, start = 0, peak_gigabytes(), time.process_time()
+factors = method(A, k, 0)
+print(time.process_time() - start, (peak_gigabytes() - before) * 1e9 / 2**30, A.bytes_read / A.nbytes)
+whole = A[:]
+print(np.linalg.norm(whole - np.linalg.multi_dot(factors)))
+"""
+
+
+def peers():
+    """A matrix of 640 MB, by what reads in blocks and what does not: error, CPU time, memory, how often it is read."""
+    with tempfile.TemporaryDirectory() as folder:
+        A = bench_blocks.written(f"{folder}/A.npy", PEERS)
+        optimum = common.tail(np.linalg.svd(np.linalg.qr(A, mode="r"), compute_uv=False), RANK)
+        del A
+        for name in bench_blocks.METHODS:
+            run = [sys.executable, "-c", PEER, f"{folder}/A.npy", name, str(RANK)]
+            printed = subprocess.run(run, check=True, capture_output=True, text=True).stdout
+            seconds, peak, read, error = map(float, printed.split())
+            note = f"{error / optimum:.3g} of the optimum; {seconds:.1f} s CPU; {peak:.2f} GiB; read {read:.3g} times"
+            yield shown(name, note)
 
 
 def stores(A, folder):
@@ -219,7 +250,7 @@ def csr_on_disk():
 
 
 # name -> () to the lines of a claim
-CLAIMS = {"alike": stores_alike, "large": large_matrix, "csr": csr_on_disk}
+CLAIMS = {"alike": stores_alike, "large": large_matrix, "csr": csr_on_disk, "peers": peers}
 
 
 if __name__ == "__main__":

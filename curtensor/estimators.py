@@ -292,27 +292,8 @@ def validated(estimator, X, *, reset=True):
 
 
 def readable(X):
-    """X itself, or `Named` where scikit-learn would miss the names of its columns."""
-    own = operands.labelled(X) and not (hasattr(X, "iloc") or hasattr(X, "__dataframe__"))
-    return Named(X) if own else X
-
-
-class Named:
-    """A polars DataFrame or xarray DataArray with its column names where scikit-learn looks for them."""
-
-    def __init__(self, X):
-        self.X = X
-
-    def __array__(self, dtype=None, copy=None):
-        return np.asarray(self.X.to_numpy(), dtype=dtype)
-
-    def __dataframe__(self):
-        return self
-
-    def column_names(self):
-        """Names of the columns; none for a DataArray without coordinates."""
-        names = operands.names(self.X)[-1]
-        return [] if names is None else names.tolist()
+    """X itself, or a DataArray's table in the form whose names scikit-learn reads."""
+    return X.to_pandas() if getattr(X, "ndim", 0) == len(getattr(X, "dims", ())) == 2 else X
 
 
 def taking_sparse(tags):
