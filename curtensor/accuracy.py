@@ -30,7 +30,7 @@ def relative_error(
 
     Parameters
     ----------
-    A : array_like, sparse matrix or DataFrame, shape (m, n)
+    A : array_like, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
         Real or complex.
     approximation : array_like, sparse matrix, LinearOperator, CUR, SVD or ID, shape (m, n)
         B; it is never formed whole.

@@ -146,7 +146,7 @@ class CUR:
 
         Parameters
         ----------
-        A : array_like, sparse matrix, DataFrame or DataArray, shape (m, n)
+        A : array_like, sparse matrix, DataFrame, DataArray, dask array or `row_blocks`, shape (m, n)
             The matrix that was decomposed.
         rank : int, optional
             Number of columns and of rows, from the present rank to min(m, n). Exactly one of `rank` and `rtol` is
@@ -284,9 +284,9 @@ def cur_decomposition(
 
     Parameters
     ----------
-    A : array_like, sparse matrix, DataFrame or DataArray, shape (m, n)
+    A : array_like, sparse matrix, DataFrame, DataArray, dask array or `row_blocks`, shape (m, n)
         Real or complex; integers and bool are taken as float64. Names of rows and columns (pandas, polars, xarray) are
-        kept.
+        kept. np.memmap, h5py and zarr arrays are read in blocks of rows.
     rank : int, optional
         Number of columns and of rows, 1 to min(m, n). Exactly one of `rank` and `rtol` is given.
     rtol : float, optional

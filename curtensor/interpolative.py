@@ -88,7 +88,7 @@ def interpolative_decomposition(
 
     Parameters
     ----------
-    A : array_like, sparse matrix or DataFrame, shape (m, n)
+    A : array_like, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
         Real or complex; integers and bool are taken as float64.
     rank : int, optional
         Number of columns or rows, 1 to min(m, n). Exactly one of `rank` and `rtol` is given.

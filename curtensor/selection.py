@@ -353,7 +353,7 @@ def select_columns(
 
     Parameters
     ----------
-    A : array_like, sparse matrix or DataFrame, shape (m, n)
+    A : array_like, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
         Real or complex; integers and bool are taken as float64.
     k : int
         Number of columns, 1 to min(m, n).
@@ -422,7 +422,7 @@ def select_rows(
 
     Parameters
     ----------
-    A : array_like, sparse matrix or DataFrame, shape (m, n)
+    A : array_like, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
         Real or complex; integers and bool are taken as float64.
     k : int
         Number of rows, 1 to min(m, n).

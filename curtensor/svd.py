@@ -124,7 +124,7 @@ def randomized_svd(
 
     Parameters
     ----------
-    A : array_like, sparse matrix, DataFrame or LinearOperator, shape (m, n)
+    A : array_like, sparse matrix, DataFrame, dask array, `row_blocks` or LinearOperator, shape (m, n)
         Real or complex; integers and bool are taken as float64.
     rank : int, optional
         Number of singular values, 1 to min(m, n). Exactly one of `rank` and `rtol` is given.

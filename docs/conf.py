@@ -1,6 +1,5 @@
 """The site: guides in Markdown, the API from docstrings, a gallery that is run in the build; nothing from a network."""
 
-import logging
 import os
 import re
 
@@ -23,8 +22,6 @@ myst_heading_anchors = 3
 autodoc_typehints = "none"  # the docstrings say it in words
 numpydoc_show_class_members = False  # the template lists them
 toc_object_entries_show_parents = "hide"
-# A guide that this checkout does not have is no warning.
-logging.getLogger("sphinx.sphinx.directives.other").addFilter(lambda r: getattr(r, "subtype", "") != "empty_glob")
 
 # All, but: sections that definitions need not have, one-line docstrings of properties and internal methods,
 # dataclass fields as parameters (tests/test_docstrings.py compares those of functions).
