@@ -72,9 +72,12 @@ def rank_or_rtol(rank, rtol, shape, dtype, least=1):
 
 
 def multilinear_ranks(ranks, shape) -> tuple[int, ...]:
-    """One rank for each mode, between 1 and its length."""
+    """One rank for each mode, between 1 and its length; an int stands for all modes, cut to their lengths."""
+    if isinstance(ranks, numbers.Integral):
+        rank = integer(ranks, "ranks", 1, max(shape))
+        return tuple(min(rank, length) for length in shape)
     if isinstance(ranks, (str, bytes)) or not np.iterable(ranks):
-        raise complain(TypeError, "ranks", f"a sequence of {len(shape)} integers", describe(ranks))
+        raise complain(TypeError, "ranks", f"an integer or a sequence of {len(shape)} integers", describe(ranks))
     ranks = tuple(ranks)
     if len(ranks) != len(shape):
         raise complain(ValueError, "ranks", f"one for each of {len(shape)} modes", describe(ranks))
@@ -347,14 +350,6 @@ def function_values(values, indices, dtype):
         index = tuple(int(np.broadcast_to(place, shape)[where]) for place in indices)
         raise complain(ValueError, "X(*indices)", "finite", f"{values[where]} at {index}")
     return values.astype(dtype, copy=False)
-
-
-def tensor_ranks(ranks, shape):
-    """One rank for each mode; an int stands for the same rank in all modes, cut to the modes' lengths."""
-    if isinstance(ranks, numbers.Integral):
-        rank = integer(ranks, "ranks", 1, max(shape))
-        return tuple(min(rank, length) for length in shape)
-    return multilinear_ranks(ranks, shape)
 
 
 def function_shape(shape) -> tuple[int, ...]:

@@ -227,7 +227,7 @@ def sketched_unfolding(X, mode, exponent, size, rng):
 
 def st_hosvd(
     X: Any,
-    ranks: Sequence[int] | None = None,
+    ranks: int | Sequence[int] | None = None,
     *,
     rtol: float | None = None,
     method: str | Callable = "auto",
@@ -242,8 +242,9 @@ def st_hosvd(
     ----------
     X : array_like, shape (d_0, ..., d_{N-1}), N >= 2
         Real or complex, in any memory order; integers and bool are taken as float64.
-    ranks : sequence of int, optional
-        Lengths (r_0, ..., r_{N-1}) of the core, 1 to d_n each. Exactly one of `ranks` and `rtol` is given.
+    ranks : int or sequence of int, optional
+        Lengths (r_0, ..., r_{N-1}) of the core, 1 to d_n each; an int is meant for every mode that is as long. Exactly
+        one of `ranks` and `rtol` is given.
     rtol : float, optional
         Largest ``||X - approximation||_F / ||X||_F`` wanted, from 64 times the dtype's epsilon to 1; held. Each mode
         takes the smallest rank that leaves the modes after it their equal share.
@@ -361,7 +362,7 @@ def smallest_rank(found, share):
 
 def hooi(
     X: Any,
-    ranks: Sequence[int],
+    ranks: int | Sequence[int],
     *,
     tol: float = 1e-4,
     max_sweeps: int = 50,
@@ -378,8 +379,8 @@ def hooi(
     ----------
     X : array_like, shape (d_0, ..., d_{N-1}), N >= 2
         Real or complex, in any memory order; integers and bool are taken as float64.
-    ranks : sequence of int
-        Lengths (r_0, ..., r_{N-1}) of the core, 1 to d_n each.
+    ranks : int or sequence of int
+        Lengths (r_0, ..., r_{N-1}) of the core, 1 to d_n each; an int is meant for every mode that is as long.
     tol : float, default 0.0001
         Stop when a sweep lowers the error by less than this part of itself; above 0, below 1.
     max_sweeps : int, default 50

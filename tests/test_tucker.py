@@ -405,7 +405,7 @@ X = np.ones((3, 4, 5))
         (lambda: ct.st_hosvd(X, (1, 1, 0)), ValueError, r"ranks\[2\] must be between 1 and 5, got 0"),
         (lambda: ct.st_hosvd(X, (4, 1, 1)), ValueError, r"ranks\[0\] must be between 1 and 3, got 4"),
         (lambda: ct.st_hosvd(X, (2.0, 1, 1)), TypeError, r"ranks\[0\] must be an integer, got 2.0"),
-        (lambda: ct.st_hosvd(X, 2), TypeError, r"ranks must be a sequence of 3 integers, got 2"),
+        (lambda: ct.st_hosvd(X, 2.0), TypeError, r"ranks must be an integer or a sequence of 3 integers, got 2.0"),
         (lambda: ct.st_hosvd(X, rtol=1e-15), ValueError, r"rtol must be at least 1.4e-14 \(for float64\) and below 1"),
         (lambda: ct.st_hosvd(X.astype("f4"), rtol=1e-6), ValueError, r"rtol must be at least 7.6e-06 \(for float32\)"),
         (lambda: ct.st_hosvd(X, rtol=1), ValueError, r"rtol must be .* below 1, got 1"),
@@ -438,3 +438,9 @@ X = np.ones((3, 4, 5))
 def test_bad_arguments_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_one_rank_stands_for_all_modes_cut_to_their_lengths(rng):
+    X = rng.standard_normal((9, 3, 8))
+    for function in (ct.st_hosvd, ct.hooi):
+        assert_array_equal(function(X, 5).core, function(X, (5, 3, 5)).core)

@@ -128,9 +128,8 @@ def tensor_cur(
     method = _validation.choose(TENSOR_METHODS, method, "method")
     core = _validation.choose(TENSOR_CORES, core, "core")
     entries = entries_of(X, shape, only_some=method is cross and core is not projection)
-    if ranks is None or rtol is not None:
-        ranks, rtol = _validation.ranks_or_rtol(ranks, rtol, entries.shape, entries.dtype)
-        _validation.only_without(n_samples is not None, "n_samples", True, "rtol")
+    ranks, rtol = _validation.ranks_or_rtol(ranks, rtol, entries.shape, entries.dtype)
+    _validation.only_without(n_samples is not None, "n_samples", ranks is None, "rtol")
     rule = _validation.choose(SELECTION_RULES, selection, "selection")
     _validation.only_without(core is projection, "core='projection'", callable(X), "a function")
     max_sweeps = _validation.integer(max_sweeps, "max_sweeps", 1, 1000)
@@ -142,7 +141,7 @@ def tensor_cur(
         return approximate(entries, ranks, sizes, method, rule, core, sweeps, rng)
 
     if ranks is not None:
-        ranks = _validation.tensor_ranks(ranks, entries.shape)
+        ranks = _validation.multilinear_ranks(ranks, entries.shape)
         result = attempt(ranks, _validation.sample_sizes(n_samples, ranks, entries.shape, SAMPLES))
     else:
         result = smallest_ranks(entries, attempt, rtol, rng)

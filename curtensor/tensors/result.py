@@ -82,7 +82,7 @@ class TensorCUR:
         """
         bases, triangles = zip(*(np.linalg.qr(factor) for factor in self.factors), strict=True)
         core = mode_products(self.core, dict(enumerate(triangles)))
-        ranks = core.shape if ranks is None else _validation.tensor_ranks(ranks, core.shape)
+        ranks = core.shape if ranks is None else _validation.multilinear_ranks(ranks, core.shape)
         factors = []
         for mode, (basis, rank) in enumerate(zip(bases, ranks, strict=True)):
             W = np.linalg.svd(unfold(core, mode), full_matrices=False)[0][:, :rank]
