@@ -89,11 +89,18 @@ METHODS = {
 }
 
 
-def written(path, shape=SHAPE):
-    """A slowly decaying matrix of rank 200 and noise, in a .npy file."""
+def slow_decay(shape, height):
+    """Rows of a slowly decaying matrix of rank 200 and noise, in blocks, each with the number of its first row."""
     rng = np.random.default_rng(0)
     right = rng.standard_normal((200, shape[1])) / np.arange(1, 201)[:, None]
-    A = rng.standard_normal((shape[0], 200)) @ right + 1e-3 * rng.standard_normal(shape)
+    for start in range(0, shape[0], height):
+        rows = min(height, shape[0] - start)
+        yield start, rng.standard_normal((rows, 200)) @ right + 1e-3 * rng.standard_normal((rows, shape[1]))
+
+
+def written(path, shape=SHAPE):
+    """Such a matrix, in a .npy file too."""
+    A = np.concatenate([rows for _, rows in slow_decay(shape, HEIGHT)])
     np.save(path, A)
     return A
 

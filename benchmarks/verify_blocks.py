@@ -1,6 +1,6 @@
 """The figures claimed for matrices on disk: ``python -m benchmarks.verify_blocks [claim ...]``.
 
-As `benchmarks.verify_matrices`. Needs the extra `large`, 22 GB of disk in the folder for temporary files, and a quarter
+As `benchmarks.verify_matrices`. Needs the extra `large`, 13 GB of disk in the folder for temporary files, and a quarter
 of an hour.
 """
 
@@ -17,6 +17,7 @@ import zarr
 
 import curtensor as ct
 from benchmarks import bench_blocks, common, pages
+from benchmarks.bench_blocks import slow_decay
 from benchmarks.claims import Line, at_most, command, shown
 from curtensor.operands.sources import PIECE_BYTES
 
@@ -24,15 +25,6 @@ RANK = 50
 LARGE = (400000, 4000)  # 12.8 GB
 CSR_ROWS, CSR_COLUMNS, CSR_FILLED = 1000000, 30000, 600  # 2 % of each row
 ALIKE, PEERS = (6000, 800), (80000, 1000)
-
-
-def slow_decay(shape, height, seed=0):
-    """Rows of a slowly decaying matrix of rank 200 and noise, in blocks."""
-    rng = np.random.default_rng(seed)
-    right = rng.standard_normal((200, shape[1])) / np.arange(1, 201)[:, None]
-    for start in range(0, shape[0], height):
-        rows = min(height, shape[0] - start)
-        yield start, rng.standard_normal((rows, 200)) @ right + 1e-3 * rng.standard_normal((rows, shape[1]))
 
 
 @contextlib.contextmanager
