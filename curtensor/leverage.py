@@ -103,7 +103,7 @@ def leading_vectors(operand, A, k, axis, method, rng):
     if method == "sketch" and N_BLOCKS * (k + OVERSAMPLING) < min(A.shape):
         tall = A.shape[0] >= A.shape[1]
         V, s, scaled = short_side_vectors(operand, A if tall else A.T, k, rng)
-        if s.min() > np.finfo(s.dtype).eps ** (1 / 4) * s.max():  # half of the digits at least
+        if s.min(initial=np.inf) > np.finfo(s.dtype).eps ** (1 / 4) * s.max(initial=0):  # half of the digits at least
             return V if axis == int(tall) else operand.matmat(scaled, V / s), s
     if method == "sketch":
         U, s, Vh = truncated_svd(operand, A, k, OVERSAMPLING, N_BLOCKS, SKETCHES["sparse_sign"], rng)

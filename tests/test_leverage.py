@@ -87,9 +87,20 @@ def test_a_row_alone_in_its_direction_has_score_1(rng):
     assert_allclose(ct.leverage_scores(A)[[0, 1, 2, 4]], 0, atol=1e-30)
 
 
-def test_zero_matrix_has_no_leverage():
-    for method in METHODS:
-        assert_array_equal(ct.leverage_scores(np.zeros((4, 3)), method=method, rng=0), np.zeros(4))
+@pytest.mark.parametrize("shape", [(4, 3), (300, 80), (80, 300)])
+@pytest.mark.parametrize("method", METHODS)
+def test_zero_matrix_has_no_leverage(method, shape):
+    for axis in (0, 1):
+        scores = ct.leverage_scores(np.zeros(shape), 3, axis=axis, method=method, rng=0)
+        assert_array_equal(scores, np.zeros(shape[axis]))
+
+
+@pytest.mark.parametrize("shape", [(300, 80), (80, 300)])
+@pytest.mark.parametrize("method", METHODS)
+def test_scores_sum_to_a_rank_below_k(method, shape, rng):
+    for axis in (0, 1):
+        scores = ct.leverage_scores(low_rank(*shape, 2, "float64", rng), 4, axis=axis, method=method, rng=0)
+        assert_allclose(scores.sum(), 2, rtol=1e-12)
 
 
 @pytest.mark.parametrize("scale", [1e300, 1e-300, 1e-310])
