@@ -240,7 +240,7 @@ def minilm():
 
 
 class Initialisation:
-    """A layer's adapter of rank 32. The full SVD takes some 12 s: `python -m benchmarks.verify_adapters starts`."""
+    """A layer's adapter of rank 32. The full SVD takes some 12 s: `python -m evidence.adapters starts`."""
 
     timer = time.process_time
     rank = 32

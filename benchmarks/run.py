@@ -9,8 +9,9 @@ import math
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-from benchmarks.pages import ROOT
+ROOT = Path(__file__).parent.parent
 
 CONFIG = ROOT / "benchmarks" / "asv.conf.json"
 RESULTS = ROOT / ".asv" / "results"

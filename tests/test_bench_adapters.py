@@ -6,7 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from benchmarks import bench_adapters, verify_adapters  # noqa: E402
+from benchmarks import bench_adapters  # noqa: E402
+from evidence import adapters  # noqa: E402
 
 
 @pytest.mark.parametrize("method", bench_adapters.STARTS)
@@ -62,7 +63,7 @@ def test_a_missing_module_is_said_in_the_words_of_asv():
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("claim", ["identity", "counts", "merging", "checkpoints", "exports"])
 def test_claim_that_is_no_time_is_held(claim):
-    lines = list(verify_adapters.CLAIMS[claim]())
+    lines = list(adapters.CLAIMS[claim]())
     assert {
         name for name in bench_adapters.CONVERSIONS for line in lines if re.search(rf", {name}(,|:|$)", line.what)
     } == set(bench_adapters.CONVERSIONS)

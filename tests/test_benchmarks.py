@@ -16,10 +16,10 @@ from benchmarks import (
     bench_tensors,
     bench_tubal,
     bench_tucker,
-    claims,
     common,
 )
 from curtensor import _kernels
+from evidence import claims
 
 pytest.importorskip("sklearn")
 

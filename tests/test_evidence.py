@@ -5,7 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks import common, evidence, pages, pictures, publish, run
+from benchmarks import common, publish, run
+from evidence import error_and_time as evidence
+from evidence import pages, pictures
 
 PAGE = evidence.PAGE.read_text()
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import pages
+from evidence import pages
 
 PAGE = """before
 

@@ -5,7 +5,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-from benchmarks import pages, peers
+from evidence import pages, peers
 
 RESULTS = {row["library"]: row for row in pages.read_results("peers")}
 CHEAP = [column for column in peers.PROBES if column not in ("memmap", "dask")]

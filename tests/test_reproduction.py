@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import curtensor as ct
-from benchmarks import common, pages, reproduction
+from benchmarks import common
+from evidence import pages, reproduction
 
 RESULTS = pages.read_results("reproduction")
 

@@ -1,4 +1,4 @@
-"""The figures claimed for tensors, measured: ``python -m benchmarks.verify_tensors [claim ...]``.
+"""The figures claimed for tensors, measured: ``python -m evidence.tensors [claim ...]``.
 
 One line for each: the claim, its target, what was measured, held or MISSED. Exit status 1 where one was missed.
 Names of claims pick some; ``--list`` shows them. On one thread; times are CPU seconds, the best of several, both sides
@@ -14,11 +14,11 @@ import numpy as np
 
 import curtensor as ct
 from benchmarks import bench_tubal, bench_tucker, bench_unfolding
-from benchmarks.claims import Line, at_least, at_most, command
 from benchmarks.common import cpu_seconds
 from benchmarks.tensors import TENSORS
 from curtensor.tensors.entries import tucker_entries
 from curtensor.tubal import CORES
+from evidence.claims import Line, at_least, at_most, command
 
 REAL_RANKS = {
     "kinetic": [(2, 2, 2, 2), (3, 3, 3, 3), (4, 3, 3, 6), (5, 5, 5, 5), (8, 4, 4, 8)],

@@ -1,4 +1,4 @@
-"""The figures claimed for the PyTorch adapters, measured: ``python -m benchmarks.verify_adapters [claim ...]``.
+"""The figures claimed for the PyTorch adapters, measured: ``python -m evidence.adapters [claim ...]``.
 
 One line for each: the claim, its target, what was measured, held or MISSED. Exit status 1 where one was missed.
 Names of claims pick some; ``--list`` shows them. On one thread; times are CPU seconds, the best of several, both sides
@@ -26,9 +26,9 @@ from benchmarks.bench_adapters import (
     saved_entries,
     step,
 )
-from benchmarks.claims import Line, at_least, at_most, command, fresh_process, shown
 from benchmarks.common import cpu_seconds
 from curtensor import adapters
+from evidence.claims import Line, at_least, at_most, command, fresh_process, shown
 
 SHAPES = [(4096, 4096), (1024, 4096), (4096, 1024)]
 # at most this much of the time of each
@@ -111,9 +111,9 @@ def memory():
 
 
 STEP_PEAKS = """
-from benchmarks import verify_adapters
-for build in verify_adapters.LAYERS.values():
-    print(*verify_adapters.memory_of_step(build(verify_adapters.linear(4096, 4096), 64)))
+from evidence import adapters
+for build in adapters.LAYERS.values():
+    print(*adapters.memory_of_step(build(adapters.linear(4096, 4096), 64)))
 """
 
 

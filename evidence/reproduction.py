@@ -1,4 +1,4 @@
-"""Published figures beside ours: ``python -m benchmarks.reproduction [table ...]``.
+"""Published figures beside ours: ``python -m evidence.reproduction [table ...]``.
 
 Measures the tables named, or all, and writes them into docs/reproduction.md and docs/results/reproduction.csv, where
 the others stay as they are. Errors are medians over seeds, the least and the most are in the file; times are CPU
@@ -14,12 +14,13 @@ import numpy as np
 from scipy import linalg
 
 import curtensor as ct
-from benchmarks import bench_tubal, bench_tucker, pages
+from benchmarks import bench_tubal, bench_tucker
 from benchmarks.common import METHODS, cpu_seconds, error, tail
 from benchmarks.tensors import TENSORS
-from benchmarks.verify_matrices import PUBLISHED, matrix, square_intersection
-from benchmarks.verify_tensors import REAL_RANKS, coulomb_entries, relative
 from curtensor.tensors.entries import tucker_entries
+from evidence import pages
+from evidence.matrices import PUBLISHED, matrix, square_intersection
+from evidence.tensors import REAL_RANKS, coulomb_entries, relative
 
 PAGE = pages.ROOT / "docs" / "reproduction.md"
 SEEDS = range(5)

@@ -1,4 +1,4 @@
-"""What other libraries take and how close they come: ``python -m benchmarks.peers [library ...]``.
+"""What other libraries take and how close they come: ``python -m evidence.peers [library ...]``.
 
 Every cell of the README's table is probed by calling the library on a small array, or measured; the table is written
 there and into docs/results/peers.csv. A library that is not installed keeps its line, or gets one that says so.
@@ -22,7 +22,8 @@ import pandas
 from scipy import sparse
 
 import curtensor as ct
-from benchmarks import common, pages, tensors
+from benchmarks import common, tensors
+from evidence import pages
 
 README = pages.ROOT / "README.md"
 

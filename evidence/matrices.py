@@ -1,4 +1,4 @@
-"""The figures claimed for matrices, measured: ``python -m benchmarks.verify_matrices [claim ...]``.
+"""The figures claimed for matrices, measured: ``python -m evidence.matrices [claim ...]``.
 
 One line for each: the claim, its target, what was measured, held or MISSED. Exit status 1 where one was missed.
 Names of claims pick some; ``--list`` shows them. On one thread; times are CPU seconds, the best of several, both sides
@@ -11,8 +11,8 @@ import numpy as np
 
 import curtensor as ct
 from benchmarks import common
-from benchmarks.claims import Line, at_most, command, fresh_process, shown
 from benchmarks.common import CONFIRMING, FAMILIES, METHODS, TUNING, cpu_seconds, error, tail
+from evidence.claims import Line, at_most, command, fresh_process, shown
 
 SHAPE = (700, 500)
 RANKS = (10, 50)
@@ -178,7 +178,7 @@ def conditioning():
 
 
 def tolerances():
-    """rtol held in every run, and with few columns."""
+    """Rtol held in every run, and with few columns."""
     runs, missed, most, where = 0, [], 0.0, ""
     for name in FAMILIES:
         A, spectrum = matrix(name, 0, (300, 200))

@@ -1,6 +1,6 @@
-"""The figures claimed for dask arrays and tensors on disk: ``python -m benchmarks.verify_cluster [claim ...]``.
+"""The figures claimed for dask arrays and tensors on disk: ``python -m evidence.cluster [claim ...]``.
 
-As `benchmarks.verify_matrices`. Needs the extra `large`, two cores, 9 GB of disk in the folder for temporary files, and
+As `evidence.matrices`. Needs the extra `large`, two cores, 9 GB of disk in the folder for temporary files, and
 some minutes. CPU time is that of all processes: the client, which holds the scheduler, and the workers.
 """
 
@@ -21,10 +21,11 @@ import zarr
 from distributed import Client, LocalCluster
 
 import curtensor as ct
-from benchmarks import common, pages
-from benchmarks.claims import Line, at_most, command
+from benchmarks import common
 from curtensor.operands.dask_array import FAN
 from curtensor.selection import sketch_size
+from evidence import pages
+from evidence.claims import Line, at_most, command
 
 SHAPE, CHUNK, RANK = (40000, 4000), 1000, 50
 TENSOR, TENSOR_RANK = (1000, 1000, 800), 20

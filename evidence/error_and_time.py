@@ -1,4 +1,4 @@
-"""docs/evidence.md out of asv's own results: ``python -m benchmarks.evidence``, after ``python -m benchmarks.run``.
+"""docs/evidence.md out of asv's own results: ``python -m evidence.error_and_time``, after ``python -m benchmarks.run``.
 
 Writes docs/results/evidence.csv from the newest results, then the pictures and the tables of the page from that file;
 ``--keep`` leaves the file as it is. Needs matplotlib.
@@ -8,9 +8,10 @@ import ast
 import math
 import sys
 
-from benchmarks import bench_tensors, common, pages, pictures
+from benchmarks import bench_tensors, common
 from benchmarks.run import figures, newest_results
 from benchmarks.tensors import HOSTILE, RANDOM, REAL, SMOOTH
+from evidence import pages, pictures
 
 PAGE = pages.ROOT / "docs" / "evidence.md"
 PICTURES = pages.ROOT / "docs" / "pictures"

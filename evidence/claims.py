@@ -5,7 +5,7 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-from benchmarks import pages
+from evidence import pages
 
 
 class Line(NamedTuple):

@@ -1,6 +1,6 @@
-"""The figures claimed for matrices on disk: ``python -m benchmarks.verify_blocks [claim ...]``.
+"""The figures claimed for matrices on disk: ``python -m evidence.blocks [claim ...]``.
 
-As `benchmarks.verify_matrices`. Needs the extra `large`, 13 GB of disk in the folder for temporary files, and a quarter
+As `evidence.matrices`. Needs the extra `large`, 13 GB of disk in the folder for temporary files, and a quarter
 of an hour.
 """
 
@@ -16,10 +16,11 @@ import numpy as np
 import zarr
 
 import curtensor as ct
-from benchmarks import bench_blocks, common, pages
+from benchmarks import bench_blocks, common
 from benchmarks.bench_blocks import slow_decay
-from benchmarks.claims import Line, at_most, command, shown
 from curtensor.operands.sources import PIECE_BYTES
+from evidence import pages
+from evidence.claims import Line, at_most, command, shown
 
 RANK = 50
 LARGE = (400000, 4000)  # 12.8 GB
@@ -175,7 +176,7 @@ import sys, time
 import numpy as np
 import curtensor as ct
 from benchmarks.common import peak_gigabytes
-from benchmarks.verify_blocks import csr_arrays, CSR_COLUMNS
+from evidence.blocks import csr_arrays, CSR_COLUMNS
 
 small = np.random.default_rng(0).standard_normal((300, 200))
 ct.select_columns(small, 5, rng=0), ct.leverage_scores(small, 5, method="sketch", rng=0)
