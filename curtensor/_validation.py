@@ -434,6 +434,14 @@ def file_path(path, name="path"):
     return text
 
 
+def storable(array, name):
+    """Raise if an array of a result holds Python's objects, NaN or infinity."""
+    if array.dtype.kind == "O":
+        raise complain(TypeError, name, "an array of numbers or texts", f"dtype {array.dtype}")
+    if array.ndim > 0 and array.dtype.kind in "fc" and not np.isfinite(array).all():
+        raise complain(ValueError, name, "finite", "NaN or infinity")
+
+
 def no_pipe(path):
     """Raise if a path leads to what can be read once only, or for ever."""
     if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):

@@ -5,10 +5,12 @@ that the ones before it leave it.
 """
 
 import contextlib
+import errno
 import math
 import os
 import re
 import struct
+import sys
 import zipfile
 
 import numpy as np
@@ -36,6 +38,8 @@ def write(path, result, parts):
     members = {OWNER: f"{result} {FORMAT}"}
     for name, part in parts.items():
         members |= flat(name, part)
+    for name, array in members.items():
+        _validation.storable(np.asarray(array), name)
     with written_whole(path) as file:
         np.savez(file, **members)
 
@@ -74,14 +78,19 @@ def written_by(result, path):
 
 def members(file):
     """The named arrays of an npz file; no more is allocated than the file is long."""
-    with zipfile.ZipFile(file) as archive:
-        entries = archive.infolist()
-        total, size = sum(entry.file_size for entry in entries), os.fstat(file.fileno()).st_size
-        if total > size:
-            raise _validation.complain(ValueError, "its parts", f"within the {size} bytes of the file", total)
-        arrays = {entry.filename.removesuffix(".npy"): member(archive, entry) for entry in entries}
+    size = os.fstat(file.fileno()).st_size
+    try:
+        with zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+            if sum(entry.file_size for entry in entries) > size:
+                raise _validation.complain(ValueError, "its parts", f"within the {size} bytes of the file", "more")
+            arrays = {entry.filename.removesuffix(".npy"): member(archive, entry) for entry in entries}
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # of a place in the file where none can be
+            raise _validation.complain(ValueError, "its parts", f"within the {size} bytes of the file", error) from None
+        raise
     if len(arrays) != len(entries):
-        raise _validation.complain(ValueError, "its parts", "of distinct names", f"{len(entries)} of {len(arrays)}")
+        raise _validation.complain(ValueError, "its parts", "of distinct names", f"{len(arrays)} for {len(entries)}")
     return arrays
 
 
@@ -100,7 +109,11 @@ def member(archive, entry):
         raise _validation.complain(ValueError, entry.filename, f"of {wanted} bytes", entry.file_size)
     with archive.open(entry) as content:  # again, and in one go to its end: the checksum is of all of it
         array = np.lib.format.read_array(content, allow_pickle=False)
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if array.dtype.kind == "U" and (array.ravel().view(np.uint32) > sys.maxunicode).any():
+        raise _validation.complain(ValueError, entry.filename, "Unicode text", "something else")
+    _validation.storable(array, entry.filename)
+    return array
 
 
 def taken(parts, name, kinds, shape):
@@ -154,9 +167,7 @@ def names(parts, name, size):
     """So many texts; None where there are none."""
     if name not in parts:
         return None
-    array = taken(parts, name, "U", (size,))
-    array.tolist()  # raises if they are no Unicode
-    return array
+    return taken(parts, name, "U", (size,))
 
 
 def scalar(parts, name, kind):

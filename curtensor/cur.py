@@ -219,6 +219,7 @@ class CUR:
             C = archive.matrix(parts, "C", (None, None))
             R = archive.matrix(parts, "R", (None, None), C.dtype)
             (m, c), (r, n) = C.shape, R.shape
+            _validation.matrix_shape((m, n))
             return cls(
                 C,
                 R,

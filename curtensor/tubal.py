@@ -357,6 +357,7 @@ class TubalCUR:
             d1, c, d3 = C.shape
             R = archive.numbers(parts, "R", (None, None, d3), C.dtype)
             r, d2, _ = R.shape
+            _validation.tensor_shape((d1, d2, d3))
             h = d3 // 2 + 1 if is_real(C) else d3
             middle = archive.numbers(parts, "middle", (h, None, None))
             _, p, q = middle.shape

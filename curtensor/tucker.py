@@ -82,9 +82,10 @@ class Tucker:
         """Read what `save` wrote."""
         with archive.written_by("Tucker", path) as parts:
             core = archive.numbers(parts, "core", None)
-            _validation.tensor_shape(core.shape, "core")
-            factors = (archive.numbers(parts, f"factors.{n}", (None, rank)) for n, rank in enumerate(core.shape))
-            return cls(core, tuple(factors), archive.scalar(parts, "error_estimate", "f"))
+            ranks = _validation.tensor_shape(core.shape, "core")
+            factors = tuple(archive.numbers(parts, f"factors.{n}", (None, rank)) for n, rank in enumerate(ranks))
+            _validation.tensor_shape(map(len, factors))
+            return cls(core, factors, archive.scalar(parts, "error_estimate", "f"))
 
 
 class Basis(NamedTuple):

@@ -107,6 +107,7 @@ class TensorCUR:
             core = archive.numbers(parts, "core", None)
             sizes = _validation.tensor_shape(core.shape, "core")
             factors = [archive.numbers(parts, f"factors.{n}", (None, size)) for n, size in enumerate(sizes)]
+            _validation.tensor_shape(map(len, factors))
             dims = archive.names(parts, "dims", len(sizes))
             return cls(
                 core,
