@@ -25,8 +25,8 @@ EXAMPLE_TENSOR = Path(__file__).parent / "data" / "indian_pines.npz"
 
 # What the readers of NumPy, SciPy and Python raise for a file that is not what its ending says.
 UNREADABLE = (
-    ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, MemoryError, NotImplementedError,
-    RuntimeError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error, csv.Error,
+    ValueError, TypeError, AttributeError, KeyError, IndexError, EOFError, OverflowError, MemoryError,
+    NotImplementedError, RuntimeError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error, csv.Error,
 )  # fmt: skip
 
 
