@@ -423,10 +423,36 @@ def only_without(given, name, other, other_name):
         raise complain(ValueError, name, f"left out with {other_name}", "both")
 
 
+def file_path(path, name="path"):
+    """A path as text."""
+    try:
+        text = os.fsdecode(path)
+    except TypeError:
+        raise complain(TypeError, name, "a string or path-like", describe(path)) from None
+    if "\0" in text:
+        raise complain(ValueError, name, "without null characters", describe(path))
+    return text
+
+
+def storable(array, name):
+    """Raise if an array of a result holds Python's objects, NaN or infinity."""
+    if array.dtype.kind == "O":
+        raise complain(TypeError, name, "an array of numbers or texts", f"dtype {array.dtype}")
+    if array.ndim > 0 and array.dtype.kind in "fc" and not np.isfinite(array).all():
+        raise complain(ValueError, name, "finite", "NaN or infinity")
+
+
+def no_pipe(path):
+    """Raise if a path leads to what can be read once only, or for ever."""
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise complain(ValueError, "it", "a file", "a device or pipe")
+
+
 def output_path(path, name):
-    """The path, if a file can come to be there."""
-    folder = os.path.dirname(os.path.abspath(path))
-    if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+    """The path, if there is a file, a device or a pipe that can be written to, or a file can come to be there."""
+    folder = os.path.dirname(os.path.realpath(path))
+    fits = not os.path.isdir(path) if os.path.exists(path) else os.path.isdir(folder)
+    if not fits or not os.access(path if os.path.exists(path) else folder, os.W_OK):
         raise complain(ValueError, name, "a file in a folder that can be written to", describe(os.fspath(path)))
     return path
 

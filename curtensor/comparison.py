@@ -333,7 +333,7 @@ def compile_kernels(case, methods):
 def image_format(path):
     """What matplotlib calls the format of a path's ending."""
     known = matplotlib_loaded().backend_bases.FigureCanvasBase.get_supported_filetypes()
-    ending = os.path.splitext(os.fspath(path))[1].removeprefix(".").lower()
+    ending = os.path.splitext(_validation.file_path(path))[1].removeprefix(".").lower()
     return _validation.one_of(known, ending, "the ending of the plot's file")
 
 

@@ -210,40 +210,32 @@ class CUR:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write to an npz file, whole or not at all; `CUR.load` reads it, without pickle."""
-        archive.write(path, _packed(self))
+        archive.write(path, "CUR", vars(self))
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "CUR":
         """Read what `save` wrote."""
-        with archive.written_by("CUR.save", path) as parts:
-            return cls(**_unpacked(parts))
+        with archive.written_by("CUR", path) as parts:
+            C = archive.matrix(parts, "C", (None, None))
+            R = archive.matrix(parts, "R", (None, None), C.dtype)
+            (m, c), (r, n) = C.shape, R.shape
+            _validation.matrix_shape((m, n))
+            return cls(
+                C,
+                R,
+                archive.indices(parts, "col_indices", c, n),
+                archive.indices(parts, "row_indices", r, m),
+                archive.matrix(parts, "left", (m, c), C.dtype),
+                archive.numbers(parts, "middle", (c, r)),
+                archive.matrix(parts, "right", (r, n), C.dtype),
+                archive.scalar(parts, "error_estimate", "f"),
+                archive.names(parts, "col_names", c),
+                archive.names(parts, "row_names", r),
+            )
 
 
 def _arrays(part):
     return (part.data, part.indices, part.indptr) if sparse.issparse(part) else (part,)
-
-
-def _packed(result):
-    packed = {}
-    for name, part in vars(result).items():
-        if sparse.issparse(part):
-            arrays = {"data": part.data, "indices": part.indices, "indptr": part.indptr, "shape": part.shape}
-            packed |= {f"{name}.{part.format}.{key}": array for key, array in arrays.items()}
-        elif part is not None:
-            packed[name] = part
-    return packed
-
-
-def _unpacked(packed):
-    parts = {}
-    for key in [key for key in packed if key.endswith(".data")]:
-        name, kind, _ = key.split(".")
-        data, indices, indptr, shape = (
-            packed.pop(f"{name}.{kind}.{k}") for k in ("data", "indices", "indptr", "shape")
-        )
-        array = sparse.csr_array if kind == "csr" else sparse.csc_array
-        parts[name] = array((data, indices, indptr), shape=tuple(shape))
-    return parts | packed | {"error_estimate": float(packed["error_estimate"])}
 
 
 def projection(operand, A, left, right, R, rows):

@@ -347,13 +347,30 @@ class TubalCUR:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write to an npz file, whole or not at all; `TubalCUR.load` reads it, without pickle."""
-        archive.write(path, vars(self))
+        archive.write(path, "TubalCUR", vars(self))
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "TubalCUR":
         """Read what `save` wrote."""
-        with archive.written_by("TubalCUR.save", path) as parts:
-            return cls(**parts | {"error_estimate": float(parts["error_estimate"])})
+        with archive.written_by("TubalCUR", path) as parts:
+            C = archive.numbers(parts, "C", (None, None, None))
+            d1, c, d3 = C.shape
+            R = archive.numbers(parts, "R", (None, None, d3), C.dtype)
+            r, d2, _ = R.shape
+            _validation.tensor_shape((d1, d2, d3))
+            h = d3 // 2 + 1 if is_real(C) else d3
+            middle = archive.numbers(parts, "middle", (h, None, None))
+            _, p, q = middle.shape
+            return cls(
+                C,
+                R,
+                archive.indices(parts, "col_indices", c, d2),
+                archive.indices(parts, "row_indices", r, d1),
+                archive.numbers(parts, "left", (h, d1, p)),
+                middle,
+                archive.numbers(parts, "right", (h, q, d2)),
+                archive.scalar(parts, "error_estimate", "f"),
+            )
 
 
 def least_squares(A, B):

@@ -75,15 +75,17 @@ class Tucker:
 
     def save(self, path):
         """Write to an npz file, whole or not at all; `Tucker.load` reads it, without pickle."""
-        factors = {f"factors.{mode}": U for mode, U in enumerate(self.factors)}
-        archive.write(path, {"core": self.core, "error_estimate": self.error_estimate} | factors)
+        archive.write(path, "Tucker", vars(self))
 
     @classmethod
     def load(cls, path):
         """Read what `save` wrote."""
-        arrays = archive.read(path)
-        factors = tuple(arrays[f"factors.{mode}"] for mode in range(arrays["core"].ndim))
-        return cls(arrays["core"], factors, float(arrays["error_estimate"]))
+        with archive.written_by("Tucker", path) as parts:
+            core = archive.numbers(parts, "core", None)
+            ranks = _validation.tensor_shape(core.shape, "core")
+            factors = tuple(archive.numbers(parts, f"factors.{n}", (None, rank)) for n, rank in enumerate(ranks))
+            _validation.tensor_shape(map(len, factors))
+            return cls(core, factors, archive.scalar(parts, "error_estimate", "f"))
 
 
 class Basis(NamedTuple):

@@ -1,9 +1,14 @@
 """Matrices come back from files with their names, and what is no matrix is refused in one line."""
 
 import itertools
+import os
 import pickle
+import stat
+import subprocess
 import sys
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -343,3 +348,241 @@ def test_interrupted_writing_leaves_what_was_there(error, tmp_path):
         raise error
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+posix = pytest.mark.skipif(os.name != "posix", reason="links, pipes and modes as POSIX has them")
+not_as_root = pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+
+
+def write(path, content):
+    with written_whole(path) as file:
+        file.write(content)
+
+
+@pytest.fixture
+def umask():
+    before = os.umask(0o027)
+    yield 0o027
+    os.umask(before)
+
+
+@posix
+@pytest.mark.parametrize("there", [True, False])
+def test_links_stay_links_and_what_they_lead_to_is_written(there, tmp_path):
+    folder, target = tmp_path / "folder", tmp_path / "elsewhere" / "target"
+    folder.mkdir()
+    target.parent.mkdir()
+    if there:
+        target.write_bytes(b"old and longer")
+    (folder / "inner").symlink_to("../elsewhere/target")
+    (tmp_path / "link").symlink_to("folder/inner")
+    write(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink() and (folder / "inner").is_symlink()
+    assert target.read_bytes() == b"new" and list(target.parent.iterdir()) == [target]
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o666, 0o755])
+def test_an_existing_file_keeps_its_mode_while_and_after_it_is_written(mode, tmp_path, umask):
+    path = tmp_path / "out"
+    path.write_bytes(b"old")
+    path.chmod(mode)
+    with written_whole(path) as file:
+        file.write(b"new")
+        assert stat.S_IMODE(os.fstat(file.fileno()).st_mode) == mode
+    assert stat.S_IMODE(path.stat().st_mode) == mode and path.read_bytes() == b"new"
+
+
+@posix
+def test_a_new_file_has_the_mode_that_open_gives_it(tmp_path, umask):
+    write(tmp_path / "out", b"new")
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o666 & ~umask
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="root alone may give files away")
+def test_an_existing_file_keeps_its_owner(tmp_path):
+    (tmp_path / "out").touch()
+    os.chown(tmp_path / "out", 12345, 54321)
+    write(tmp_path / "out", b"new")
+    assert ((tmp_path / "out").stat().st_uid, (tmp_path / "out").stat().st_gid) == (12345, 54321)
+
+
+@posix
+def test_other_hard_links_keep_what_was_there(tmp_path):
+    (tmp_path / "out").write_bytes(b"old")
+    os.link(tmp_path / "out", tmp_path / "other")
+    write(tmp_path / "out", b"new")
+    assert ((tmp_path / "out").read_bytes(), (tmp_path / "other").read_bytes()) == (b"new", b"old")
+
+
+@posix
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_pipe_is_written_to_and_stays(linked, tmp_path):
+    pipe = path = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    if linked:
+        path = tmp_path / "link"
+        path.symlink_to(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        content = pool.submit(pipe.read_bytes)
+        write(path, b"new")
+        assert content.result(timeout=60) == b"new"
+    assert pipe.is_fifo() and len(list(tmp_path.iterdir())) == 1 + linked
+
+
+@posix
+@pytest.mark.parametrize(("minor", "error"), [(3, None), (7, OSError)])  # of /dev/null and /dev/full
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_device_is_written_to_and_stays(minor, error, linked, tmp_path):
+    device = path = tmp_path / "device"
+    try:
+        os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, minor))
+        open(device, "wb").close()
+    except OSError:
+        pytest.skip("no devices can be made here")
+    if linked:
+        path = tmp_path / "link"
+        path.symlink_to(device)
+    if error is None:
+        write(path, b"new")
+    else:
+        with pytest.raises(error, match="No space left on device"):
+            write(path, b"new")
+    assert device.is_char_device() and len(list(tmp_path.iterdir())) == 1 + linked
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_link_to_a_full_device_raises_and_leaves_it(tmp_path):
+    (tmp_path / "link").symlink_to("/dev/full")
+    if stat.S_ISREG(os.stat("/dev/full").st_mode) or os.path.realpath(tmp_path / "link") != "/dev/full":
+        pytest.skip("this /dev/full is no device")
+    with pytest.raises(OSError, match="No space left on device"):
+        write(tmp_path / "link", b"new")
+    assert stat.S_ISCHR(os.stat("/dev/full").st_mode)
+
+
+STDOUT = """
+from curtensor.files import written_whole
+print("before")
+with written_whole({path!r}) as file:
+    file.write(b"new\\n")
+print("after")
+"""
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+@pytest.mark.parametrize("path", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link"])
+@pytest.mark.parametrize("kind", ["file", "pipe"])
+def test_standard_output_is_written_to_where_it_stands(path, kind, tmp_path):
+    if path == "link":
+        (tmp_path / "link").symlink_to("/dev/stdout")
+    command = [sys.executable, "-c", STDOUT.format(path=path)]
+    if kind == "pipe":
+        out = subprocess.run(command, capture_output=True, check=True, cwd=tmp_path).stdout
+    else:
+        with open(tmp_path / "out", "wb") as file:
+            file.write(b"first\n")
+            file.flush()
+            subprocess.run(command, stdout=file, check=True, cwd=tmp_path)
+        first, out = (tmp_path / "out").read_bytes().split(b"\n", 1)
+        assert first == b"first"
+    assert out == b"before\nnew\nafter\n"
+
+
+def test_many_writers_at_once_leave_one_whole_file(tmp_path):
+    start = threading.Barrier(8)
+
+    def many(number):
+        start.wait()
+        for _ in range(25):
+            write(tmp_path / "out", bytes([number]) * 10_000)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(many, range(8)))
+    content = (tmp_path / "out").read_bytes()
+    assert len(content) == 10_000 and len(set(content)) == 1
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+
+
+def test_a_process_forked_while_writing_does_not_collide(tmp_path):
+    context = pytest.importorskip("multiprocessing").get_context("spawn")
+    workers = [context.Process(target=write, args=(tmp_path / "out", bytes([n]) * 10_000)) for n in range(3)]
+    with written_whole(tmp_path / "out") as file:
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        file.write(b"last")
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    assert (tmp_path / "out").read_bytes() == b"last" and list(tmp_path.iterdir()) == [tmp_path / "out"]
+
+
+@posix
+def test_a_file_that_cannot_be_replaced_is_overwritten(tmp_path, monkeypatch):
+    def refused(*args):
+        raise OSError(16, "Device or resource busy")  # as of a file that is mounted by itself
+
+    (tmp_path / "out").write_bytes(b"old and longer")
+    before = (tmp_path / "out").stat().st_ino
+    monkeypatch.setattr(os, "replace", refused)
+    write(tmp_path / "out", b"new")
+    assert (tmp_path / "out").read_bytes() == b"new" and (tmp_path / "out").stat().st_ino == before
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+
+
+@not_as_root
+def test_a_file_in_a_folder_that_cannot_be_written_to_is_overwritten(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "out").write_bytes(b"old and longer")
+    folder.chmod(0o500)
+    try:
+        with written_whole(folder / "out") as file:
+            file.write(b"new")
+            assert (folder / "out").read_bytes() == b"old and longer"
+        assert (folder / "out").read_bytes() == b"new"
+        with pytest.raises(PermissionError, match=r"'.*/folder/other'"):
+            write(folder / "other", b"new")
+    finally:
+        folder.chmod(0o700)
+
+
+@not_as_root
+def test_a_file_that_may_not_be_written_is_refused(tmp_path):
+    path = tmp_path / "out"
+    path.write_bytes(b"old")
+    path.chmod(0o400)
+    with pytest.raises(PermissionError):
+        write(path, b"new")
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["", "missing/out", "folder", "folder/", "new/", "file/out", "dangling", "loop"])
+def test_where_open_writes_nothing_nothing_is_written_and_the_error_is_the_same(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    if name in ("dangling", "loop"):
+        (tmp_path / name).symlink_to({"dangling": "missing/out", "loop": "loop"}[name])
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(OSError) as theirs:
+        open(name, "wb").close()
+    with pytest.raises(OSError) as ours:
+        write(name, b"new")
+    assert str(ours.value) == str(theirs.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("kind", [str, os.fsencode, lambda path: path])
+@pytest.mark.parametrize("name", ["out", "~", "out.npy.txt", "é ü", " ", "a" * 255])
+def test_a_name_is_kept_as_it_is(kind, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(kind(tmp_path / name), b"new")
+    write(kind(type(tmp_path)(name)), b"new")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(("path", "error"), [(3, TypeError), (None, TypeError), ("a\0b", ValueError)])
+def test_what_is_no_path_is_refused(path, error):
+    with pytest.raises(error, match=r"^path must be .*, got "):
+        write(path, b"new")

@@ -98,25 +98,24 @@ class TensorCUR:
 
     def save(self, path):
         """Write to an npz file, whole or not at all; `TensorCUR.load` reads it, without pickle."""
-        parts = {name: part for name, part in vars(self).items() if name not in ("factors", "indices", "names", "dims")}
-        parts["dims"] = np.array(self.dims, dtype=str)
-        for n, (factor, indices) in enumerate(zip(self.factors, self.indices, strict=True)):
-            parts |= {f"factor.{n}": factor, f"indices.{n}": indices}
-        parts |= {f"names.{n}": names for n, names in enumerate(self.names) if names is not None}
-        archive.write(path, parts)
+        archive.write(path, "TensorCUR", vars(self) | {"dims": np.array(self.dims, dtype=str) if self.dims else None})
 
     @classmethod
     def load(cls, path):
         """Read what `save` wrote."""
-        parts = archive.read(path)
-        modes = range(parts["core"].ndim)
-        return cls(
-            parts["core"],
-            [parts[f"factor.{n}"] for n in modes],
-            [parts[f"indices.{n}"] for n in modes],
-            int(parts["n_entries_read"]),
-            float(parts["error_estimate"]),
-            bool(parts["converged"]),
-            [parts.get(f"names.{n}") for n in modes],
-            tuple(parts["dims"].tolist()),
-        )
+        with archive.written_by("TensorCUR", path) as parts:
+            core = archive.numbers(parts, "core", None)
+            sizes = _validation.tensor_shape(core.shape, "core")
+            factors = [archive.numbers(parts, f"factors.{n}", (None, size)) for n, size in enumerate(sizes)]
+            _validation.tensor_shape(map(len, factors))
+            dims = archive.names(parts, "dims", len(sizes))
+            return cls(
+                core,
+                factors,
+                [archive.indices(parts, f"indices.{n}", *factor.shape[::-1]) for n, factor in enumerate(factors)],
+                archive.scalar(parts, "n_entries_read", "i"),
+                archive.scalar(parts, "error_estimate", "f"),
+                archive.scalar(parts, "converged", "b"),
+                [archive.names(parts, f"names.{n}", size) for n, size in enumerate(sizes)],
+                () if dims is None else tuple(dims.tolist()),
+            )
