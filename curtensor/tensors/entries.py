@@ -4,13 +4,14 @@ import numpy as np
 
 from curtensor import _kernels, _validation, unfolding
 from curtensor.operands import times_power
-from curtensor.operands.stored_tensor import StoredTensor
+from curtensor.operands.stored_tensor import BOX_BYTES, StoredTensor
 from curtensor.unfolding import is_dense, memory_order, mode_product, mode_products, parts, residuals
 
 PROBES = 10000  # entries of a function looked at for its error, of each kind
 SPARE = 10  # rows of the sketch beyond the rank, where that is more than twice the rank
 TUPLES = 128  # entries of a Tucker tensor formed at a time, to stay in the cache: twice as fast, a kernel is slower
 SKETCH_WORK = 10**9  # products which a sketch of up to four times the rank may cost
+FIBRE_BYTES = 2**20  # of fibres in memory at a time; of a store more, since each reading goes through its chunks
 
 
 class ArrayEntries:
@@ -50,6 +51,11 @@ class ArrayEntries:
             values = self.X[tuple(indices)].astype(self.dtype, copy=False)
         self.n_read += values.size
         return values
+
+    def fibres_at_once(self, mode):
+        """How many fibres of a mode to read at a time."""
+        room = BOX_BYTES if isinstance(self.X, StoredTensor) else FIBRE_BYTES
+        return max(room // (self.shape[mode] * self.dtype.itemsize), 1)
 
     def sketch(self, rank, rng):
         """X with the sketched mode contracted to some random combinations of its slices; X itself where it is short.
@@ -120,6 +126,10 @@ class FunctionEntries:
         values = _validation.function_values(self.function(*indices), indices, self.dtype)
         self.n_read += values.size
         return values
+
+    def fibres_at_once(self, mode):
+        """How many fibres of a mode to read at a time."""
+        return max(BOX_BYTES // (self.shape[mode] * self.dtype.itemsize), 1)
 
     def error(self, core, factors, indices, rng):
         """The largest of the relative errors on some kinds of random entries, none of them read for the choice.

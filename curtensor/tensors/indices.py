@@ -9,11 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from curtensor import selection
-from curtensor.unfolding import mode_product, mode_products, unfold
+from curtensor.sketching import random_matrix, sparse_sign
+from curtensor.unfolding import mode_product, unfold
 
 KEPT = 2  # vectors of a basis, and singular values of U, over the rank
 SPARE = 20  # columns of a compressed block beyond those of the basis
-SHARE = 8  # fibres through the chosen slices are read where they are at most one in so many of all
+MIXED = 8  # combinations of the fibres of a mode, over its slices: with 4, and with dense ones, noise costs a bit more
 
 
 class Choice(NamedTuple):
@@ -54,8 +55,7 @@ def compressed(block, size, rng):
 def choices_by_sketch(entries, ranks, sizes, rule, rng):
     """`Choice` of each mode by a sequentially truncated HOSVD (Minster, Saibaba, Kilmer 2020) of the array's sketch.
 
-    The sketched mode comes last: by fibres through the chosen slices of the others, or by the array projected on the
-    others' bases where the fibres would be a good part of it.
+    The sketched mode comes last, by the fibres through the chosen slices of the others.
     """
     last = entries.sketched_mode
     rest = entries.sketch(ranks[last], rng)
@@ -63,12 +63,8 @@ def choices_by_sketch(entries, ranks, sizes, rule, rng):
     for mode in sorted(set(range(rest.ndim)) - {last}, key=lambda mode: rest.shape[mode]):
         choices[mode] = choose_slices(unfold(rest, mode), ranks[mode], sizes[mode], rule, rng)
         rest = mode_product(rest, choices[mode].basis.conj().T, mode)
-    places = mesh([choices[mode].indices if mode in choices else [0] for mode in range(rest.ndim)])
-    if len(places[last]) * SHARE <= entries.X.size // entries.shape[last]:
-        block = fibres(entries, last, places)
-    else:
-        bases = {mode: choice.basis.conj().T for mode, choice in choices.items()}
-        block = unfold(mode_products(entries.X, bases), last)
+    places = through([choices[mode].indices if mode in choices else [0] for mode in range(rest.ndim)], last)
+    block = mixed_fibres(entries, last, places, sizes[last], rng)
     choices[last] = choose_slices(block, ranks[last], sizes[last], rule, rng)
     return [choices[mode] for mode in range(rest.ndim)]
 
@@ -80,9 +76,23 @@ def fibres(entries, mode, places):
     return entries.at(places)
 
 
-def mesh(indices):
-    """Every combination of one index from each list, as an array of places (p,) for each."""
-    return [grid.ravel() for grid in np.meshgrid(*indices, indexing="ij")]
+def mixed_fibres(entries, mode, places, size, rng):
+    """Random combinations of the fibres of a mode, more than `size`, or the fibres themselves where these are few.
+
+    They span what the fibres span, whatever the norms of these, which are read a few at a time.
+    """
+    mixing = random_matrix(sparse_sign, len(places[0]), MIXED * size, entries.dtype, rng)
+    mixed = np.zeros((entries.shape[mode], mixing.shape[1]), entries.dtype)
+    for start in range(0, len(places[0]), entries.fibres_at_once(mode)):
+        part = slice(start, start + entries.fibres_at_once(mode))
+        mixed += fibres(entries, mode, [place[part] for place in places]) @ mixing[part]
+    return mixed
+
+
+def through(indices, mode):
+    """Places (p,) of the fibres of a mode through the chosen slices of the others: every combination of these."""
+    grids = np.meshgrid(*(I if m != mode else [0] for m, I in enumerate(indices)), indexing="ij")
+    return [grid.ravel() for grid in grids]
 
 
 def fibre_factor(C, indices, rank):
