@@ -8,14 +8,16 @@ from curtensor.operands.stored_tensor import BOX_BYTES, StoredTensor
 from curtensor.unfolding import is_dense, memory_order, mode_product, mode_products, parts, residuals
 
 PROBES = 10000  # entries of a function looked at for its error, of each kind
-SPARE = 10  # rows of the sketch beyond the rank, where that is more than twice the rank
+SPARE = 10  # rows of the sketch beyond the rank, at least
+SMALL = 2**20  # entries of a tensor whose sketch may be as large as itself
+SHARE = 8  # the sketch of a larger one is at most so small a part of it, as far as the rank allows
 TUPLES = 128  # entries of a Tucker tensor formed at a time, to stay in the cache: twice as fast, a kernel is slower
 SKETCH_WORK = 10**9  # products which a sketch of up to four times the rank may cost
 FIBRE_BYTES = 2**20  # of fibres in memory at a time; of a store more, since each reading goes through its chunks
 
 
 class ArrayEntries:
-    """Entries of an array, and a sketch of it in the mode whose slices lie farthest apart in memory.
+    """Entries of an array, and a sketch of it in its longest mode, the first of these.
 
     Attributes
     ----------
@@ -36,7 +38,7 @@ class ArrayEntries:
         self.exponent = 0
         self.shape = X.shape
         self.dtype = _validation.array_dtype(X.dtype)
-        self.sketched_mode = memory_order(X)[0]
+        self.sketched_mode = int(np.argmax(X.shape))
         self.n_read = 0
         self._test_matrix = np.zeros((0, X.shape[self.sketched_mode]), self.dtype)
 
@@ -63,7 +65,8 @@ class ArrayEntries:
         Raises where X is not finite.
         """
         length = self.shape[self.sketched_mode]
-        size = max(2 * rank, rank + SPARE, min(SKETCH_WORK // self.X.size, 4 * rank + 20))
+        room = length if self.X.size <= SMALL else length // SHARE
+        size = max(rank + SPARE, min(max(2 * rank, SKETCH_WORK // self.X.size), 4 * rank + 20, room))
         if min(size, length) <= len(self._test_matrix):
             return self._sketch
         self.n_read += self.X.size
