@@ -17,7 +17,7 @@ from curtensor import _kernels, _validation
 from curtensor.operands import times_power
 from curtensor.operands.stored_tensor import StoredTensor
 
-PART_BYTES = 2**20  # of what a residual is formed of at a time
+PART_BYTES = 2**19  # of what a residual is formed of at a time
 BLOCK_BYTES = 2**19  # copied at a time: small enough for the second-level cache
 COLUMNS = 256  # at least, so that the additions to the Gram matrix are few
 SHORT = 64  # trailing entries, below which the kernel packs faster than NumPy

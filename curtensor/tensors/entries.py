@@ -10,7 +10,7 @@ from curtensor.unfolding import is_dense, memory_order, mode_product, mode_produ
 PROBES = 10000  # entries of a function looked at for its error, of each kind
 SPARE = 10  # rows of the sketch beyond the rank, at least
 SMALL = 2**20  # entries of a tensor whose sketch may be as large as itself
-SHARE = 8  # the sketch of a larger one is at most so small a part of it, as far as the rank allows
+SHARE = 10  # the sketch of a larger one is at most so small a part of it, as far as the rank allows
 TUPLES = 128  # entries of a Tucker tensor formed at a time, to stay in the cache: twice as fast, a kernel is slower
 SKETCH_WORK = 10**9  # products which a sketch of up to four times the rank may cost
 FIBRE_BYTES = 2**20  # of fibres in memory at a time; of a store more, since each reading goes through its chunks
@@ -95,9 +95,12 @@ class ArrayEntries:
         return relative_residual(self.X, core, factors)
 
     def projected(self, factors):
-        """Core of the best approximation with orthonormal factors."""
+        """Core of the best approximation with orthonormal factors, part by part."""
         self.n_read += self.X.size
-        return mode_products(self.X, {mode: Q.conj().T for mode, Q in enumerate(factors)})
+        core = np.zeros([Q.shape[1] for Q in factors], self.dtype)
+        for place, part in parts(self.X):
+            core += mode_products(part, {mode: Q[place[mode]].conj().T for mode, Q in enumerate(factors)})
+        return core
 
     def best_multiple(self, core, factors, rng):
         """The factor by which an approximation fits X best, from every entry: never farther from X than zero is."""
@@ -220,7 +223,7 @@ def scaling(X, sketch):
     """The power of two which brings X to where squares neither overflow nor vanish: 0 where it is there."""
     bound = float(np.finfo(sketch.dtype).max) ** (5 / 8)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        square = float(np.vdot(sketch, sketch).real)
+        square = float(np.linalg.norm(sketch)) ** 2  # np.vdot would copy what is not in C order
     if 1 / bound < square < bound or not sketch.any():
         return 0
     _validation.finite(unfolding, X, "X")
