@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from scipy import fft
 
 from curtensor import _validation, archive, operands
-from curtensor.operands import horizontal_slices, ndarray, times_power
+from curtensor.operands import horizontal_slices, times_power
 from curtensor.selection import SELECTION_RULES, choose_from_sketch, choose_rows, sketch_size, split_sketch
 from curtensor.sketching import SKETCHES, error_by_energy, gaussian, random_matrix, sketch_matrix
 
@@ -235,7 +235,7 @@ def tubal_svd(X: ArrayLike, rank: int) -> TubalSVD:
     -----
     Three passes over X: for NaN, for its scale, and for the transform. The full SVD of each
     slice of the spectrum, O(d1 d2 min(d1, d2) d3) operations; memory for the spectrum, which is as large as X, and for
-    its singular vectors. No tensor of this tubal rank comes closer in the Frobenius norm [1]_.
+    the singular vectors that are kept. No tensor of this tubal rank comes closer in the Frobenius norm [1]_.
 
     References
     ----------
@@ -259,14 +259,23 @@ def tubal_svd(X: ArrayLike, rank: int) -> TubalSVD:
 
     half, d3 = is_real(X), X.shape[2]
     exponent = -int(np.frexp(horizontal_slices.largest(X))[1])
-    X = times_power(X.astype(horizontal_slices.dtype(X), copy=False), exponent)
-    U, s, Vh = np.linalg.svd(spectrum(X, half), full_matrices=False)
+    dtype = horizontal_slices.dtype(X)
+    stack = np.empty((d3 // 2 + 1 if half else d3, *X.shape[:2]), np.result_type(dtype, np.complex64))
+    for rows, panel in horizontal_slices.panels(X):
+        stack[:, rows] = spectrum(times_power(panel, exponent), half)
+    U, s, Vh = (np.array(parts) for parts in zip(*(leading_svd(matrix, rank) for matrix in stack), strict=True))
     squares = slice_weights(d3, half)[:, 0] * s.astype(float) ** 2
     rank = min(rank, int(above_rounding(s).sum(axis=1).max()))
     error = np.sqrt(squares[:, rank:].sum() / (squares.sum() or 1))
     tubes = times_power(from_spectrum(s[:, None, :rank].astype(U.dtype), d3, half)[0], -exponent)
     U, Vh = from_spectrum(U[:, :, :rank], d3, half), from_spectrum(Vh[:, :rank], d3, half)
     return TubalSVD(U, tubes, Vh, float(error))
+
+
+def leading_svd(A, rank):
+    """All singular values of a matrix, and the leading singular vectors."""
+    U, s, Vh = np.linalg.svd(A, full_matrices=False)
+    return U[:, :rank].copy(), s, Vh[:rank].copy()
 
 
 def above_rounding(s):
@@ -530,9 +539,9 @@ def tubal_cur(
 
     sketched = sketch_unfoldings(X, n_columns, sketch, rng)
     columns = choose_from_sketch(sketched.left, n_columns, rule, rng)
-    C = ndarray.take(X, columns, 1)
+    C = X[:, columns].astype(horizontal_slices.dtype(X), order="C", copy=False)
     rows = row_choice(sketched, C, n_columns, n_rows, rule, sketch, rng)
-    R = ndarray.take(X, rows, 0)
+    R = X[rows].astype(horizontal_slices.dtype(X), order="C", copy=False)
     spectra = (spectrum(times_power(part, sketched.exponent), is_real(X)) for part in (C, R))
     left, middle, right = middle_of(sketched.A, *spectra, rows, rank)
     if middle_of is projection:

@@ -17,7 +17,7 @@ from curtensor import _kernels, _validation
 from curtensor.operands import times_power
 from curtensor.operands.stored_tensor import StoredTensor
 
-PART_BYTES = 2**22  # of what a residual is formed of at a time
+PART_BYTES = 2**19  # of what a residual is formed of at a time
 BLOCK_BYTES = 2**19  # copied at a time: small enough for the second-level cache
 COLUMNS = 256  # at least, so that the additions to the Gram matrix are few
 SHORT = 64  # trailing entries, below which the kernel packs faster than NumPy
@@ -373,6 +373,12 @@ def unfolded_pieces(X, mode, kind, exponent=0, width=None):
     else:
         for _, block in copied_blocks(X, axes, mode, kind):
             yield from unfolded_pieces(block, mode, kind, exponent, width)
+
+
+def ordered_pieces(X, mode):
+    """Pieces (d, p) of the unfolding, cut and ordered by X's shape alone, whatever its order in memory."""
+    for place in blocks(X.shape, range(X.ndim), mode, X.dtype):
+        yield np.moveaxis(X[place], mode, 0).reshape(X.shape[mode], -1)
 
 
 def slab_pieces(slabs, kind, width, whole):

@@ -10,7 +10,7 @@ from scipy import sparse
 from curtensor import _validation
 from curtensor.operands import ndarray
 
-PANEL_BYTES = 2**22
+PANEL_BYTES = 2**20
 
 
 def dtype(X):

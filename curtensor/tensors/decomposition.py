@@ -12,7 +12,7 @@ from curtensor.operands import times_power
 from curtensor.operands.stored_tensor import StoredTensor, readable
 from curtensor.selection import SELECTION_RULES
 from curtensor.tensors.entries import ArrayEntries, FunctionEntries
-from curtensor.tensors.indices import fibre_factor, fibres
+from curtensor.tensors.indices import fibre_factor, mixed_fibres
 from curtensor.tensors.methods import TENSOR_METHODS, cross
 from curtensor.tensors.result import TensorCUR
 
@@ -171,7 +171,7 @@ def approximate(entries, ranks, sizes, method, rule, core, sweeps, rng):
     """The tensor CUR of given ranks."""
     chosen = method(entries, ranks, sizes, rule, rng, sweeps)
     factors = [
-        fibre_factor(fibres(entries, mode, places), chosen.indices[mode], ranks[mode])
+        fibre_factor(mixed_fibres(entries, mode, places, sizes[mode], rng), chosen.indices[mode], ranks[mode])
         for mode, places in enumerate(chosen.places)
     ]
     middle, factors = core(entries, chosen.indices, factors)

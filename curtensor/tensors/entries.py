@@ -4,17 +4,20 @@ import numpy as np
 
 from curtensor import _kernels, _validation, unfolding
 from curtensor.operands import times_power
-from curtensor.operands.stored_tensor import StoredTensor
+from curtensor.operands.stored_tensor import BOX_BYTES, StoredTensor
 from curtensor.unfolding import is_dense, memory_order, mode_product, mode_products, parts, residuals
 
 PROBES = 10000  # entries of a function looked at for its error, of each kind
-SPARE = 10  # rows of the sketch beyond the rank, where that is more than twice the rank
+SPARE = 10  # rows of the sketch beyond the rank, at least
+SMALL = 2**20  # entries of a tensor whose sketch may be as large as itself
+SHARE = 10  # the sketch of a larger one is at most so small a part of it, as far as the rank allows
 TUPLES = 128  # entries of a Tucker tensor formed at a time, to stay in the cache: twice as fast, a kernel is slower
 SKETCH_WORK = 10**9  # products which a sketch of up to four times the rank may cost
+FIBRE_BYTES = 2**20  # of fibres in memory at a time; of a store more, since each reading goes through its chunks
 
 
 class ArrayEntries:
-    """Entries of an array, and a sketch of it in the mode whose slices lie farthest apart in memory.
+    """Entries of an array, and a sketch of it in its longest mode, the first of these.
 
     Attributes
     ----------
@@ -35,7 +38,7 @@ class ArrayEntries:
         self.exponent = 0
         self.shape = X.shape
         self.dtype = _validation.array_dtype(X.dtype)
-        self.sketched_mode = memory_order(X)[0]
+        self.sketched_mode = int(np.argmax(X.shape))
         self.n_read = 0
         self._test_matrix = np.zeros((0, X.shape[self.sketched_mode]), self.dtype)
 
@@ -51,13 +54,19 @@ class ArrayEntries:
         self.n_read += values.size
         return values
 
+    def fibres_at_once(self, mode):
+        """How many fibres of a mode to read at a time."""
+        room = BOX_BYTES if isinstance(self.X, StoredTensor) else FIBRE_BYTES
+        return max(room // (self.shape[mode] * self.dtype.itemsize), 1)
+
     def sketch(self, rank, rng):
         """X with the sketched mode contracted to some random combinations of its slices; X itself where it is short.
 
         Raises where X is not finite.
         """
         length = self.shape[self.sketched_mode]
-        size = max(2 * rank, rank + SPARE, min(SKETCH_WORK // self.X.size, 4 * rank + 20))
+        room = length if self.X.size <= SMALL else length // SHARE
+        size = max(rank + SPARE, min(max(2 * rank, SKETCH_WORK // self.X.size), 4 * rank + 20, room))
         if min(size, length) <= len(self._test_matrix):
             return self._sketch
         self.n_read += self.X.size
@@ -86,9 +95,12 @@ class ArrayEntries:
         return relative_residual(self.X, core, factors)
 
     def projected(self, factors):
-        """Core of the best approximation with orthonormal factors."""
+        """Core of the best approximation with orthonormal factors, part by part."""
         self.n_read += self.X.size
-        return mode_products(self.X, {mode: Q.conj().T for mode, Q in enumerate(factors)})
+        core = np.zeros([Q.shape[1] for Q in factors], self.dtype)
+        for place, part in parts(self.X):
+            core += mode_products(part, {mode: Q[place[mode]].conj().T for mode, Q in enumerate(factors)})
+        return core
 
     def best_multiple(self, core, factors, rng):
         """The factor by which an approximation fits X best, from every entry: never farther from X than zero is."""
@@ -120,6 +132,10 @@ class FunctionEntries:
         values = _validation.function_values(self.function(*indices), indices, self.dtype)
         self.n_read += values.size
         return values
+
+    def fibres_at_once(self, mode):
+        """How many fibres of a mode to read at a time."""
+        return max(BOX_BYTES // (self.shape[mode] * self.dtype.itemsize), 1)
 
     def error(self, core, factors, indices, rng):
         """The largest of the relative errors on some kinds of random entries, none of them read for the choice.
@@ -207,7 +223,7 @@ def scaling(X, sketch):
     """The power of two which brings X to where squares neither overflow nor vanish: 0 where it is there."""
     bound = float(np.finfo(sketch.dtype).max) ** (5 / 8)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        square = float(np.vdot(sketch, sketch).real)
+        square = float(np.linalg.norm(sketch)) ** 2  # np.vdot would copy what is not in C order
     if 1 / bound < square < bound or not sketch.any():
         return 0
     _validation.finite(unfolding, X, "X")

@@ -7,13 +7,16 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from scipy import linalg
 
 from curtensor import selection
-from curtensor.unfolding import mode_product, mode_products, unfold
+from curtensor.sketching import random_matrix, sparse_sign
+from curtensor.unfolding import mode_product, ordered_pieces, unfold
 
 KEPT = 2  # vectors of a basis, and singular values of U, over the rank
+ROUNDING = 1e3  # epsilons of the norm, below which all is taken for rounding
 SPARE = 20  # columns of a compressed block beyond those of the basis
-SHARE = 8  # fibres through the chosen slices are read where they are at most one in so many of all
+MIXED = 16  # combinations of the fibres of a mode, over its slices: with fewer, noise costs more
 
 
 class Choice(NamedTuple):
@@ -24,14 +27,16 @@ class Choice(NamedTuple):
     tail: float
 
 
-def choose_slices(block, rank, size, rule, rng):
-    """`Choice` of at most `size` slices on a block."""
+def choose_slices(X, rank, size, rule, rng, mode=0):
+    """`Choice` of at most `size` slices of a mode, on all fibres of that mode: of a block, its columns."""
     wanted = min(KEPT * rank, size)
-    whole = np.linalg.norm(block)
-    block = compressed(block, wanted + SPARE, rng)
+    block, whole = compressed(X, mode, wanted + SPARE, rng)
     if not block.any():
         return Choice(np.zeros(1, dtype=np.intp), np.eye(len(block), 1, dtype=block.dtype), 0.0)
-    basis, residual = selection.split_sketch(block, wanted)
+    rounding = ROUNDING * np.finfo(block.dtype).eps * whole
+    basis, residual = selection.split_sketch(block, wanted, rounding / (8 * np.finfo(block.dtype).eps))
+    if np.linalg.norm(residual) <= rounding:  # nothing to choose by, and another in each memory order
+        residual = residual[:, :0]
     if rule in selection.SAMPLING_RULES:
         indices = rule(basis, residual, size, rng)
     else:
@@ -42,33 +47,46 @@ def choose_slices(block, rank, size, rule, rng):
     return Choice(indices, basis, math.sqrt(sum((norm / whole) ** 2 for norm in beyond) + lost))
 
 
-def compressed(block, size, rng):
-    """The block's leading columns after a rotation of them, found by one step of subspace iteration."""
-    if block.shape[1] <= size:
-        return block
-    test_matrix = rng.standard_normal((block.shape[1], size)).astype(block.real.dtype)
-    Q = np.linalg.qr(block @ test_matrix)[0]
-    return block @ np.linalg.qr(block.conj().T @ Q)[0]
+def compressed(X, mode, size, rng):
+    """An unfolding's leading columns after a rotation of them, by one step of subspace iteration, and its norm.
+
+    Piece by piece, so that a tensor need not be copied, and in an order that its layout in memory does not change.
+    """
+    count = X.size // X.shape[mode]
+    if count <= size:
+        block = unfold(X, mode)
+        return block, np.linalg.norm(block)
+    parts, width = [], 0
+    seen, squares = np.zeros((X.shape[mode], size), X.dtype), []
+    for piece in ordered_pieces(X, mode):
+        parts.append(slice(width, width + piece.shape[1]))
+        width = parts[-1].stop
+        seen += piece @ rng.standard_normal((piece.shape[1], size)).astype(X.real.dtype)
+        squares.append(np.linalg.norm(piece))
+    Q = np.linalg.qr(seen)[0]
+    V = np.empty((count, Q.shape[1]), X.dtype, order="F")
+    for part, piece in zip(parts, ordered_pieces(X, mode), strict=True):
+        V[part] = piece.conj().T @ Q
+    V = linalg.qr(V, mode="economic", overwrite_a=True, check_finite=False)[0]
+    block = np.zeros((X.shape[mode], V.shape[1]), X.dtype)
+    for part, piece in zip(parts, ordered_pieces(X, mode), strict=True):
+        block += piece @ V[part]
+    return block, np.linalg.norm(squares)
 
 
 def choices_by_sketch(entries, ranks, sizes, rule, rng):
     """`Choice` of each mode by a sequentially truncated HOSVD (Minster, Saibaba, Kilmer 2020) of the array's sketch.
 
-    The sketched mode comes last: by fibres through the chosen slices of the others, or by the array projected on the
-    others' bases where the fibres would be a good part of it.
+    The sketched mode comes last, by the fibres through the chosen slices of the others.
     """
     last = entries.sketched_mode
     rest = entries.sketch(ranks[last], rng)
     choices = {}
     for mode in sorted(set(range(rest.ndim)) - {last}, key=lambda mode: rest.shape[mode]):
-        choices[mode] = choose_slices(unfold(rest, mode), ranks[mode], sizes[mode], rule, rng)
+        choices[mode] = choose_slices(rest, ranks[mode], sizes[mode], rule, rng, mode)
         rest = mode_product(rest, choices[mode].basis.conj().T, mode)
-    places = mesh([choices[mode].indices if mode in choices else [0] for mode in range(rest.ndim)])
-    if len(places[last]) * SHARE <= entries.X.size // entries.shape[last]:
-        block = fibres(entries, last, places)
-    else:
-        bases = {mode: choice.basis.conj().T for mode, choice in choices.items()}
-        block = unfold(mode_products(entries.X, bases), last)
+    places = through([choices[mode].indices if mode in choices else [0] for mode in range(rest.ndim)], last)
+    block = mixed_fibres(entries, last, places, sizes[last], rng)
     choices[last] = choose_slices(block, ranks[last], sizes[last], rule, rng)
     return [choices[mode] for mode in range(rest.ndim)]
 
@@ -80,9 +98,23 @@ def fibres(entries, mode, places):
     return entries.at(places)
 
 
-def mesh(indices):
-    """Every combination of one index from each list, as an array of places (p,) for each."""
-    return [grid.ravel() for grid in np.meshgrid(*indices, indexing="ij")]
+def mixed_fibres(entries, mode, places, size, rng):
+    """Random combinations of the fibres of a mode, more than `size`, or the fibres themselves where these are few.
+
+    They span what the fibres span, whatever the norms of these, which are read a few at a time.
+    """
+    mixing = random_matrix(sparse_sign, len(places[0]), MIXED * size, entries.dtype, rng)
+    mixed = np.zeros((entries.shape[mode], mixing.shape[1]), entries.dtype)
+    for start in range(0, len(places[0]), entries.fibres_at_once(mode)):
+        part = slice(start, start + entries.fibres_at_once(mode))
+        mixed += fibres(entries, mode, [place[part] for place in places]) @ mixing[part]
+    return mixed
+
+
+def through(indices, mode):
+    """Places (p,) of the fibres of a mode through the chosen slices of the others: every combination of these."""
+    grids = np.meshgrid(*(I if m != mode else [0] for m, I in enumerate(indices)), indexing="ij")
+    return [grid.ravel() for grid in grids]
 
 
 def fibre_factor(C, indices, rank):

@@ -11,10 +11,8 @@ import numpy as np
 
 from curtensor import selection
 from curtensor.tensors.entries import ArrayEntries, between, random_places
-from curtensor.tensors.indices import choices_by_sketch, choose_slices, fibre_factor, fibres, mesh
-from curtensor.unfolding import unfold
+from curtensor.tensors.indices import choices_by_sketch, choose_slices, fibre_factor, fibres, through
 
-FIBRES = 1024  # of a mode through chosen slices of the others, at most; the strongest
 POOL = 4096  # fibres from which some are chosen
 SETTLED = 2  # the second smallest error of a sweep, over the smallest; and that over the tail
 
@@ -46,8 +44,7 @@ def auto(entries, ranks, sizes, rule, rng, sweeps):
 def chidori(entries, ranks, sizes, rule, rng, sweeps):
     """Fibres through the chosen slices of the other modes (Cai, Hamm, Huang, Needell 2021)."""
     indices, tail = slices(entries, ranks, sizes, rule, rng)
-    core = entries.at(np.ix_(*indices))
-    return Chosen(indices, [strongest(core, indices, mode) for mode in range(len(ranks))], tail, True)
+    return Chosen(indices, [through(indices, mode) for mode in range(len(ranks))], tail, True)
 
 
 def fiber(entries, ranks, sizes, rule, rng, sweeps):
@@ -114,7 +111,7 @@ def chosen_fibres(entries, mode, indices, ranks, sizes, rule, rng):
     fresh = spread(indices, entries.shape, sizes[mode], rng)
     if rule is selection.uniform:
         return fresh
-    pool = joined(through(indices, mode, POOL, rng), spread(indices, entries.shape, POOL, rng))
+    pool = joined(some_of(through(indices, mode), POOL, rng), spread(indices, entries.shape, POOL, rng))
     rows = list(pool)
     rows[mode] = indices[mode][:, None]
     picked = choose_slices(entries.at(rows).conj().T, ranks[mode], sizes[mode], rule, rng).indices
@@ -131,21 +128,11 @@ def joined(places, more):
     return [np.append(some, others) for some, others in zip(places, more, strict=True)]
 
 
-def strongest(core, indices, mode):
-    """Places of the fibres of a mode through the chosen slices of the others; those of largest norm where many."""
-    places = through(indices, mode, core.size, None)
-    norms = selection.row_norms_squared(unfold(core, mode).T)
-    few = np.argsort(-norms, kind="stable")[:FIBRES]
+def some_of(places, limit, rng):
+    """The places, or a random part of them where they are many."""
+    count = len(places[0])
+    few = rng.choice(count, limit, replace=False) if count > limit else slice(None)
     return [place[few] for place in places]
-
-
-def through(indices, mode, limit, rng):
-    """Places of the fibres of a mode through the chosen slices of the others; a random part where they are many."""
-    places = mesh([I if m != mode else [0] for m, I in enumerate(indices)])
-    if len(places[0]) > limit:
-        few = rng.choice(len(places[0]), limit, replace=False)
-        places = [place[few] for place in places]
-    return places
 
 
 TENSOR_METHODS = {"auto": auto, "chidori": chidori, "fiber": fiber, "cross": cross}
