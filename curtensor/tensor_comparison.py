@@ -6,13 +6,13 @@ keeps more slices of each mode than that.
 
 import numpy as np
 
-from curtensor import tubal, tucker
+from curtensor import _validation, tubal, tucker
 from curtensor.tensors import TensorCUR, tensor_cur
 
 
 def ranks(X, k):
-    """The rank of each mode of a tensor or a core."""
-    return tuple(min(k, length) for length in X.shape)
+    """The rank of each mode of a tensor or a core: k, its length or the product of the others, which is least."""
+    return _validation.possible_ranks(min(k, length) for length in X.shape)
 
 
 def st_hosvd(X, k, rng):

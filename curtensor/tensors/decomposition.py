@@ -11,7 +11,7 @@ from curtensor import _validation, operands
 from curtensor.operands import times_power
 from curtensor.operands.stored_tensor import StoredTensor, readable
 from curtensor.selection import SELECTION_RULES
-from curtensor.tensors.entries import ArrayEntries, FunctionEntries
+from curtensor.tensors.entries import ArrayEntries, FunctionEntries, StoreEntries
 from curtensor.tensors.indices import fibre_factor, fibres
 from curtensor.tensors.methods import TENSOR_METHODS, cross
 from curtensor.tensors.result import TensorCUR
@@ -52,7 +52,7 @@ def tensor_cur(
         Target multilinear rank, 1 to the length of each mode; an int is meant for every mode that is as long. Exactly
         one of `ranks` and `rtol` is given.
     rtol : float, optional
-        Largest ``||X - approximation||_F / ||X||_F`` wanted, from 64 times the dtype's epsilon to 1: held for every
+        Largest ``||X - approximation||_F / ||X||_F`` wanted, 64 times the dtype's epsilon to below 1: held for every
         entry of an array, or an error; for a function on probes which the choice has not seen.
     method : str or callable, default "auto"
         "chidori" reads fibres through the chosen slices of the other modes, "fiber" the best of these and of random
@@ -141,7 +141,7 @@ def tensor_cur(
         return approximate(entries, ranks, sizes, method, rule, core, sweeps, rng)
 
     if ranks is not None:
-        ranks = _validation.multilinear_ranks(ranks, entries.shape)
+        ranks = _validation.possible_ranks(_validation.multilinear_ranks(ranks, entries.shape))
         result = attempt(ranks, _validation.sample_sizes(n_samples, ranks, entries.shape, SAMPLES))
     else:
         result = smallest_ranks(entries, attempt, rtol, rng)
@@ -156,7 +156,7 @@ def entries_of(X, shape, only_some):
     _validation.only_without(shape is not None, "shape", True, "an array")
     X = readable(X)
     if only_some and isinstance(X, StoredTensor):
-        return FunctionEntries(lambda *indices: X.at(indices), X.shape)
+        return StoreEntries(X)
     return ArrayEntries(X)
 
 
@@ -202,13 +202,16 @@ def smallest_ranks(entries, attempt, rtol, rng):
     """A result whose error, seen on what the choice has not, is at most rtol."""
     rank = 2
     while True:
-        ranks = tuple(min(rank, length) for length in entries.shape)
+        ranks = _validation.possible_ranks(min(rank, length) for length in entries.shape)
         sizes = tuple(min(SAMPLES * r, length) for r, length in zip(ranks, entries.shape, strict=True))
         result = attempt(ranks, sizes)
         core = times_power(result.core, entries.exponent)
         error = entries.true_error(core, result.factors, result.indices, rng)
         if error <= rtol:
             return replace(result, error_estimate=error, converged=True)
-        if rank >= max(entries.shape) or math.prod(sizes) > LARGEST_CORE:
+        if not entries.seen:
+            what = "other than zero at some of the entries sampled, where rtol is given"
+            raise _validation.complain(ValueError, "X", what, f"{entries.n_read} zeros")
+        if ranks == _validation.possible_ranks(entries.shape) or math.prod(sizes) > LARGEST_CORE:
             raise _validation.complain(ValueError, "rtol", f"at least {error:.2g} for this X", rtol)
         rank = math.ceil(GROWTH * rank)
