@@ -1,6 +1,7 @@
 """Every check of a user's argument, and the one form of complaint: ``<name> must be <what>, got <value>``."""
 
 import itertools
+import math
 import numbers
 import os
 import re
@@ -52,7 +53,7 @@ def integer(value, name, low, high):
 
 
 def tolerance(value, dtype, name="rtol"):
-    """A float between what the dtype can reach and 1."""
+    """A float from what the dtype can reach to below 1."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
         raise complain(TypeError, name, "a float", describe(value))
     low = 64 * float(np.finfo(dtype).eps)
@@ -82,6 +83,12 @@ def multilinear_ranks(ranks, shape) -> tuple[int, ...]:
     if len(ranks) != len(shape):
         raise complain(ValueError, "ranks", f"one for each of {len(shape)} modes", describe(ranks))
     return tuple(integer(rank, f"ranks[{mode}]", 1, shape[mode]) for mode, rank in enumerate(ranks))
+
+
+def possible_ranks(ranks) -> tuple[int, ...]:
+    """Multilinear ranks, of which none is above the product of the others: only the largest can be, and is cut."""
+    ranks = tuple(ranks)
+    return tuple(min(rank, math.prod(ranks[:mode] + ranks[mode + 1 :])) for mode, rank in enumerate(ranks))
 
 
 def ranks_or_rtol(ranks, rtol, shape, dtype) -> tuple[tuple[int, ...] | None, float | None]:
@@ -178,12 +185,52 @@ def matrix_shape(shape):
 
 def tensor(X, name="X", *, least=1) -> np.ndarray:
     """A plain view of an array of numbers with at least so many modes, not empty."""
-    if isinstance(X, np.ma.MaskedArray):
-        raise complain(TypeError, name, "an array without a mask", "a masked array")
-    X = np.asarray(X)
+    X = plain_array(X, name)
     array_dtype(X.dtype, name)
     tensor_shape(X.shape, name, least=least)
     return X
+
+
+def plain_array(X, name) -> np.ndarray:
+    """What NumPy reads an object as; a view where it can be, and never an array of one object."""
+    one_of_several(X, name)
+    try:
+        plain = in_memory(X) if hasattr(X, "detach") else np.asanyarray(X)
+    except Exception as error:
+        if isinstance(X, (list, tuple)) and isinstance(error, ValueError):
+            raise complain(ValueError, name, "nested lists of equal lengths", describe(X)) from None
+        got = f"{kind_of(X)}, which NumPy does not read: {describe_error(error)}"
+        raise complain(TypeError, name, "an array of numbers", got) from error
+    if isinstance(plain, np.ma.MaskedArray) or isinstance(getattr(X, "_meta", None), np.ma.MaskedArray):
+        raise complain(TypeError, name, "an array without a mask", "a masked array")
+    if plain.dtype == object and plain.ndim == 0 and plain is not X:
+        dense = next((f"X.{way}()" for way in ("toarray", "todense") if hasattr(X, way)), None)
+        got = f"{kind_of(X)}; {dense} is one" if dense else describe(X)
+        raise complain(TypeError, name, "an array of numbers", got)
+    return np.asarray(plain)
+
+
+def one_of_several(X, name):
+    """Raise if X is a dict, a group or a file of arrays, or a dataset that is closed or without any entries."""
+    try:
+        shape = getattr(X, "shape", ())
+    except Exception as error:
+        raise complain(ValueError, name, "open", describe(X)) from error
+    if hasattr(X, "keys") and shape == ():
+        raise complain(TypeError, name, f"one array, such as {name}[key] of it", describe(X))
+    if shape is None:
+        raise complain(ValueError, name, "not empty", describe(X))
+
+
+def in_memory(X):
+    """A tensor of torch as NumPy has it, without its graph, half precision as float32."""
+    return (X.float() if X.is_floating_point() and X.element_size() < 4 else X).numpy(force=True)
+
+
+def kind_of(X):
+    """A type by its package and name."""
+    package = type(X).__module__.split(".")[0]
+    return f"a {type(X).__name__}" + (f" of {package}" if package != "builtins" else "")
 
 
 def tensor_shape(shape, name="X", *, least=2) -> tuple[int, ...]:
@@ -196,10 +243,14 @@ def tensor_shape(shape, name="X", *, least=2) -> tuple[int, ...]:
     return shape
 
 
-def same_box_shape(shape, expected):
-    """Raise if what was read of a tensor is of another shape than was asked for."""
-    if shape != expected:
-        raise complain(ValueError, "X", "of the same shape in every pass", f"shape {shape} for {expected}")
+def box_of(box, shape, dtype) -> np.ndarray:
+    """What was read of a store as an array, of the shape asked for, and of numbers of the dtype that the store says."""
+    box = plain_array(box, "each chunk of X")
+    if box.shape != shape:
+        raise complain(ValueError, "X", "of the same shape in every pass", f"shape {box.shape} for {shape}")
+    if not np.can_cast(box.dtype, dtype, "same_kind"):
+        raise complain(TypeError, "each chunk of X", f"of dtype {dtype}", f"dtype {box.dtype}")
+    return box
 
 
 def third_order(X, name="X") -> np.ndarray:
@@ -336,20 +387,26 @@ def finite_tensor(X, name="X"):
             raise complain(ValueError, name, "finite", f"NaN or infinity, first at {index}")
 
 
+def function_dtype(values) -> np.dtype:
+    """The dtype to compute in with a function's values."""
+    return array_dtype(plain_array(values, "X(*indices)").dtype, "X(*indices)")
+
+
 def function_values(values, indices, dtype):
-    """Values of a function of index arrays: finite, and of their common shape."""
-    values = np.asarray(values)
+    """Values of a function of index arrays: finite, and of their common shape; a copy, since it may use them again."""
+    values = plain_array(values, "X(*indices)")
+    found = array_dtype(values.dtype, "X(*indices)")
     shape = np.broadcast_shapes(*(index.shape for index in indices))
     if values.shape != shape:
         raise complain(ValueError, "X(*indices)", f"of the indices' common shape {shape}", f"shape {values.shape}")
-    if np.result_type(values.dtype, dtype) != dtype:
+    if np.result_type(found, dtype) != dtype:
         raise complain(TypeError, "X(*indices)", f"of dtype {dtype} in every call", f"dtype {values.dtype}")
     bad = ~np.isfinite(values)
     if bad.any():
         where = np.unravel_index(bad.argmax(), shape)
         index = tuple(int(np.broadcast_to(place, shape)[where]) for place in indices)
         raise complain(ValueError, "X(*indices)", "finite", f"{values[where]} at {index}")
-    return values.astype(dtype, copy=False)
+    return values.astype(dtype)
 
 
 def function_shape(shape) -> tuple[int, ...]:

@@ -93,7 +93,7 @@ class TensorRow(NamedTuple):
     error: float
     error_over_best: float
     cpu_seconds: float
-    numbers: int
+    numbers: int | None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -106,7 +106,7 @@ class Comparison:
         Rank by rank, with ``method, rank, error, error_over_best, cpu_seconds``: the name; the rank asked for; the
         exact ``||A - approximation||_F / ||A||_F``; that over the error of the truncated SVD (of a tensor: of
         ST-HOSVD), both taken as at least the dtype's epsilon; the CPU time in seconds with one BLAS thread, compiling
-        apart. Of a tensor also ``numbers``: how many numbers the approximation holds.
+        apart. Of a tensor also ``numbers``: how many numbers the approximation holds, None where that is unknown.
     """
 
     rows: tuple[Row | TensorRow, ...]
@@ -119,7 +119,7 @@ class Comparison:
         for before, row in zip((self.rows[0], *self.rows), self.rows, strict=False):
             lines += [""] * (row.rank != before.rank)
             figures = f"{row.error:>10.4g} {row.error_over_best:>13.3f} {row.cpu_seconds:>12.3g}"
-            figures += "".join(f" {number:>13}" for number in row[5:])
+            figures += "".join(f" {'unknown' if number is None else number:>13}" for number in row[5:])
             lines.append(f"{row.method:{width}} {row.rank:>6} {figures}")
         return "\n".join(lines)
 
@@ -227,7 +227,8 @@ def compare(
     methods : sequence of str and callables, optional
         Names of `curtensor.comparison.METHODS`, for tensors of `curtensor.tensor_comparison.METHODS` (with three modes
         also of its THIRD_ORDER_METHODS), and functions ``(A, k, rng)`` to an approximation of A: an array or anything
-        that `relative_error` takes; of a tensor an array or anything with ``to_array()``. By default all names.
+        that `relative_error` takes; of a tensor an array or anything with ``to_array()``, and with ``n_stored`` if its
+        numbers are to be known. By default all names.
         The reference, "svd" or "st_hosvd", comes first, asked for or not.
     rng : None, int, SeedSequence or Generator, optional
         Source of randomness. At each rank all methods start from the same seed, so that a method's row does not

@@ -282,7 +282,7 @@ def cur_decomposition(
     rank : int, optional
         Number of columns and of rows, 1 to min(m, n). Exactly one of `rank` and `rtol` is given.
     rtol : float, optional
-        Largest ``||A - C U R||_F / ||A||_F`` wanted, from 64 times the dtype's epsilon to 1; held, or an error. As few
+        Largest ``||A - C U R||_F / ||A||_F`` wanted, 64 times the dtype's epsilon to below 1; held, or an error. As few
         columns and rows are taken as the search finds.
     n_columns, n_rows : int, optional
         Numbers of columns and rows if not `rank`; at least `rank`. With the intersection core, 1.5 times as many rows

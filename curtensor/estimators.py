@@ -30,8 +30,8 @@ class ColumnSelector(SelectorMixin, BaseEstimator):
         Number of features, 1 to min(n_samples, n_features). With neither `rank` nor `rtol`: the numerical rank of X,
         so that only features which are linear combinations of the chosen ones are left out.
     rtol : float, optional
-        Largest ``||X - C C^+ X||_F / ||X||_F`` wanted for the chosen columns C, from 64 times the dtype's epsilon to 1;
-        held, or an error. Not with `rank`.
+        Largest ``||X - C C^+ X||_F / ||X||_F`` wanted for the chosen columns C, 64 times the dtype's epsilon to below
+        1; held, or an error. Not with `rank`.
     method : str or callable, default "osinsky"
         Rule for the choice, as in `curtensor.select_columns`.
     sketch : str or callable, default "sparse_sign"
@@ -100,7 +100,7 @@ class RowSelector(BaseEstimator):
     rank : int, optional
         Number of samples, 1 to min(n_samples, n_features). With neither `rank` nor `rtol`: the numerical rank of X.
     rtol : float, optional
-        Largest ``||X - X R^+ R||_F / ||X||_F`` wanted for the chosen rows R, from 64 times the dtype's epsilon to 1;
+        Largest ``||X - X R^+ R||_F / ||X||_F`` wanted for the chosen rows R, 64 times the dtype's epsilon to below 1;
         held, or an error. Not with `rank`.
     method : str or callable, default "osinsky"
         Rule for the choice, as in `curtensor.select_rows`.

@@ -93,7 +93,8 @@ def interpolative_decomposition(
     rank : int, optional
         Number of columns or rows, 1 to min(m, n). Exactly one of `rank` and `rtol` is given.
     rtol : float, optional
-        Largest ``||A - approximation||_F / ||A||_F`` wanted, from 64 times the dtype's epsilon to 1; held, or an error.
+        Largest ``||A - approximation||_F / ||A||_F`` wanted, 64 times the dtype's epsilon to below 1; held, or an
+        error.
     axis : 0 or 1, default 1
         1 for columns, 0 for rows.
     method : str or callable, default "osinsky"

@@ -129,7 +129,7 @@ def randomized_svd(
     rank : int, optional
         Number of singular values, 1 to min(m, n). Exactly one of `rank` and `rtol` is given.
     rtol : float, optional
-        Largest ``||A - U diag(s) Vh||_F / ||A||_F`` wanted, from 64 times the dtype's epsilon to 1; the basis grows
+        Largest ``||A - U diag(s) Vh||_F / ||A||_F`` wanted, 64 times the dtype's epsilon to below 1; the basis grows
         until ten times what vectors kept out of it show is well below. For a LinearOperator ``||A||_F`` is estimated.
     method : "block_krylov", "subspace" or "single_pass", default "block_krylov"
         Block Krylov keeps all powers, subspace iteration the last; single pass needs but one pass and is the least

@@ -4,15 +4,17 @@ The multilinear rank is k in each mode, or the mode's length where that is less;
 keeps more slices of each mode than that.
 """
 
+import math
+
 import numpy as np
 
-from curtensor import tubal, tucker
+from curtensor import _validation, tubal, tucker
 from curtensor.tensors import TensorCUR, tensor_cur
 
 
 def ranks(X, k):
-    """The rank of each mode of a tensor or a core."""
-    return tuple(min(k, length) for length in X.shape)
+    """The rank of each mode of a tensor or a core: k, its length or the product of the others, which is least."""
+    return _validation.possible_ranks(min(k, length) for length in X.shape)
 
 
 def st_hosvd(X, k, rng):
@@ -100,8 +102,11 @@ NUMBERS = {
 
 
 def numbers(Y):
-    """How many numbers an approximation holds; those of an array are all its entries."""
-    return NUMBERS.get(type(Y), lambda Y: int(np.prod(Y.shape)))(Y)
+    """How many numbers an approximation holds: an array all its entries, others what they say; None if they do not."""
+    for kind, count in NUMBERS.items():
+        if isinstance(Y, kind):
+            return count(Y)
+    return getattr(Y, "n_stored", None) if hasattr(Y, "to_array") else math.prod(np.shape(Y))
 
 
 def error(X, Y):

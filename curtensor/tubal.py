@@ -530,6 +530,8 @@ def tubal_cur(
     n_columns = min(rank + spare, X.shape[1]) if n_columns is None else n_columns
     n_rows = min(rank + spare, X.shape[0]) if n_rows is None else n_rows
     n_columns, n_rows = _validation.factor_sizes(rank, n_columns, n_rows, X.shape)
+    # no more than the unfoldings can have of rank, to keep the sketches small
+    n_columns, n_rows = min(n_columns, X.shape[0] * X.shape[2]), min(n_rows, X.shape[1] * X.shape[2])
     if middle_of is intersection and n_rows < n_columns:
         raise _validation.complain(ValueError, "n_rows", f"at least n_columns = {n_columns} for this core", n_rows)
     rule = _validation.choose(SELECTION_RULES, method, "method")

@@ -124,10 +124,12 @@ def qr_basis(X, mode, rank, rtol, rng):
 
 
 def svd_basis(X, mode, rank):
-    """Singular vectors of an unfolding with fewer columns than rows."""
+    """Singular vectors of an unfolding with fewer columns than rows; as many more as a rank above the columns asks."""
     M = in_range(scaled_unfolding, X, mode)[0]
-    U, s, _ = np.linalg.svd(M, full_matrices=rank is not None and rank > M.shape[1])
-    return basis_from_svd(U, np.append(s, np.zeros(U.shape[1] - len(s))))
+    U, s, _ = np.linalg.svd(M, full_matrices=False)
+    more = max((rank or 0) - len(s), 0)
+    beyond = np.linalg.qr(np.pad(U, ((0, 0), (0, more))))[0][:, len(s) :]  # reflectors make any columns orthonormal
+    return basis_from_svd(np.hstack([U, beyond]), np.pad(s, (0, more)))
 
 
 def basis_from_svd(U, s):
@@ -248,7 +250,7 @@ def st_hosvd(
         Lengths (r_0, ..., r_{N-1}) of the core, 1 to d_n each; an int is meant for every mode that is as long. Exactly
         one of `ranks` and `rtol` is given.
     rtol : float, optional
-        Largest ``||X - approximation||_F / ||X||_F`` wanted, from 64 times the dtype's epsilon to 1; held. Each mode
+        Largest ``||X - approximation||_F / ||X||_F`` wanted, 64 times the dtype's epsilon to below 1; held. Each mode
         takes the smallest rank that leaves the modes after it their equal share.
     method : str or callable, default "auto"
         How singular vectors are found. "gram": eigenvectors of the mode's Gram matrix, the fastest. "qr": from the
@@ -384,7 +386,7 @@ def hooi(
     ranks : int or sequence of int
         Lengths (r_0, ..., r_{N-1}) of the core, 1 to d_n each; an int is meant for every mode that is as long.
     tol : float, default 0.0001
-        Stop when a sweep lowers the error by less than this part of itself; above 0, below 1.
+        Stop when a sweep lowers the error by less than this part of itself; 64 times the dtype's epsilon to below 1.
     max_sweeps : int, default 50
         Sweeps over all modes at most, at least 1.
     method : str or callable, default "auto"

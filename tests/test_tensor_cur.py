@@ -221,7 +221,112 @@ def test_a_functions_entries_are_counted():
         return values
 
     result = ct.tensor_cur(counted, 3, shape=(50, 60, 70), rng=0)
-    assert result.n_entries_read == count - 1  # the first call asks for the dtype
+    assert result.n_entries_read == count
+
+
+def remainder(i, j, k):
+    i %= 10
+    j *= 1
+    return 1 / (1.0 + i + j + k)
+
+
+def zeroing(i, j, k):
+    values = hilbert(i, j, k)
+    for index in (i, j, k):
+        index[...] = 0
+    return values
+
+
+ONE_ARRAY = np.empty(10**6)
+
+
+def one_array_again(i, j, k):
+    values = hilbert(i, j, k)
+    again = ONE_ARRAY[: values.size].reshape(values.shape)
+    again[...] = values
+    return again
+
+
+def read_only(i, j, k):
+    values = hilbert(i, j, k)
+    values.setflags(write=False)
+    return values
+
+
+@pytest.mark.parametrize(
+    ("function", "plain"),
+    [
+        (remainder, lambda i, j, k: hilbert(i % 10, j, k)),
+        (zeroing, hilbert),
+        (one_array_again, hilbert),
+        (read_only, hilbert),
+        (lambda i, j, k: hilbert(i, j, k).tolist(), hilbert),
+        (lambda i, j, k: i + 0 * (j + k), lambda i, j, k: 1.0 * (i + 0 * (j + k))),
+        (lambda i, j, k: i + j > k, lambda i, j, k: 1.0 * (i + j > k)),
+    ],
+    ids=["remainder", "zeroing", "one array again", "read only", "lists", "its own argument", "bool"],
+)
+def test_a_function_may_do_as_it_likes_with_its_arrays(function, plain):
+    expected = ct.tensor_cur(plain, 3, shape=(30, 31, 32), rng=0)
+    result = ct.tensor_cur(function, 3, shape=(30, 31, 32), rng=0)
+    for found, known in zip(result.indices, expected.indices, strict=True):
+        assert_array_equal(found, known)
+        assert len(set(found.tolist())) == len(found)
+    assert_array_equal(result.core, expected.core)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("function", "rank"),
+    [
+        (lambda i, j, k: 1.0 + 0 * (i + j + k), 1),
+        (lambda i, j, k: 1.0 * (i + j + k), 3),
+        (lambda i, j, k: np.exp(-((i - 31) ** 2 + (j - 7) ** 2 + (k - 22) ** 2) / 2.0), 3),
+        (lambda i, j, k: i - j * k, 4),
+        (lambda i, j, k: np.cos(i / 9 + j / 7) * np.sin(k / 5), 5),
+    ],
+    ids=["constant", "sum", "narrow Gaussian", "difference", "waves"],
+)
+def test_what_is_exact_to_rounding_has_converged_after_two_sweeps(function, rank, dtype):
+    with np.errstate(under="ignore"):
+        X = (function(*np.ogrid[:40, :40, :40]) * (1 + 1j if dtype.startswith("c") else 1)).astype(dtype)
+    for seed in range(3):
+        seen = []
+        result = ct.tensor_cur(lambda *i: X[tuple(i)], rank, shape=X.shape, callback=seen.append, rng=seed)
+        assert result.converged
+        assert len(seen) <= 3  # each is reported when it begins
+        assert result.error_estimate < 2e3 * eps(dtype)
+        assert relative(X, result.to_array()) < 2e3 * eps(dtype)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_functions_of_any_scale(scale):
+    result = ct.tensor_cur(lambda i, j, k: scale * hilbert(i, j, k), 4, shape=(30, 30, 30), rng=0)
+    error = relative(smooth(30), result.to_array() / scale)
+    assert error < 1e-3 and result.error_estimate >= 0.8 * error
+    assert_array_equal(result.core, scale * hilbert(*np.ix_(*result.indices)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_was_seen_to_be_zero_only_is_not_called_converged(seed):
+    def ball(i, j, k):
+        return 1.0 * ((i - 500) ** 2 + (j - 300) ** 2 + (k - 700) ** 2 < 16)
+
+    for function in (ball, lambda i, j, k: 0.0 * (i + j + k)):
+        result = ct.tensor_cur(function, 3, shape=(1000, 1000, 1000), rng=seed)
+        assert not result.core.any()
+        assert not result.converged and result.error_estimate == 1
+        with pytest.raises(ValueError, match=r"X must be other than zero at some of .* got .* zeros"):
+            ct.tensor_cur(function, rtol=1e-3, shape=(1000, 1000, 1000), rng=seed)
+
+
+def test_ranks_above_the_product_of_the_others_need_no_more_slices(rng):
+    X = rng.standard_normal((5000, 2, 2))
+    for method in TENSOR_METHODS:
+        result = ct.tensor_cur(X, 5000, method=method, rng=0)
+        assert result.core.shape == (16, 2, 2)
+        assert relative(X, result.to_array()) < 1e-12
+    assert relative(X, ct.tensor_cur(X, rtol=1e-9, rng=0).to_array()) <= 1e-9
 
 
 def test_progress_is_reported(rng):
@@ -313,6 +418,20 @@ BAD = [
     ((hilbert, 2), {"shape": (3,)}, ValueError, "shape must be of at least 2 modes"),
     ((hilbert, 2), {"shape": (3, 4, 5), "core": "projection"}, ValueError, "core='projection' must be left out"),
     ((lambda i, j, k: np.ones(3), 2), {"shape": (3, 4, 5)}, ValueError, r"X\(\*indices\) must be of the indices'"),
+    ((lambda i, j, k: 1.0, 2), {"shape": (3, 4, 5)}, ValueError, r"X\(\*indices\) must be of the indices'"),
+    (
+        (lambda i, j, k: None, 2),
+        {"shape": (3, 4, 5)},
+        TypeError,
+        r"X\(\*indices\) must be an array of numbers, got None",
+    ),
+    ((np.frompyfunc(hilbert, 3, 1), 2), {"shape": (3, 4, 5)}, TypeError, r"X\(\*indices\) must be .* got dtype object"),
+    (
+        (lambda i, j, k: np.ma.array(hilbert(i, j, k)), 2),
+        {"shape": (3, 4, 5)},
+        TypeError,
+        r"X\(\*indices\) must be an array without a mask",
+    ),
     ((lambda i, j, k: i + j + np.nan * k, 2), {"shape": (3, 4, 5)}, ValueError, r"X\(\*indices\) must be finite"),
     ((np.ones((3, 4, 5)), 2), {"max_sweeps": 0}, ValueError, "max_sweeps must be between"),
     ((np.ones((3, 4, 5)), 2), {"rng": "seed"}, TypeError, "rng must be None, an int"),

@@ -2,12 +2,13 @@
 
 A pass reads boxes which are whole in one mode and made up of the store's own chunks: slabs of the first mode wherever
 these fit. A thread reads the next box while this one is at work. Single entries are read from the chunks that hold
-them and from no others.
+them and from no others; the chunks used last are kept, as many as fit into two boxes.
 """
 
 import itertools
 import math
 import mmap
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -15,6 +16,8 @@ import numpy as np
 from curtensor import _validation, operands
 
 BOX_BYTES = 2**26  # read at a time; two such are held
+KEPT_BYTES = 2**27  # of chunks kept for the entries asked for next
+FEW = 24  # a part of the chunks, one in so many, is what random places in a larger store may lie in
 PIECE_BYTES = 2**20  # what is read at least of a store without chunks of its own
 RUNS = 64  # slices of a memory map copied at a time
 PICKED = 2**8  # entries picked from one at a time: the kernel may map some 100 kB around each
@@ -24,12 +27,14 @@ STORES = ("h5py", "zarr", "dask")
 def readable(X):
     """A `StoredTensor` for what does not lie in memory, else X as an array; checked, of two modes or more."""
     X = operands.contents(X) if operands.labelled(X) else X
+    _validation.one_of_several(X, "X")
     if isinstance(X, np.memmap) and mapped(X) is not None:
         return MappedTensor(X)
     packages = {base.__module__.split(".")[0] for base in type(X).__mro__}
     if "dask" in packages:
         return DaskTensor(X)
-    return StoredTensor(X) if packages & set(STORES) else _validation.tensor(X, least=2)
+    stored = packages & set(STORES) and hasattr(X, "shape")
+    return StoredTensor(X) if stored else _validation.tensor(X, least=2)
 
 
 class StoredTensor:
@@ -43,6 +48,8 @@ class StoredTensor:
         As of an array; the strides say which modes are the farthest apart in the store.
     factors : tuple of float
         What all that is read is multiplied by.
+    n_chunks, n_chunks_read : int
+        Chunks in the store, and those read for single entries so far.
     """
 
     def __init__(self, X, factors=()):
@@ -53,6 +60,8 @@ class StoredTensor:
         self.nbytes = self.size * self.dtype.itemsize
         self.strides = self._strides()
         self._bounds = [_bounds(length, sizes) for length, sizes in zip(self.shape, self._chunks(), strict=True)]
+        self.n_chunks, self.n_chunks_read = math.prod(len(bounds) - 1 for bounds in self._bounds), 0
+        self._kept = Recent(KEPT_BYTES)
 
     def __mul__(self, factor):
         """The same with all entries multiplied when read."""
@@ -83,8 +92,10 @@ class StoredTensor:
         except Exception as error:
             error.add_note(f"while reading X[{', '.join(f'{cut.start}:{cut.stop}' for cut in place)}]")
             raise
-        _validation.same_box_shape(box.shape, tuple(cut.stop - cut.start for cut in place))
-        return box
+        return self._checked(place, box)
+
+    def _checked(self, place, box):
+        return _validation.box_of(box, tuple(cut.stop - cut.start for cut in place), self.dtype)
 
     def at(self, indices):
         """Entries at broadcastable index arrays, each along the last axis or along all others."""
@@ -98,6 +109,26 @@ class StoredTensor:
         self._pick(places, along_rows, out)
         return self._scaled(out.reshape(shape))
 
+    @property
+    def can_be_kept(self):
+        """Whether all chunks fit among those that are kept, so that none is read twice."""
+        return self.nbytes <= KEPT_BYTES
+
+    def in_few_chunks(self, places, mode, rng):
+        """Numbers of those of some places, or of the fibres of a mode through them, that lie in a few random chunks.
+
+        Of all of them where all chunks can be kept.
+        """
+        if self.can_be_kept:
+            return np.arange(len(places[0]))
+        axes = [axis for axis in range(self.ndim) if axis != mode]
+        limit = self.n_chunks // (FEW * (1 if mode is None else len(self._bounds[mode]) - 1))
+        cells = np.stack([np.searchsorted(self._bounds[axis], places[axis], "right") for axis in axes])
+        cells = np.unique(cells, axis=1, return_inverse=True)[1].ravel()
+        order = rng.permutation(cells)
+        first = np.sort(np.unique(order, return_index=True)[1])[: max(limit, 1)]
+        return np.flatnonzero(np.isin(cells, order[first]))
+
     def _scaled(self, values):
         for factor in self.factors:
             values = values * factor
@@ -105,9 +136,16 @@ class StoredTensor:
 
     def _pick(self, places, along_rows, out):
         """Fill a matrix of entries, chunk by chunk."""
-        for cells, rows, columns, local in self._picks(places, along_rows, out.shape):
-            box = tuple(slice(*bounds[cell : cell + 2]) for bounds, cell in zip(self._bounds, cells, strict=True))
-            out[np.ix_(rows, columns)] = self.read(box)[local]
+        for cell, rows, columns, local in self._picks(places, along_rows, out.shape):
+            chunk = self._kept.get(cell)
+            if chunk is None:
+                self.n_chunks_read += 1
+                chunk = self._kept.put(cell, self.read(self._place(cell)))
+            out[np.ix_(rows, columns)] = chunk[local]
+
+    def _place(self, cell):
+        """Slices of a chunk."""
+        return tuple(slice(*bounds[i : i + 2]) for bounds, i in zip(self._bounds, cell, strict=True))
 
     def _picks(self, places, along_rows, shape):
         """The chunks that hold some entries: their numbers, the rows and columns they fill, and from where in them."""
@@ -128,7 +166,7 @@ class StoredTensor:
                 (place[rows][:, None] if row else place[columns]) - bounds[c]
                 for place, row, bounds, c in zip(places, along_rows, self._bounds, cell, strict=True)
             )
-            yield cell, rows, columns, local
+            yield tuple(cell.tolist()), rows, columns, local
 
     def _cuts(self, mode):
         """Slices of each mode: whole in one, else of as many chunks as a box has room for, the nearest modes first."""
@@ -150,7 +188,7 @@ class StoredTensor:
 
     def _chunks(self):
         """Lengths of chunks in each mode: one number, or one for each chunk."""
-        if self.X.chunks is not None:
+        if getattr(self.X, "chunks", None) is not None:  # a view of HDF5 in another dtype has none
             return self.X.chunks
         chunks, room = [1] * self.ndim, max(PIECE_BYTES // self.dtype.itemsize, 1)
         for axis in sorted(range(self.ndim), key=lambda axis: abs(self.strides[axis])):
@@ -158,7 +196,7 @@ class StoredTensor:
         return chunks
 
     def _read(self, place):
-        return np.asarray(self.X[place])
+        return self.X[place]
 
 
 class MappedTensor(StoredTensor):
@@ -205,11 +243,44 @@ class DaskTensor(StoredTensor):
         return self._dask.compute(self.X[place])
 
     def _pick(self, places, along_rows, out):
-        *_, blocks = self._dask.grid(self.X)
         picks = list(self._picks(places, along_rows, out.shape))
-        parts = self._dask.entries([(blocks[tuple(cell)], local) for cell, _, _, local in picks])
+        if self.can_be_kept:
+            self._keep([cell for cell, *_ in picks])
+            return super()._pick(places, along_rows, out)
+        *_, blocks = self._dask.grid(self.X)
+        self.n_chunks_read += len(picks)
+        parts = self._dask.entries([(blocks[cell], local) for cell, _, _, local in picks])
         for (_, rows, columns, _), part in zip(picks, parts, strict=True):
             out[np.ix_(rows, columns)] = part
+
+    def _keep(self, cells):
+        """Compute those of some chunks that are not kept yet, all in one go."""
+        missing = [cell for cell in cells if self._kept.get(cell) is None]
+        self.n_chunks_read += len(missing)
+        places = [self._place(cell) for cell in missing]
+        for cell, place, chunk in zip(missing, places, self._dask.compute([self.X[p] for p in places]), strict=True):
+            self._kept.put(cell, self._checked(place, chunk))
+
+
+class Recent:
+    """The arrays used last, by key, as many as fit; always the very last one."""
+
+    def __init__(self, limit):
+        self.limit, self.nbytes, self.arrays = limit, 0, OrderedDict()
+
+    def get(self, key):
+        """An array, or None."""
+        if key in self.arrays:
+            self.arrays.move_to_end(key)
+        return self.arrays.get(key)
+
+    def put(self, key, array):
+        """Keep an array, and let go of those unused for longest; the array."""
+        self.arrays[key] = array
+        self.nbytes += array.nbytes
+        while self.nbytes > self.limit and len(self.arrays) > 1:
+            self.nbytes -= self.arrays.popitem(last=False)[1].nbytes
+        return array
 
 
 def mapped(X):

@@ -11,7 +11,7 @@ from curtensor import _validation, operands
 from curtensor.operands import times_power
 from curtensor.operands.stored_tensor import StoredTensor, readable
 from curtensor.selection import SELECTION_RULES
-from curtensor.tensors.entries import ArrayEntries, FunctionEntries
+from curtensor.tensors.entries import ArrayEntries, FunctionEntries, StoreEntries
 from curtensor.tensors.indices import fibre_factor, mixed_fibres
 from curtensor.tensors.methods import TENSOR_METHODS, cross
 from curtensor.tensors.result import TensorCUR
@@ -46,13 +46,14 @@ def tensor_cur(
     ----------
     X : array_like, DataArray or callable, shape (d_0, ..., d_{N-1})
         Real or complex, with two modes or more; integers and bool are taken as float64. Coordinates and dimensions of
-        an xarray DataArray are kept as names. A callable is given one integer array for each mode, which broadcast to a
-        common shape, and returns the entries there in that shape.
+        an xarray DataArray are kept as names. A callable is given one integer array for each mode, its own to change,
+        which broadcast to a common shape, and returns the entries there in that shape.
     ranks : int or sequence of int, optional
-        Target multilinear rank, 1 to the length of each mode; an int is meant for every mode that is as long. Exactly
-        one of `ranks` and `rtol` is given.
+        Target multilinear rank, 1 to the length of each mode; an int is meant for every mode that is as long. One above
+        the product of the others counts as that product, the most there can be. Exactly one of `ranks` and `rtol` is
+        given.
     rtol : float, optional
-        Largest ``||X - approximation||_F / ||X||_F`` wanted, from 64 times the dtype's epsilon to 1: held for every
+        Largest ``||X - approximation||_F / ||X||_F`` wanted, 64 times the dtype's epsilon to below 1: held for every
         entry of an array, or an error; for a function on probes which the choice has not seen.
     method : str or callable, default "auto"
         "chidori" reads fibres through the chosen slices of the other modes, "fiber" the best of these and of random
@@ -81,7 +82,7 @@ def tensor_cur(
         Unpacks to ``core, factors``. Its `error_estimate` is for an array what a random sketch of the longest stretch
         in memory shows of the error, in which every entry has its share; for a function the largest of the relative
         errors on some kinds of random entries: what none of these meets, such as one entry unlike all others, no
-        estimate can show.
+        estimate can show. Where all of these are zero it is 1, and `converged` is False.
 
     Raises
     ------
@@ -90,14 +91,17 @@ def tensor_cur(
     ValueError
         If X has fewer than two modes, is empty or not finite; if a callable comes without a shape, an array with one,
         or the callable's values are not finite or of another shape; if not exactly one of `ranks` and `rtol` is given;
-        if a number is out of range; if `rtol` cannot be reached. What the callable itself raises comes through.
+        if a number is out of range; if `rtol` cannot be reached, or nothing but zeros is seen of a function. What the
+        callable itself raises comes through.
 
     Notes
     -----
     Array: one pass, for the sketch, besides reading fibres: O(size(X) r) operations and
     O(size(X) r / d) memory for the longest stretch d. Function: O(N d (r^2 + p)) entries a sweep for p = 1024 fibres a
-    mode. The factors are cut to twice the rank, so that the approximation has a multilinear rank of up to 2 r: it can
-    be better than a truncated HOSVD of rank r, and holds more numbers; `TensorCUR.to_tucker` cuts it to r.
+    mode. HDF5, zarr or dask by "cross": each chunk once where all of them fit into 128 MiB; in larger stores random
+    places are taken from few chunks, and sweeps end, not converged, before 3.5 times the chunks have been read. The
+    factors are cut to twice the rank, so that the approximation has a multilinear rank of up to 2 r: it can be better
+    than a truncated HOSVD of rank r, and holds more numbers; `TensorCUR.to_tucker` cuts it to r.
 
     Exact if the rank of each U_n is the multilinear rank ([1]_, Theorem 3.3). The pseudo-inverse is never formed.
 
@@ -141,7 +145,7 @@ def tensor_cur(
         return approximate(entries, ranks, sizes, method, rule, core, sweeps, rng)
 
     if ranks is not None:
-        ranks = _validation.multilinear_ranks(ranks, entries.shape)
+        ranks = _validation.possible_ranks(_validation.multilinear_ranks(ranks, entries.shape))
         result = attempt(ranks, _validation.sample_sizes(n_samples, ranks, entries.shape, SAMPLES))
     else:
         result = smallest_ranks(entries, attempt, rtol, rng)
@@ -156,7 +160,7 @@ def entries_of(X, shape, only_some):
     _validation.only_without(shape is not None, "shape", True, "an array")
     X = readable(X)
     if only_some and isinstance(X, StoredTensor):
-        return FunctionEntries(lambda *indices: X.at(indices), X.shape)
+        return StoreEntries(X)
     return ArrayEntries(X)
 
 
@@ -202,13 +206,16 @@ def smallest_ranks(entries, attempt, rtol, rng):
     """A result whose error, seen on what the choice has not, is at most rtol."""
     rank = 2
     while True:
-        ranks = tuple(min(rank, length) for length in entries.shape)
+        ranks = _validation.possible_ranks(min(rank, length) for length in entries.shape)
         sizes = tuple(min(SAMPLES * r, length) for r, length in zip(ranks, entries.shape, strict=True))
         result = attempt(ranks, sizes)
         core = times_power(result.core, entries.exponent)
         error = entries.true_error(core, result.factors, result.indices, rng)
         if error <= rtol:
             return replace(result, error_estimate=error, converged=True)
-        if rank >= max(entries.shape) or math.prod(sizes) > LARGEST_CORE:
+        if not entries.seen:
+            what = "other than zero at some of the entries sampled, where rtol is given"
+            raise _validation.complain(ValueError, "X", what, f"{entries.n_read} zeros")
+        if ranks == _validation.possible_ranks(entries.shape) or math.prod(sizes) > LARGEST_CORE:
             raise _validation.complain(ValueError, "rtol", f"at least {error:.2g} for this X", rtol)
         rank = math.ceil(GROWTH * rank)

@@ -4,10 +4,12 @@ import numpy as np
 
 from curtensor import _kernels, _validation, unfolding
 from curtensor.operands import times_power
-from curtensor.operands.stored_tensor import BOX_BYTES, StoredTensor
+from curtensor.operands.stored_tensor import BOX_BYTES, Recent, StoredTensor
 from curtensor.unfolding import is_dense, memory_order, mode_product, mode_products, parts, residuals
 
 PROBES = 10000  # entries of a function looked at for its error, of each kind
+PASSES = 3.5  # times its chunks that are read of a store for single entries
+KEPT_ENTRIES = 2**26  # bytes of the entries kept where the chunks cannot be
 SPARE = 10  # rows of the sketch beyond the rank, at least
 SMALL = 2**20  # entries of a tensor whose sketch may be as large as itself
 SHARE = 10  # the sketch of a larger one is at most so small a part of it, as far as the rank allows
@@ -16,7 +18,21 @@ SKETCH_WORK = 10**9  # products which a sketch of up to four times the rank may 
 FIBRE_BYTES = 2**20  # of fibres in memory at a time; of a store more, since each reading goes through its chunks
 
 
-class ArrayEntries:
+class Entries:
+    """What any tensor's entries can be asked, whether reading them is dear or not."""
+
+    seen = True
+
+    def few(self, places, mode, rng):
+        """Numbers of those of some random places, or of the fibres of a mode through them, that are to be read: all."""
+        return np.arange(len(places[0]))
+
+    def afford(self, sweeps):
+        """Whether another sweep, like so many before, may be read: always."""
+        return True
+
+
+class ArrayEntries(Entries):
     """Entries of an array, and a sketch of it in its longest mode, the first of these.
 
     Attributes
@@ -109,29 +125,33 @@ class ArrayEntries:
         return max(float(np.vdot(core, self.projected(factors)).real), 0) / (square or 1)
 
 
-class FunctionEntries:
+class FunctionEntries(Entries):
     """Entries of a function of index arrays.
 
     Attributes
     ----------
-    shape, dtype, n_read
-        As for `ArrayEntries`; the dtype is that of the function's values.
+    exponent, shape, dtype, n_read
+        As for `ArrayEntries`; the power is that of the first entries seen, the dtype that of the function's values.
+    seen : bool
+        Whether an entry other than zero has been.
     """
 
-    exponent = 0
-
     def __init__(self, function, shape):
-        self.function = function
+        self.function, self.exponent = function, 0
         self.shape = shape
-        self.n_read = 0
-        first = np.asarray(function(*(np.zeros(1, dtype=np.intp) for _ in shape)))
-        self.dtype = _validation.array_dtype(first.dtype, "X(*indices)")
+        first = [np.zeros(1, dtype=np.intp) for _ in shape]
+        self.dtype = _validation.function_dtype(function(*first))
+        self.n_read, self.seen = 1, False
 
     def at(self, indices):
-        """Entries at broadcastable index arrays, one for each mode."""
-        values = _validation.function_values(self.function(*indices), indices, self.dtype)
+        """Entries at broadcastable index arrays, one for each mode, of which the function gets copies."""
+        copies = [np.array(index) for index in indices]
+        values = _validation.function_values(self.function(*copies), indices, self.dtype)
         self.n_read += values.size
-        return values
+        if not self.seen and values.any():
+            size, limits = int(np.frexp(np.abs(values).max())[1]), np.finfo(self.dtype)
+            self.seen, self.exponent = True, -size if abs(size) > limits.maxexp // 4 else 0
+        return times_power(values, self.exponent)
 
     def fibres_at_once(self, mode):
         """How many fibres of a mode to read at a time."""
@@ -141,18 +161,26 @@ class FunctionEntries:
         """The largest of the relative errors on some kinds of random entries, none of them read for the choice.
 
         Each with two standard errors added, since few entries may hold most of it. Kinds: anywhere; in the gaps between
-        chosen slices; next to chosen slices; in those of each mode in turn.
+        chosen slices; next to chosen slices; in those of each mode in turn. Where all of them are zero nothing of X
+        has been seen: then 1, the error that a zero approximation has of any other X.
         """
         anywhere = random_places(self.shape, PROBES, rng)
         kinds = [anywhere, between(indices, self.shape, PROBES, rng), beside(indices, self.shape, PROBES, rng)]
         for mode, I in enumerate(indices):
             kinds.append([*anywhere[:mode], rng.choice(I, PROBES), *anywhere[mode + 1 :]])
+        places, kind = np.concatenate(kinds, axis=1), np.repeat(np.arange(len(kinds)), PROBES)
+        few = self.few(places, None, rng)
+        places, kind = list(places[:, few]), kind[few]
+        values = self.at(places)
+        largest = float(np.abs(values).max())
+        if largest == 0:
+            return 1.0
+        residuals = np.abs((values - tucker_entries(core, factors, places)) / largest) ** 2
+        sizes = np.abs(values / largest) ** 2
         errors = []
-        for places in kinds:
-            values = self.at(places)
-            squares = np.abs(values - tucker_entries(core, factors, places)) ** 2
-            likely = squares.mean() + 2 * squares.std() / np.sqrt(PROBES)
-            errors.append(float(np.sqrt(likely / (np.mean(np.abs(values) ** 2) or 1))))
+        for here in (kind == k for k in np.unique(kind)):
+            likely = residuals[here].mean() + 2 * residuals[here].std() / np.sqrt(np.count_nonzero(here))
+            errors.append(float(np.sqrt(likely / (sizes[here].mean() or 1))))
         return max(errors)
 
     true_error = error
@@ -160,8 +188,40 @@ class FunctionEntries:
     def best_multiple(self, core, factors, rng):
         """The factor by which an approximation fits random entries best."""
         places = random_places(self.shape, PROBES, rng)
+        few = self.few(places, None, rng)
+        places = [place[few] for place in places]
         values, shown = self.at(places), tucker_entries(core, factors, places)
+        largest = np.abs(shown).max() or 1
+        values, shown = values / largest, shown / largest
         return max(float(np.vdot(shown, values).real), 0) / (np.linalg.norm(shown) ** 2 or 1)
+
+
+class StoreEntries(FunctionEntries):
+    """Entries of a store, of which about `PASSES` times as many chunks are read as it has, and not more.
+
+    Where the chunks cannot all be kept, random places are taken from few of them, and entries read before are kept.
+    """
+
+    def __init__(self, X):
+        self.X = X
+        self._before = Recent(KEPT_ENTRIES)
+        super().__init__(lambda *indices: X.at(indices), X.shape)
+
+    def at(self, indices):
+        """Entries at broadcastable index arrays, one for each mode."""
+        if self.X.can_be_kept:
+            return super().at(indices)
+        key = tuple((index.shape, index.tobytes()) for index in indices)
+        values = self._before.get(key)
+        return self._before.put(key, super().at(indices)) if values is None else values
+
+    def few(self, places, mode, rng):
+        """Numbers of those of some random places, or of the fibres of a mode through them, that lie in few chunks."""
+        return self.X.in_few_chunks(places, mode, rng)
+
+    def afford(self, sweeps):
+        """Whether another sweep, like so many before, stays below the passes allowed."""
+        return self.X.n_chunks_read * (1 + 1 / sweeps) <= PASSES * self.X.n_chunks
 
 
 def relative_residual(X, core, factors):

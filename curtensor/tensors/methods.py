@@ -14,6 +14,7 @@ from curtensor.tensors.entries import ArrayEntries, between, random_places
 from curtensor.tensors.indices import choices_by_sketch, choose_slices, fibre_factor, fibres, through
 
 POOL = 4096  # fibres from which some are chosen
+ROUNDING = 1e3  # times the dtype's epsilon: what interpolation may make of rounding
 SETTLED = 2  # the second smallest error of a sweep, over the smallest; and that over the tail
 
 
@@ -58,21 +59,24 @@ def cross(entries, ranks, sizes, rule, rng, sweeps):
     """Slices of each mode in turn, by fibres through those of the others and random ones, until the error settles.
 
     After Oseledets, Savostianov and Tyrtyshnikov 2008. The best sweep counts. It has settled where another
-    came near, and fresh entries show the same error again.
+    came near, and fresh entries show the same error again; errors of rounding are all the same.
     """
+    rounding = ROUNDING * np.finfo(entries.dtype).eps
     indices, _ = slices(entries, ranks, sizes, rule, rng)
     done, settled = [], False
     for _ in sweeps:
         sweep = swept(entries, indices, ranks, sizes, rule, rng)
-        done.append((sweep_error(entries, sweep, rng), sweep))
+        done.append((max(sweep_error(entries, sweep, rng), rounding), sweep))
         done.sort(key=lambda item: item[0])
         error, best = done[0]
-        if len(done) > 1 and done[1][0] <= SETTLED * error <= SETTLED**2 * best.tail:
-            again = sweep_error(entries, best, rng)
+        if len(done) > 1 and done[1][0] <= SETTLED * error <= SETTLED**2 * max(best.tail, rounding):
+            again = max(sweep_error(entries, best, rng), rounding)
             settled = again <= SETTLED * error
             if settled:
                 break
             done[0] = again, best
+        if not entries.afford(len(done)):
+            break
     error, best = min(done, key=lambda item: item[0])
     return Chosen(best.indices, best.places, max(best.tail, error), settled)
 
@@ -110,12 +114,16 @@ def chosen_fibres(entries, mode, indices, ranks, sizes, rule, rng):
     """Places of fibres: the best of those through the other modes' slices and of random ones, and more random ones."""
     fresh = spread(indices, entries.shape, sizes[mode], rng)
     if rule is selection.uniform:
-        return fresh
+        return taken(fresh, entries.few(fresh, mode, rng))
     pool = joined(some_of(through(indices, mode), POOL, rng), spread(indices, entries.shape, POOL, rng))
+    few = entries.few(pool, mode, rng)
+    if len(few) < len(pool[0]):  # then the fresh ones are to lie in the same chunks
+        pool = taken(pool, few)
+        fresh = taken(pool, rng.permutation(len(few))[: sizes[mode]])
     rows = list(pool)
     rows[mode] = indices[mode][:, None]
     picked = choose_slices(entries.at(rows).conj().T, ranks[mode], sizes[mode], rule, rng).indices
-    return joined([places[picked] for places in pool], fresh)
+    return joined(taken(pool, picked), fresh)
 
 
 def spread(indices, shape, count, rng):
@@ -126,6 +134,11 @@ def spread(indices, shape, count, rng):
 def joined(places, more):
     """Places and more places, as one."""
     return [np.append(some, others) for some, others in zip(places, more, strict=True)]
+
+
+def taken(places, some):
+    """Some of the places."""
+    return [place[some] for place in places]
 
 
 def some_of(places, limit, rng):

@@ -29,7 +29,7 @@ class TensorCUR:
         ``||X - approximation||_F / ||X||_F``; see `tensor_cur`.
     converged : bool
         Whether the choice settled and the error is at most 1.5 times what the truncated HOSVD of the same ranks was
-        seen to leave.
+        seen to leave, or rounding; False where nothing but zeros was seen of a function.
     names : list of (ndarray of str or None)
         Names of the chosen slices of each mode, None where X has none: the coordinates of a DataArray along its
         dimensions, the index and the columns of a DataFrame.
