@@ -159,12 +159,47 @@ def array_dtype(dtype, name="A"):
     raise complain(TypeError, name, f"an array of integers, bool, {', '.join(DTYPES)}", f"dtype {dtype}")
 
 
-def nested_numbers(values):
+def nested_numbers(values, name="A"):
     """An array of nested lists of equal lengths."""
     try:
         return np.asarray(values)
     except ValueError:
-        raise complain(ValueError, "A", "rows of equal length", describe(values)) from None
+        raise complain(ValueError, name, "rows of equal length", describe(values)) from None
+
+
+def as_declared(part, shape, dtype, name):
+    """A part of a larger array as an ndarray; kernels trust the shape, and nothing is to be lost by the dtype."""
+    if isinstance(part, np.ma.MaskedArray):
+        raise complain(TypeError, name, "an array without a mask", "a masked array")
+    part = nested_numbers(part, name)
+    array_dtype(part.dtype, name)
+    if part.shape != tuple(shape):
+        raise complain(ValueError, name, f"of shape {tuple(shape)}, as declared", f"shape {part.shape}")
+    if not np.can_cast(part.dtype, dtype, "same_kind" if dtype.kind in "fc" else "safe"):
+        raise complain(TypeError, name, f"of dtype {dtype}, as declared", f"dtype {part.dtype}")
+    return part.astype(dtype, copy=False)
+
+
+def sound_sparse(A, name="A"):
+    """A SciPy sparse matrix whose indices lie within it; those of others would be read and written out of bounds."""
+    m, n = A.shape
+    if A.format == "coo":
+        indices, sizes = A.coords, A.shape
+    elif A.format in ("csr", "csc", "bsr"):
+        height, width = getattr(A, "blocksize", (1, 1))
+        lines, size = (n, m) if A.format == "csc" else (m // height, n // width)
+        indices, sizes = (A.indices[: A.indptr[-1]],), (size,)
+        starts, entries = A.indptr, min(len(A.indices), len(A.data))
+        if len(starts) != lines + 1 or starts[0] != 0 or starts[-1] > entries or (np.diff(starts) < 0).any():
+            what = f"one whose indptr rises from 0 to at most {entries} in {lines} steps"
+            raise complain(ValueError, name, what, f"{len(starts)} of them, from {starts[0]} to {starts[-1]}")
+    else:
+        return A
+    for numbers_along, size in zip(indices, sizes, strict=True):
+        if len(numbers_along) and not 0 <= numbers_along.min() <= numbers_along.max() < size:
+            got = f"{numbers_along.min()} to {numbers_along.max()}"
+            raise complain(ValueError, name, f"a sparse matrix whose indices are from 0 to {size - 1}", got)
+    return A
 
 
 def matrix_shape(shape):

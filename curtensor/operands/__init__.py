@@ -133,6 +133,20 @@ def dense(X):
     return X.toarray() if sparse.issparse(X) else X
 
 
+def declared(part, shape, dtype, name):
+    """What a store, a chunk or a user's object gives for a part of A, as an ndarray of the shape and dtype it said."""
+    if sparse.issparse(part):
+        part = _validation.sound_sparse(part, name).toarray()
+    elif of_package(part, "sparse"):
+        part = part.todense()
+    return _validation.as_declared(part, shape, dtype, name)
+
+
+def of_package(X, *names):
+    """Whether a class of X is defined in one of some packages, none of which is imported here."""
+    return any(base.__module__.split(".")[0] in names for base in type(X).__mro__)
+
+
 def product_operator(left, right):
     """``left @ right`` as a `scipy.sparse.linalg.LinearOperator`, never multiplied out."""
     from scipy.sparse.linalg import LinearOperator

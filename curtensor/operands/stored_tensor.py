@@ -202,10 +202,10 @@ class DaskTensor(StoredTensor):
         super().__init__(dask_array.checked(X, "X"), factors)
 
     def _read(self, place):
-        return self._dask.compute(self.X[place])
+        return self._dask.box(self.X, place, "X")
 
     def _pick(self, places, along_rows, out):
-        *_, blocks = self._dask.grid(self.X)
+        *_, blocks = self._dask.grid(self.X, "X")
         picks = list(self._picks(places, along_rows, out.shape))
         parts = self._dask.entries([(blocks[tuple(cell)], local) for cell, _, _, local in picks])
         for (_, rows, columns, _), part in zip(picks, parts, strict=True):
