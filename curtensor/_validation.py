@@ -180,6 +180,34 @@ def as_declared(part, shape, dtype, name):
     return part.astype(dtype, copy=False)
 
 
+def test_matrix(S, shape, dtype, name):
+    """A real, finite test matrix of the shape asked for, dense or sparse, in the dtype asked for."""
+    S = S if hasattr(S, "nnz") else nested_numbers(S, name)
+    if S.dtype.kind not in "fiub":
+        raise complain(TypeError, name, "an array or sparse matrix of real numbers", f"dtype {S.dtype}")
+    if S.shape != shape:
+        raise complain(ValueError, name, f"of shape {shape}", f"shape {S.shape}")
+    S = S.astype(dtype, copy=False)
+    if not np.isfinite(S.data if hasattr(S, "nnz") else S).all():
+        raise complain(ValueError, name, "finite", "NaN or infinity")
+    return S
+
+
+def rule_choice(indices, n, k, name="method"):
+    """What a rule of choice gave, which may be a user's function: at most k distinct row numbers below n."""
+    indices = nested_numbers(indices, f"{name}(...)")
+    if indices.dtype.kind not in "iu" and indices.size:
+        raise complain(TypeError, f"{name}(...)", "row numbers", f"dtype {indices.dtype}")
+    if indices.ndim != 1 or len(indices) > k:
+        raise complain(ValueError, f"{name}(...)", f"at most {k} row numbers", f"shape {indices.shape}")
+    if len(indices) and not 0 <= indices.min() <= indices.max() < n:
+        got = f"{indices.min()} to {indices.max()}"
+        raise complain(ValueError, f"{name}(...)", f"row numbers from 0 to {n - 1}", got)
+    if len(np.unique(indices)) < len(indices):
+        raise complain(ValueError, f"{name}(...)", "distinct row numbers", describe(indices))
+    return indices.astype(np.intp, copy=False)
+
+
 def sound_sparse(A, name="A"):
     """A SciPy sparse matrix whose indices lie within it; those of others would be read and written out of bounds."""
     m, n = A.shape

@@ -188,7 +188,8 @@ def slices_of(array):
         if array.flags.c_contiguous and isinstance(root.base, mmap.mmap) and array.filename and array.mode != "c":
             begin = root.offset + array.ctypes.data - root.ctypes.data
             return partial(read_file, array.filename, begin, array.shape[1:], array.dtype)
-    return lambda start, stop: np.asarray(array[start:stop])
+    shape, kind = tuple(array.shape), np.dtype(array.dtype)
+    return lambda start, stop: operands.declared(array[start:stop], (stop - start, *shape[1:]), kind, "each block of A")
 
 
 def read_file(path, begin, width, dtype, start, stop):

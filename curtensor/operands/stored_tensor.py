@@ -83,8 +83,9 @@ class StoredTensor:
         except Exception as error:
             error.add_note(f"while reading X[{', '.join(f'{cut.start}:{cut.stop}' for cut in place)}]")
             raise
-        _validation.same_box_shape(box.shape, tuple(cut.stop - cut.start for cut in place))
-        return box
+        lengths = tuple(cut.stop - cut.start for cut in place)
+        _validation.same_box_shape(np.shape(box), lengths)
+        return operands.declared(box, lengths, self.dtype, "each box of X")
 
     def at(self, indices):
         """Entries at broadcastable index arrays, each along the last axis or along all others."""
@@ -158,7 +159,7 @@ class StoredTensor:
         return chunks
 
     def _read(self, place):
-        return np.asarray(self.X[place])
+        return self.X[place]
 
 
 class MappedTensor(StoredTensor):
