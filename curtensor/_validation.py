@@ -1,5 +1,7 @@
 """Every check of a user's argument, and the one form of complaint: ``<name> must be <what>, got <value>``."""
 
+import base64
+import contextlib
 import itertools
 import numbers
 import os
@@ -167,16 +169,16 @@ def nested_numbers(values, name="A"):
         raise complain(ValueError, name, "rows of equal length", describe(values)) from None
 
 
-def as_declared(part, shape, dtype, name):
+def as_declared(part, shape, dtype, name, where=""):
     """A part of a larger array as an ndarray; kernels trust the shape, and nothing is to be lost by the dtype."""
     if isinstance(part, np.ma.MaskedArray):
-        raise complain(TypeError, name, "an array without a mask", "a masked array")
+        raise complain(TypeError, name, "an array without a mask", f"a masked array{where}")
     part = nested_numbers(part, name)
     array_dtype(part.dtype, name)
     if part.shape != tuple(shape):
-        raise complain(ValueError, name, f"of shape {tuple(shape)}, as declared", f"shape {part.shape}")
+        raise complain(ValueError, name, f"of shape {tuple(shape)}, as declared", f"shape {part.shape}{where}")
     if not np.can_cast(part.dtype, dtype, "same_kind" if dtype.kind in "fc" else "safe"):
-        raise complain(TypeError, name, f"of dtype {dtype}, as declared", f"dtype {part.dtype}")
+        raise complain(TypeError, name, f"of dtype {dtype}, as declared", f"dtype {part.dtype}{where}")
     return part.astype(dtype, copy=False)
 
 
@@ -193,19 +195,25 @@ def test_matrix(S, shape, dtype, name):
     return S
 
 
-def rule_choice(indices, n, k, name="method"):
+def rule_choice(indices, n, k, name="the choice of method"):
     """What a rule of choice gave, which may be a user's function: at most k distinct row numbers below n."""
-    indices = nested_numbers(indices, f"{name}(...)")
+    indices = nested_numbers(indices, name)
     if indices.dtype.kind not in "iu" and indices.size:
-        raise complain(TypeError, f"{name}(...)", "row numbers", f"dtype {indices.dtype}")
+        raise complain(TypeError, name, "row numbers", f"dtype {indices.dtype}")
     if indices.ndim != 1 or len(indices) > k:
-        raise complain(ValueError, f"{name}(...)", f"at most {k} row numbers", f"shape {indices.shape}")
+        raise complain(ValueError, name, f"at most {k} row numbers", f"shape {indices.shape}")
     if len(indices) and not 0 <= indices.min() <= indices.max() < n:
-        got = f"{indices.min()} to {indices.max()}"
-        raise complain(ValueError, f"{name}(...)", f"row numbers from 0 to {n - 1}", got)
+        raise complain(ValueError, name, f"row numbers from 0 to {n - 1}", f"{indices.min()} to {indices.max()}")
     if len(np.unique(indices)) < len(indices):
-        raise complain(ValueError, f"{name}(...)", "distinct row numbers", describe(indices))
+        raise complain(ValueError, name, "distinct row numbers", describe(indices))
     return indices.astype(np.intp, copy=False)
+
+
+def declared_chunk(chunk, kind, X, block_info=None):
+    """A chunk of a dask array, whose name is X."""
+    place = block_info[0]["array-location"]
+    where = f" for {X}[{', '.join(f'{start}:{stop}' for start, stop in place)}]"
+    return as_declared(chunk, tuple(stop - start for start, stop in place), kind, f"each chunk of {X}", where)
 
 
 def sound_sparse(A, name="A"):
@@ -219,8 +227,8 @@ def sound_sparse(A, name="A"):
         indices, sizes = (A.indices[: A.indptr[-1]],), (size,)
         starts, entries = A.indptr, min(len(A.indices), len(A.data))
         if len(starts) != lines + 1 or starts[0] != 0 or starts[-1] > entries or (np.diff(starts) < 0).any():
-            what = f"one whose indptr rises from 0 to at most {entries} in {lines} steps"
-            raise complain(ValueError, name, what, f"{len(starts)} of them, from {starts[0]} to {starts[-1]}")
+            what = f"a sparse matrix whose indptr rises from 0 to at most {entries} in {lines} steps"
+            raise complain(ValueError, name, what, describe(starts))
     else:
         return A
     for numbers_along, size in zip(indices, sizes, strict=True):
@@ -228,6 +236,64 @@ def sound_sparse(A, name="A"):
             got = f"{numbers_along.min()} to {numbers_along.max()}"
             raise complain(ValueError, name, f"a sparse matrix whose indices are from 0 to {size - 1}", got)
     return A
+
+
+def all_numbers(kinds, columns, dtypes, name="A"):
+    """Raise if a column of a table is of no kind of numbers."""
+    for kind, column, dtype in zip(kinds, columns, dtypes, strict=True):
+        if kind is None:
+            got = f"column {describe(column)} of dtype {describe_dtype(dtype)}"
+            raise complain(TypeError, name, "an array, or a table of numbers in all columns", got)
+
+
+def describe_dtype(dtype):
+    """A dtype of a table in one short line."""
+    text = " ".join(str(dtype).split())
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def zero_fill(value, column, name="A"):
+    """Raise if what a sparse array does not store is not zero."""
+    if value != 0:
+        where = "" if column is None else f" in column {describe(column)}"
+        raise complain(ValueError, name, "sparse with the fill value 0", f"{value}{where}")
+
+
+PACKING = {"scale_factor": 1, "add_offset": 0, "_FillValue": np.nan, "missing_value": np.nan, "_Unsigned": None}
+
+
+def not_packed(attributes, name="A"):
+    """Raise if attributes by the CF conventions say that an array holds other numbers than it means.
+
+    Those that change nothing pass: scale 1, offset 0, and NaN for what is missing, which is refused where it occurs.
+    """
+    for key, neutral in PACKING.items():
+        if key in attributes and not is_number(attributes[key], neutral):
+            got = f"packed ones with the attribute {key}={describe(attributes[key])}"
+            raise complain(ValueError, name, "decoded values, as of xarray.open_dataset(path)[name]", got)
+
+
+def is_number(value, number):
+    """Whether an attribute of a store, which may be an array of one or, for zarr, the base64 of it, is a number."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            value = np.frombuffer(base64.b64decode(value, validate=True), "<f8")
+    try:
+        return number is not None and bool(np.array_equal(np.ravel(value).astype(float), [number], equal_nan=True))
+    except (TypeError, ValueError):
+        return False
+
+
+def stored_array(A, name="A"):
+    """Raise if what a store holds is no array of decoded numbers: a group or file, an empty dataset, a named type."""
+    if hasattr(A, "keys") and not hasattr(A, "dtype"):
+        got = f"a group of {describe(sorted(A.keys()))}"
+        raise complain(TypeError, name, "an array of a store, not its file or group", got)
+    if not hasattr(A, "shape") or not hasattr(A, "dtype"):
+        raise complain(TypeError, name, "an array of a store", describe(A))
+    if A.shape is None:
+        raise complain(ValueError, name, "an array with entries", "an empty dataset of no shape")
+    not_packed(getattr(getattr(A, "_dset", A), "attrs", {}), name)  # h5py's view by astype has no attributes
 
 
 def matrix_shape(shape):
@@ -241,9 +307,11 @@ def matrix_shape(shape):
 
 def tensor(X, name="X", *, least=1) -> np.ndarray:
     """A plain view of an array of numbers with at least so many modes, not empty."""
+    if hasattr(X, "dask") and hasattr(X, "map_blocks"):
+        X = X.map_blocks(declared_chunk, name=None, meta=X._meta, dtype=X.dtype, kind=X.dtype, X=name).compute()
     if isinstance(X, np.ma.MaskedArray):
         raise complain(TypeError, name, "an array without a mask", "a masked array")
-    X = np.asarray(X)
+    X = nested_numbers(X, name)
     array_dtype(X.dtype, name)
     tensor_shape(X.shape, name, least=least)
     return X
@@ -610,11 +678,11 @@ def fraction(value, name):
     return value
 
 
-def starts_blocks(source):
+def starts_blocks(source, name):
     """A function that starts a new iteration each time, unlike an iterator, which can be read once."""
     if not callable(source) or hasattr(source, "__next__"):
         what = "an array, three arrays of a CSR matrix, or a function that starts a new iteration over blocks of rows"
-        raise complain(TypeError, "source", what, describe(source))
+        raise complain(TypeError, name, what, describe(source))
     return source
 
 
@@ -637,20 +705,20 @@ def some_blocks(first):
         raise complain(ValueError, "source", "a function that starts an iteration over blocks of rows", "no block")
 
 
-def three_arrays(parts):
+def three_arrays(parts, name):
     """Data, column numbers and row starts of a CSR matrix."""
-    if len(parts) != 3 or not all(len(getattr(part, "shape", ())) == 1 for part in parts):
-        raise complain(TypeError, "source", "three 1-dimensional arrays: data, indices, indptr", describe(parts))
+    if len(parts) != 3 or not all(len(getattr(part, "shape", None) or ()) == 1 for part in parts):
+        raise complain(TypeError, name, "three 1-dimensional arrays: data, indices, indptr", describe(parts))
     return parts
 
 
-def csr_members(group, encoding):
+def csr_members(group, encoding, name):
     """Data, column numbers and row starts in a group."""
-    if any(name not in group for name in ("data", "indices", "indptr")):
-        got = describe(sorted(group.keys()))
-        raise complain(ValueError, "source", "a group with data, indices and indptr", got)
-    one_of(("csr_matrix", "csc_matrix"), encoding, "the encoding-type of source")
-    return three_arrays(tuple(group[name] for name in ("data", "indices", "indptr")))
+    if any(part not in group for part in ("data", "indices", "indptr")):
+        got = f"a group of {describe(sorted(group.keys()))}"
+        raise complain(ValueError, name, "an array of a store, or a group with data, indices and indptr", got)
+    one_of(("csr_matrix", "csc_matrix"), encoding, f"the encoding-type of {name}")
+    return three_arrays(tuple(group[part] for part in ("data", "indices", "indptr")), name)
 
 
 def row_starts(indptr, n_data, n_indices, shape):

@@ -51,7 +51,7 @@ def random_matrix(sketch, n, size, dtype, rng):
 
 def checked(S, n, size, dtype):
     """What a sketch gave, which may be a user's function, as a test matrix that kernels can index by: dense or CSR."""
-    name = "sketch(n, size, dtype, rng)"
+    name = "the test matrix of sketch"
     if sparse.issparse(S):
         S = _validation.sound_sparse(sparse.csr_array(_validation.sound_sparse(S, name)), name)
     return _validation.test_matrix(S, (n, size), dtype, name)

@@ -217,14 +217,19 @@ def of_blocks(operation, blocks, parts):
 
 def of_block(operation, chunk, *arguments):
     """An operation of arrays in memory on a chunk that is what it was said to be."""
-    name = f"{chunk.name}[{', '.join(f'{cut.start}:{cut.stop}' for cut in chunk.place)}]"
+    where = f" for {chunk.name}[{', '.join(f'{cut.start}:{cut.stop}' for cut in chunk.place)}]"
     shape = tuple(cut.stop - cut.start for cut in chunk.place)
-    return operation(declared(chunk.block, shape, chunk.dtype, name), *arguments)
+    return operation(declared(chunk.block, shape, chunk.dtype, f"each chunk of {chunk.name}", where), *arguments)
 
 
 def as_floats(block):
     """The chunk in the dtype to compute in."""
     return block.astype(ndarray.dtype(block), copy=False)
+
+
+def rows(A, start, stop):
+    """Rows from one number to another as a NumPy array."""
+    return box(A, (slice(start, stop), slice(0, A.shape[1])))
 
 
 def entries(picks):
