@@ -618,10 +618,11 @@ def one_array(content, name):
 
 def one_dataset(found, wanted, name):
     """The name of the wanted, or the only, dataset of a store."""
-    if wanted is not None:
+    if wanted is not None and found:
         return one_of(found, wanted, "dataset")
     if len(found) != 1:
-        got = f"{len(found)}: {', '.join(found)}; a dataset must be named" if found else "none"
+        names = ", ".join(name if len(name) <= 80 else f"{name[:77]}..." for name in found)
+        got = f"{len(found)}: {names}; a dataset must be named" if found else "none"
         raise complain(ValueError, name, "a store of one matrix or tensor", got)
     return found[0]
 
