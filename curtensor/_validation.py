@@ -1,5 +1,7 @@
 """Every check of a user's argument, and the one form of complaint: ``<name> must be <what>, got <value>``."""
 
+import base64
+import contextlib
 import itertools
 import math
 import numbers
@@ -166,12 +168,139 @@ def array_dtype(dtype, name="A"):
     raise complain(TypeError, name, f"an array of integers, bool, {', '.join(DTYPES)}", f"dtype {dtype}")
 
 
-def nested_numbers(values):
+def nested_numbers(values, name="A"):
     """An array of nested lists of equal lengths."""
     try:
         return np.asarray(values)
     except ValueError:
-        raise complain(ValueError, "A", "rows of equal length", describe(values)) from None
+        raise complain(ValueError, name, "rows of equal length", describe(values)) from None
+
+
+def as_declared(part, shape, dtype, name, where=""):
+    """A part of a larger array as an ndarray; kernels trust the shape, and nothing is to be lost by the dtype."""
+    if isinstance(part, np.ma.MaskedArray):
+        raise complain(TypeError, name, "an array without a mask", f"a masked array{where}")
+    part = nested_numbers(part, name)
+    array_dtype(part.dtype, name)
+    if part.shape != tuple(shape):
+        raise complain(ValueError, name, f"of shape {tuple(shape)}, as declared", f"shape {part.shape}{where}")
+    if not np.can_cast(part.dtype, dtype, "same_kind" if dtype.kind in "fc" else "safe"):
+        raise complain(TypeError, name, f"of dtype {dtype}, as declared", f"dtype {part.dtype}{where}")
+    return part.astype(dtype, copy=False)
+
+
+def test_matrix(S, shape, dtype, name):
+    """A real, finite test matrix of the shape asked for, dense or sparse, in the dtype asked for."""
+    S = S if hasattr(S, "nnz") else nested_numbers(S, name)
+    if S.dtype.kind not in "fiub":
+        raise complain(TypeError, name, "an array or sparse matrix of real numbers", f"dtype {S.dtype}")
+    if S.shape != shape:
+        raise complain(ValueError, name, f"of shape {shape}", f"shape {S.shape}")
+    S = S.astype(dtype, copy=False)
+    if not np.isfinite(S.data if hasattr(S, "nnz") else S).all():
+        raise complain(ValueError, name, "finite", "NaN or infinity")
+    return S
+
+
+def rule_choice(indices, n, k, name="the choice of method"):
+    """What a rule of choice gave, which may be a user's function: at most k distinct row numbers below n."""
+    indices = nested_numbers(indices, name)
+    if indices.dtype.kind not in "iu" and indices.size:
+        raise complain(TypeError, name, "row numbers", f"dtype {indices.dtype}")
+    if indices.ndim != 1 or len(indices) > k:
+        raise complain(ValueError, name, f"at most {k} row numbers", f"shape {indices.shape}")
+    if len(indices) and not 0 <= indices.min() <= indices.max() < n:
+        raise complain(ValueError, name, f"row numbers from 0 to {n - 1}", f"{indices.min()} to {indices.max()}")
+    if len(np.unique(indices)) < len(indices):
+        raise complain(ValueError, name, "distinct row numbers", describe(indices))
+    return indices.astype(np.intp, copy=False)
+
+
+def declared_chunk(chunk, kind, X, block_info=None):
+    """A chunk of a dask array, whose name is X."""
+    place = block_info[0]["array-location"]
+    where = f" for {X}[{', '.join(f'{start}:{stop}' for start, stop in place)}]"
+    return as_declared(chunk, tuple(stop - start for start, stop in place), kind, f"each chunk of {X}", where)
+
+
+def sound_sparse(A, name="A"):
+    """A SciPy sparse matrix whose indices lie within it; those of others would be read and written out of bounds."""
+    m, n = A.shape
+    if A.format == "coo":
+        indices, sizes = A.coords, A.shape
+    elif A.format in ("csr", "csc", "bsr"):
+        height, width = getattr(A, "blocksize", (1, 1))
+        lines, size = (n, m) if A.format == "csc" else (m // height, n // width)
+        indices, sizes = (A.indices[: A.indptr[-1]],), (size,)
+        starts, entries = A.indptr, min(len(A.indices), len(A.data))
+        if len(starts) != lines + 1 or starts[0] != 0 or starts[-1] > entries or (np.diff(starts) < 0).any():
+            what = f"a sparse matrix whose indptr rises from 0 to at most {entries} in {lines} steps"
+            raise complain(ValueError, name, what, describe(starts))
+    else:
+        return A
+    for numbers_along, size in zip(indices, sizes, strict=True):
+        if len(numbers_along) and not 0 <= numbers_along.min() <= numbers_along.max() < size:
+            got = f"{numbers_along.min()} to {numbers_along.max()}"
+            raise complain(ValueError, name, f"a sparse matrix whose indices are from 0 to {size - 1}", got)
+    return A
+
+
+def all_numbers(kinds, columns, dtypes, name="A"):
+    """Raise if a column of a table is of no kind of numbers."""
+    for kind, column, dtype in zip(kinds, columns, dtypes, strict=True):
+        if kind is None:
+            got = f"column {describe(column)} of dtype {describe_dtype(dtype)}"
+            raise complain(TypeError, name, "an array, or a table of numbers in all columns", got)
+
+
+def describe_dtype(dtype):
+    """A dtype of a table in one short line."""
+    text = " ".join(str(dtype).split())
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def zero_fill(value, column, name="A"):
+    """Raise if what a sparse array does not store is not zero."""
+    if value != 0:
+        where = "" if column is None else f" in column {describe(column)}"
+        raise complain(ValueError, name, "sparse with the fill value 0", f"{value}{where}")
+
+
+PACKING = {"scale_factor": 1, "add_offset": 0, "_FillValue": np.nan, "missing_value": np.nan, "_Unsigned": None}
+
+
+def not_packed(attributes, name="A"):
+    """Raise if attributes by the CF conventions say that an array holds other numbers than it means.
+
+    Those that change nothing pass: scale 1, offset 0, and NaN for what is missing, which is refused where it occurs.
+    """
+    for key, neutral in PACKING.items():
+        if key in attributes and not is_number(attributes[key], neutral):
+            got = f"packed ones with the attribute {key}={describe(attributes[key])}"
+            raise complain(ValueError, name, "decoded values, as of xarray.open_dataset(path)[name]", got)
+
+
+def is_number(value, number):
+    """Whether an attribute of a store, which may be an array of one or, for zarr, the base64 of it, is a number."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            value = np.frombuffer(base64.b64decode(value, validate=True), "<f8")
+    try:
+        return number is not None and bool(np.array_equal(np.ravel(value).astype(float), [number], equal_nan=True))
+    except (TypeError, ValueError):
+        return False
+
+
+def stored_array(A, name="A"):
+    """Raise if what a store holds is no array of decoded numbers: a group or file, an empty dataset, a named type."""
+    if hasattr(A, "keys") and not hasattr(A, "dtype"):
+        got = f"a group of {describe(sorted(A.keys()))}"
+        raise complain(TypeError, name, "an array of a store, not its file or group", got)
+    if not hasattr(A, "shape") or not hasattr(A, "dtype"):
+        raise complain(TypeError, name, "an array of a store", describe(A))
+    if A.shape is None:
+        raise complain(ValueError, name, "an array with entries", "an empty dataset of no shape")
+    not_packed(getattr(getattr(A, "_dset", A), "attrs", {}), name)  # h5py's view by astype has no attributes
 
 
 def matrix_shape(shape):
@@ -185,6 +314,8 @@ def matrix_shape(shape):
 
 def tensor(X, name="X", *, least=1) -> np.ndarray:
     """A plain view of an array of numbers with at least so many modes, not empty."""
+    if hasattr(X, "dask") and hasattr(X, "map_blocks"):
+        X = X.map_blocks(declared_chunk, name=None, meta=X._meta, dtype=X.dtype, kind=X.dtype, X=name).compute()
     X = plain_array(X, name)
     array_dtype(X.dtype, name)
     tensor_shape(X.shape, name, least=least)
@@ -243,14 +374,10 @@ def tensor_shape(shape, name="X", *, least=2) -> tuple[int, ...]:
     return shape
 
 
-def box_of(box, shape, dtype) -> np.ndarray:
-    """What was read of a store as an array, of the shape asked for, and of numbers of the dtype that the store says."""
-    box = plain_array(box, "each chunk of X")
-    if box.shape != shape:
-        raise complain(ValueError, "X", "of the same shape in every pass", f"shape {box.shape} for {shape}")
-    if not np.can_cast(box.dtype, dtype, "same_kind"):
-        raise complain(TypeError, "each chunk of X", f"of dtype {dtype}", f"dtype {box.dtype}")
-    return box
+def same_box_shape(shape, expected):
+    """Raise if what was read of a tensor is of another shape than was asked for."""
+    if shape != expected:
+        raise complain(ValueError, "X", "of the same shape in every pass", f"shape {shape} for {expected}")
 
 
 def third_order(X, name="X") -> np.ndarray:
@@ -570,10 +697,11 @@ def one_array(content, name):
 
 def one_dataset(found, wanted, name):
     """The name of the wanted, or the only, dataset of a store."""
-    if wanted is not None:
+    if wanted is not None and found:
         return one_of(found, wanted, "dataset")
     if len(found) != 1:
-        got = f"{len(found)}: {', '.join(found)}; a dataset must be named" if found else "none"
+        names = ", ".join(name if len(name) <= 80 else f"{name[:77]}..." for name in found)
+        got = f"{len(found)}: {names}; a dataset must be named" if found else "none"
         raise complain(ValueError, name, "a store of one matrix or tensor", got)
     return found[0]
 
@@ -630,11 +758,11 @@ def fraction(value, name):
     return value
 
 
-def starts_blocks(source):
+def starts_blocks(source, name):
     """A function that starts a new iteration each time, unlike an iterator, which can be read once."""
     if not callable(source) or hasattr(source, "__next__"):
         what = "an array, three arrays of a CSR matrix, or a function that starts a new iteration over blocks of rows"
-        raise complain(TypeError, "source", what, describe(source))
+        raise complain(TypeError, name, what, describe(source))
     return source
 
 
@@ -657,20 +785,20 @@ def some_blocks(first):
         raise complain(ValueError, "source", "a function that starts an iteration over blocks of rows", "no block")
 
 
-def three_arrays(parts):
+def three_arrays(parts, name):
     """Data, column numbers and row starts of a CSR matrix."""
-    if len(parts) != 3 or not all(len(getattr(part, "shape", ())) == 1 for part in parts):
-        raise complain(TypeError, "source", "three 1-dimensional arrays: data, indices, indptr", describe(parts))
+    if len(parts) != 3 or not all(len(getattr(part, "shape", None) or ()) == 1 for part in parts):
+        raise complain(TypeError, name, "three 1-dimensional arrays: data, indices, indptr", describe(parts))
     return parts
 
 
-def csr_members(group, encoding):
+def csr_members(group, encoding, name):
     """Data, column numbers and row starts in a group."""
-    if any(name not in group for name in ("data", "indices", "indptr")):
-        got = describe(sorted(group.keys()))
-        raise complain(ValueError, "source", "a group with data, indices and indptr", got)
-    one_of(("csr_matrix", "csc_matrix"), encoding, "the encoding-type of source")
-    return three_arrays(tuple(group[name] for name in ("data", "indices", "indptr")))
+    if any(part not in group for part in ("data", "indices", "indptr")):
+        got = f"a group of {describe(sorted(group.keys()))}"
+        raise complain(ValueError, name, "an array of a store, or a group with data, indices and indptr", got)
+    one_of(("csr_matrix", "csc_matrix"), encoding, f"the encoding-type of {name}")
+    return three_arrays(tuple(group[part] for part in ("data", "indices", "indptr")), name)
 
 
 def row_starts(indptr, n_data, n_indices, shape):

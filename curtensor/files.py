@@ -11,6 +11,7 @@ import stat
 import tempfile
 import tokenize
 import uuid
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -87,8 +88,7 @@ def read_matrix(path: str | os.PathLike, *, dataset: str | None = None) -> Named
     except (*UNREADABLE, OSError) as error:
         raise _validation.unreadable(name, ending, error) from None
     if READERS[ending] in STORES and not hasattr(content, "shape"):
-        found = _validation.one_dataset(list(datasets_in(content)), dataset, name)
-        return NamedMatrix(content[found], None, None)
+        return NamedMatrix(dataset_of(content, dataset, name, ending), None, None)
     matrix = content if isinstance(content, NamedMatrix) else NamedMatrix(content, None, None)
     return matrix._replace(A=_validation.one_array(matrix.A, name))
 
@@ -126,14 +126,70 @@ def store_package(name):
         raise ImportError(f"this store needs {name}: pip install 'curtensor[large]'") from error
 
 
-def datasets_in(group):
-    """Names of what an HDF5 or zarr group holds of two modes or more: arrays, and groups with a CSR or CSC matrix."""
-    for name in group:
-        member = group[name]
-        if len(getattr(member, "shape", ())) >= 2 or is_sparse_group(member):
-            yield name
-        elif hasattr(member, "keys"):
-            yield from (f"{name}/{inner}" for inner in datasets_in(member))
+def dataset_of(store, wanted, name, ending):
+    """The wanted, or the only, array or sparse matrix of a store, named by its file in what is raised."""
+    member = None if wanted is None else opened(store, wanted)
+    if wanted is not None and is_matrix(member):
+        return member
+    try:
+        found = list(datasets_in(store))
+    except UNREADABLE as error:
+        raise _validation.unreadable(name, ending, error) from None
+    return opened(store, _validation.one_dataset(found, wanted, name))
+
+
+def datasets_in(store):
+    """Names of what an HDF5 or zarr group holds of two modes or more: arrays, and groups with a CSR or CSC matrix.
+
+    Each once, by whichever of its names comes first; links that lead nowhere, and what cannot be opened, are left out.
+    """
+    seen, waiting = {identity(store)}, [("", store)]
+    while waiting:
+        path, group = waiting.pop()
+        members = [(f"{path}{name}", opened(group, name)) for name in names_in(group)]
+        for name, member in members:
+            key = identity(member)
+            if key is not None and key in seen:
+                continue
+            seen.add(key)
+            if is_matrix(member):
+                yield name
+            elif hasattr(member, "keys"):
+                waiting.append((f"{name}/", member))
+
+
+def names_in(group):
+    """Names in a group; those of the files beneath it where zarr cannot tell them, as one array is damaged."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # zarr's, of what is no member
+            return sorted(group.keys())
+    except (*UNREADABLE, OSError):
+        root = getattr(getattr(group, "store", None), "root", None)
+        return [] if root is None else sorted(os.listdir(os.path.join(root, group.path)))
+
+
+def opened(group, name):
+    """A member of a group, or None where it cannot be opened: a link that leads nowhere, a damaged part."""
+    try:
+        return group[name]
+    except (*UNREADABLE, OSError):
+        return None
+
+
+def identity(member):
+    """What tells a member of an HDF5 file from all others, by whichever link it was reached; None where nothing is."""
+    return getattr(member, "id", None) if hasattr(member, "file") else None
+
+
+def is_matrix(member):
+    """Whether a member is an array of numbers of two modes or more, or a group with a CSR or CSC matrix."""
+    try:
+        if is_sparse_group(member):
+            return True
+        shape = getattr(member, "shape", None) or ()
+        return len(shape) >= 2 and 0 not in shape and np.dtype(member.dtype).kind in "biufc"
+    except (*UNREADABLE, OSError):
+        return False
 
 
 def is_sparse_group(member):

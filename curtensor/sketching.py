@@ -46,7 +46,15 @@ def random_matrix(sketch, n, size, dtype, rng):
     """A test matrix (n, size), or the identity where a sketch would be no smaller than what it sketches."""
     if size >= n:
         return sparse.eye_array(n, format="csr", dtype=_real(dtype))
-    return sketch(n, size, dtype, rng)
+    return checked(sketch(n, size, dtype, rng), n, size, _real(dtype))
+
+
+def checked(S, n, size, dtype):
+    """What a sketch gave, which may be a user's function, as a test matrix that kernels can index by: dense or CSR."""
+    name = "the test matrix of sketch"
+    if sparse.issparse(S):
+        S = _validation.sound_sparse(sparse.csr_array(_validation.sound_sparse(S, name)), name)
+    return _validation.test_matrix(S, (n, size), dtype, name)
 
 
 class Sketched(NamedTuple):

@@ -504,5 +504,5 @@ def test_group_without_a_matrix(tmp_path):
     with h5py.File(tmp_path / "A.h5", "w") as file:
         group = file.create_group("X")
         group["data"] = np.ones(3)
-        with pytest.raises(ValueError, match="source must be a group with data, indices and indptr"):
+        with pytest.raises(ValueError, match="A must be an array of a store, or a group with data, indices and indptr"):
             ct.select_columns(group, 3)

@@ -18,6 +18,7 @@ from matrices import (
     optimum,
 )
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
 
 import curtensor as ct
 from curtensor.sketching import SKETCHES
@@ -231,6 +232,134 @@ def test_what_a_chunk_raises_comes_through():
         ct.cur_decomposition(da.ones((20, 10), chunks=5).map_blocks(broken, meta=np.empty((0, 0))), 3)
 
 
+WRONG_CHUNKS = {
+    "more rows": (lambda block: np.concatenate([block, block[:1]]), ValueError, "shape"),
+    "twice the rows": (lambda block: np.concatenate([block, block]), ValueError, "shape"),
+    "fewer rows": (lambda block: block[1:], ValueError, "shape"),
+    "no rows": (lambda block: block[:0], ValueError, "shape"),
+    "more columns": (lambda block: np.concatenate([block, block[:, :1]], axis=1), ValueError, "shape"),
+    "fewer columns": (lambda block: block[:, 1:], ValueError, "shape"),
+    "a vector": (lambda block: block.reshape(-1), ValueError, "shape"),
+    "one mode more": (lambda block: block[..., None], ValueError, "shape"),
+    "complex": (lambda block: block * 1j, TypeError, "dtype complex128"),
+    "objects": (lambda block: block.astype(object), TypeError, "dtype object"),
+    "text": (lambda block: block.astype(str), TypeError, "dtype <U"),
+    "dates": (lambda block: block.astype("datetime64[s]"), TypeError, "dtype datetime64"),
+    "a mask": (lambda block: np.ma.masked_array(block, block > 0), TypeError, "a masked array"),
+    "nothing": (lambda block: None, TypeError, "dtype object"),
+    "ragged lists": (lambda block: [[1.0], [1.0, 2.0]], ValueError, r"\[\[1"),
+}
+MATRIX_CALLS = {
+    "projection": lambda A: ct.cur_decomposition(A, 3, rng=0),
+    "intersection": lambda A: ct.cur_decomposition(A, 3, core="intersection", rng=0),
+    "rtol": lambda A: ct.cur_decomposition(A, rtol=0.5, rng=0),
+    "columns": lambda A: ct.select_columns(A, 3, rng=0),
+    "rows": lambda A: ct.select_rows(A, 3, rng=0),
+    "gaussian": lambda A: ct.select_rows(A, 3, sketch="gaussian", rng=0),
+    "rpcholesky": lambda A: ct.select_columns(A, 3, method="rpcholesky", rng=0),
+    "interpolative": lambda A: ct.interpolative_decomposition(A, 3, rng=0),
+    "svd": lambda A: ct.randomized_svd(A, 3, rng=0),
+    "subspace": lambda A: ct.randomized_svd(A, 3, method="subspace", rng=0),
+    "scores": lambda A: ct.leverage_scores(A, 3),
+    "sketched scores": lambda A: ct.leverage_scores(A, 3, method="sketch", rng=0),
+    "error": lambda A: ct.relative_error(A, np.ones((24, 24))),
+    "error on probes": lambda A: ct.relative_error(A, np.ones((24, 24)), n_probes=2, rng=0),
+    "compare": lambda A: ct.compare(A, [2], methods=["cur"], rng=0),
+    "row_blocks": lambda A: ct.select_columns(ct.row_blocks(A), 3, rng=0),
+}
+TENSOR_CALLS = {
+    "st_hosvd": lambda X: ct.st_hosvd(X, 2),
+    "rtol": lambda X: ct.st_hosvd(X, rtol=0.5),
+    **{
+        method: lambda X, method=method: ct.tensor_cur(X, 2, method=method, rng=0)
+        for method in ("chidori", "fiber", "cross")
+    },
+}
+WHOLE_CALLS = {
+    "hooi": lambda X: ct.hooi(X, 2),
+    "compare": lambda X: ct.compare(X, [2], rng=0),
+    "unfold": lambda X: ct.unfold(X, 1),
+    "tubal_svd": lambda X: ct.tubal_svd(X, 2),
+}
+
+
+def spoilt(shape, chunks, spoil):
+    """A dask array of floats of which one chunk is not what it was declared."""
+    last = tuple(length // chunk - 1 for length, chunk in zip(shape, chunks, strict=True))
+
+    def one(block, block_info=None):
+        return spoil(block) if tuple(block_info[0]["chunk-location"]) == last else block
+
+    whole = da.from_array(1.0 + np.random.default_rng(0).random(shape), chunks=chunks)
+    return whole.map_blocks(one, dtype=float, meta=np.empty((0,) * len(shape)))
+
+
+@pytest.mark.parametrize("wrong", WRONG_CHUNKS)
+@pytest.mark.parametrize("call", MATRIX_CALLS)
+def test_a_chunk_that_is_not_what_it_was_declared_is_refused(call, wrong):
+    spoil, error, got = WRONG_CHUNKS[wrong]
+    with pytest.raises((error, OSError), match=rf"each chunk of A must be .*, got .*{got}"):
+        MATRIX_CALLS[call](spoilt((24, 24), (12, 8), spoil))
+
+
+@pytest.mark.parametrize("wrong", WRONG_CHUNKS)
+@pytest.mark.parametrize("call", TENSOR_CALLS)
+def test_a_chunk_of_a_tensor_that_is_not_what_it_was_declared_is_refused(call, wrong):
+    spoil, error, got = WRONG_CHUNKS[wrong]
+    with pytest.raises(error, match=rf"each chunk of X must be .*, got .*{got}"):
+        TENSOR_CALLS[call](spoilt((8, 9, 10), (4, 3, 5), spoil))
+
+
+@pytest.mark.parametrize("wrong", WRONG_CHUNKS)
+@pytest.mark.parametrize("chunks", [(4, 3, 5), (8, 9, 10)], ids=str)
+@pytest.mark.parametrize("call", WHOLE_CALLS)
+def test_a_tensor_that_is_computed_whole_is_what_it_was_declared_or_refused(call, chunks, wrong):
+    spoil, error, got = WRONG_CHUNKS[wrong]
+    with pytest.raises(error, match=rf"each chunk of [AX] must be .*, got .*{got}"):
+        WHOLE_CALLS[call](spoilt((8, 9, 10), chunks, spoil))
+
+
+def test_a_refused_chunk_is_named_by_its_place():
+    A = spoilt((24, 24), (8, 12), WRONG_CHUNKS["more rows"][0])
+    message = r"shape \(8, 12\), as declared, got shape \(9, 12\) for A\[16:24, 12:24\]"
+    for kind in ("threads", "synchronous"):
+        with dask.config.set(scheduler=kind), pytest.raises(ValueError, match=message):
+            ct.cur_decomposition(A, 3, rng=0)
+
+
+def test_chunks_of_another_float_or_kept_sparse_are_taken_as_declared(rng):
+    A = low_rank(24, 24, 4, "float64", rng) * (rng.random((24, 24)) < 0.5)
+    pydata = pytest.importorskip("sparse")
+    expected = ct.cur_decomposition(A, 4, rng=0)
+    for kind in (sparse.csr_array, sparse.coo_matrix, pydata.COO.from_numpy):
+        B = da.from_array(A, chunks=(8, 12)).map_blocks(kind, dtype=float, meta=np.empty((0, 0)))
+        assert_same(ct.cur_decomposition(B, 4, rng=0), expected)
+    half = da.from_array(A, chunks=(8, 12)).map_blocks(
+        lambda block: block.astype("f4"), dtype=float, meta=np.empty((0, 0))
+    )
+    result = ct.cur_decomposition(half, 4, rng=0)
+    assert_array_equal(result.C, A.astype("f4")[:, result.col_indices].astype(float))
+
+
+def test_fractions_declared_integers_are_refused():
+    A = da.ones((20, 10), chunks=5, dtype=int).map_blocks(
+        lambda block: block / 2, dtype=int, meta=np.empty((0, 0), int)
+    )
+    with pytest.raises(TypeError, match="each chunk of A must be of dtype int64, as declared, got dtype float64"):
+        ct.cur_decomposition(A, 3, rng=0)
+
+
+def test_sparse_chunks_with_indices_out_of_range_are_refused(rng):
+    def damaged(block):
+        block = sparse.csr_array(block)
+        block.indices[0] = 10**8
+        return block
+
+    A = da.from_array(rng.random((20, 10)), chunks=5).map_blocks(damaged, dtype=float, meta=np.empty((0, 0)))
+    with pytest.raises(ValueError, match="each chunk of A must be a sparse matrix whose indices are from 0 to 4"):
+        ct.cur_decomposition(A, 3, rng=0)
+
+
 @pytest.mark.parametrize("kind", ["threads", pytest.param("processes", marks=pytest.mark.slow)])
 def test_threads_and_processes_change_nothing(kind, rng):
     A = normal((200, 100), "float64", rng) / np.arange(1, 101)
@@ -260,6 +389,16 @@ def test_a_cluster_changes_nothing(cluster, rng):
     expected = ct.cur_decomposition(A, 8, rng=3)
     assert_same(ct.cur_decomposition(chunked(A, (40, 50)), 8, rng=3), expected)
     assert_same(ct.cur_decomposition(chunked(A, (40, 50)).persist(), 8, rng=3), expected)
+
+
+@pytest.mark.slow
+def test_a_cluster_refuses_a_chunk_that_is_not_what_it_was_declared(cluster):
+    for wrong in ("more rows", "complex", "a mask"):
+        spoil, error, got = WRONG_CHUNKS[wrong]
+        with pytest.raises(error, match=rf"each chunk of A must be .*, got .*{got}"):
+            ct.cur_decomposition(spoilt((24, 24), (8, 12), spoil), 3, rng=0)
+        with pytest.raises(error, match=rf"each chunk of X must be .*, got .*{got}"):
+            ct.st_hosvd(spoilt((8, 9, 10), (4, 3, 5), spoil), 2)
 
 
 def late(block):

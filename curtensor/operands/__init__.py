@@ -32,7 +32,8 @@ OPERANDS = {
     "numpy.memmap": "blocks",
     "scipy.sparse.linalg": "linear_operator",
     "scipy.sparse": "scipy_sparse",
-    "numpy": "ndarray",
+    "numpy.ndarray": "ndarray",
+    "numpy.generic": "ndarray",
     "torch": "torch_tensor",
     "dask": "dask_array",
 }
@@ -41,6 +42,7 @@ BLOCK_BYTES = 2**28  # of memory for what is read of a store
 
 def find(A, *, only_products=False):
     """The operand module for A, and A wrapped: ``(operand, A)``."""
+    A = plain(A)
     for base in type(A).__mro__:
         for prefix, name in OPERANDS.items():
             if f"{base.__module__}.{base.__qualname__}.".startswith(prefix + "."):
@@ -50,13 +52,22 @@ def find(A, *, only_products=False):
                     name = "ndarray"
                 operand = importlib.import_module(f"curtensor.operands.{name}")
                 return operand, operand.wrap(A)
+    raise _validation.complain(TypeError, "A", "an array, a sparse matrix or a DataFrame", type(A))
+
+
+def plain(A, name="A"):
+    """What stands for a matrix of another kind, as that kind; all else as it is."""
     if isinstance(A, (list, tuple)):
-        A = _validation.nested_numbers(A)
-    elif labelled(A):
-        A = contents(A)
-    else:
-        raise _validation.complain(TypeError, "A", "an array, a sparse matrix or a DataFrame", type(A))
-    return find(A, only_products=only_products)
+        return _validation.nested_numbers(A, name)
+    if labelled(A):
+        A = rows_of_a_store(A) if in_a_store(A) else contents(A, name)
+    if of_package(A, "sparse") and hasattr(A, "fill_value"):
+        _validation.matrix_shape(A.shape)
+        _validation.zero_fill(A.fill_value, None, name)
+        return A.asformat("coo").to_scipy_sparse()
+    if of_package(A, "anndata") and is_group(getattr(A, "group", None)):
+        return A.group
+    return A
 
 
 def labelled(X):
@@ -64,9 +75,29 @@ def labelled(X):
     return hasattr(X, "to_numpy")
 
 
-def contents(X):
+def contents(X, name="A"):
     """The array in something labelled; of a DataArray as it is, be it in memory or dask's."""
-    return X.data if hasattr(X, "dims") else X.to_numpy()
+    from curtensor.operands import tables
+
+    return tables.contents(X, name)
+
+
+def in_a_store(X):
+    """Whether X is a matrix of xarray that is too large to be read whole, and has not been."""
+    waiting = not getattr(getattr(X, "variable", None), "_in_memory", True) and getattr(X, "chunks", ()) is None
+    return waiting and X.ndim == 2 and X.nbytes > BLOCK_BYTES
+
+
+def rows_of_a_store(X):
+    """Such a matrix in blocks of rows."""
+    from curtensor.operands import blocks
+
+    return blocks.wrap(X)
+
+
+def is_group(X):
+    """Whether an object holds arrays by name, as HDF5 and zarr groups do."""
+    return hasattr(X, "keys") and not hasattr(X, "dtype") and hasattr(X, "__getitem__")
 
 
 def take_and_rmatmat(operand, A, indices, Y):
@@ -131,6 +162,20 @@ def times_power(X, exponent):
 def dense(X):
     """A sparse array as an ndarray; an ndarray itself."""
     return X.toarray() if sparse.issparse(X) else X
+
+
+def declared(part, shape, dtype, name, where=""):
+    """What a store, a chunk or a user's object gives for a part of A, as an ndarray of the shape and dtype it said."""
+    if sparse.issparse(part):
+        part = _validation.sound_sparse(part, name).toarray()
+    elif of_package(part, "sparse"):
+        part = part.todense()
+    return _validation.as_declared(part, shape, dtype, name, where)
+
+
+def of_package(X, *names):
+    """Whether a class of X is defined in one of some packages, none of which is imported here."""
+    return any(base.__module__.split(".")[0] in names for base in type(X).__mro__)
 
 
 def product_operator(left, right):

@@ -146,9 +146,15 @@ def row_blocks(
     >>> A.passes
     3
     """
+    source = source if isinstance(source, tuple) else operands.plain(source, "source")
+    return in_blocks(source, shape, dtype, block_bytes, callback, "source")
+
+
+def in_blocks(source, shape, dtype, block_bytes, callback, name):
+    """The checks and the body of `row_blocks`, for an argument of some name."""
     block_bytes = _validation.integer(block_bytes, "block_bytes", 1, np.inf)
     callback = _validation.callback_function(callback)
-    found = sources.find(source, shape, dtype)
+    found = sources.find(source, shape, dtype, name)
     kind = _validation.array_dtype(found.dtype if dtype is None else np.dtype(dtype))
     cuts = found.cuts(block_bytes // 2, kind.itemsize)
     return RowBlocks(found, kind, cuts, callback, Counts(), unknown(found.shape[0], kind), sources.by_columns(source))
@@ -161,7 +167,7 @@ def unknown(m, kind):
 
 def wrap(A):
     """A as `RowBlocks`, which remembers nothing of the rows."""
-    A = A if isinstance(A, RowBlocks) else row_blocks(A)
+    A = A if isinstance(A, RowBlocks) else in_blocks(A, None, None, BLOCK_BYTES, None, "A")
     return replace(A, probes=unknown(len(A.probes), A.dtype))
 
 
@@ -272,6 +278,11 @@ def diagonal(A):
     return np.concatenate([block.diagonal(rows.start) for rows, block in in_turn(A)])
 
 
+def whole(A):
+    """All rows in memory."""
+    return take(A, np.arange(A.shape[0]), 0)
+
+
 def operand_of(block):
     """The operand for a block in memory."""
     return scipy_sparse if sparse.issparse(block) else ndarray
@@ -341,6 +352,7 @@ def checked(A, block, start):
     """Its slice of rows, and a block in the dtype to compute in, its rows contiguous, after a look for changes."""
     source = A.source
     block = operands.find(block)[1]
+    block = whole(block) if isinstance(block, RowBlocks) else block
     _validation.block_of_rows(block, source.shape, A.dtype, start)
     rows = slice(start, start + block.shape[0])
     A.counts.bytes_read += source.size_of(rows, block)

@@ -2,8 +2,12 @@
 
 Each chunk meets its slices of the test matrices, which are drawn once as for an array in memory: the choice is the
 same. Sums are taken over the chunks in a fixed order, so that neither scheduler nor number of workers matters. What a
-lost worker held is computed again from the graph, which holds these slices, too.
+lost worker held is computed again from the graph, which holds these slices, too. A chunk's shape and dtype are only
+a promise until it is computed, so that each is checked beside it before anything reads it.
 """
+
+import itertools
+from typing import Any, NamedTuple
 
 import dask
 import dask.array
@@ -12,7 +16,7 @@ from dask.base import get_scheduler
 from dask.delayed import delayed
 
 from curtensor import _validation
-from curtensor.operands import dense, ndarray
+from curtensor.operands import declared, ndarray
 
 FAN = 8  # summands of a sum that is one task
 PATIENCE = 30  # seconds to wait for a cluster's first worker
@@ -145,17 +149,60 @@ def largest(A):
 
 def diagonal(A):
     """The diagonal as a NumPy array."""
-    return compute(dask.array.diagonal(A))
+    rows, columns, blocks = grid(A)
+    places = [(i, j) for i, span in enumerate(rows) for j, other in enumerate(columns) if meet(span, other)]
+    offsets = [rows[i].start - columns[j].start for i, j in places]
+    parts = zip(places, offsets, strict=True)
+    return np.concatenate(compute([delayed(of_block)(np.diagonal, blocks[place], offset) for place, offset in parts]))
 
 
-def grid(A):
+def meet(span, other):
+    """Whether two slices have a number in common."""
+    return max(span.start, other.start) < min(span.stop, other.stop)
+
+
+class Chunk(NamedTuple):
+    """A chunk that is still to be computed, and what it is to be."""
+
+    block: Any
+    name: str
+    place: tuple[slice, ...]
+    dtype: np.dtype
+
+
+def grid(A, name="A"):
     """Slices of each mode which are those of the chunks, and the chunks in an array of delayed ones."""
     held = [np.flatnonzero(sizes) for sizes in A.chunks]  # a filter can leave empty chunks
     spans = []
     for sizes, places in zip(A.chunks, held, strict=True):
         stops = np.cumsum(sizes).tolist()
         spans.append([slice(stops[i] - sizes[i], stops[i]) for i in places])
-    return *spans, A.to_delayed()[np.ix_(*held)]
+    blocks = A.to_delayed()[np.ix_(*held)]
+    for index in np.ndindex(blocks.shape):
+        place = tuple(cuts[i] for cuts, i in zip(spans, index, strict=True))
+        blocks[index] = Chunk(blocks[index], name, place, A.dtype)
+    return *spans, blocks
+
+
+def box(A, place, name="A"):
+    """A part of A, given by slices, as a NumPy array."""
+    *spans, blocks = grid(A, name)
+    touched = [
+        [i for i, span in enumerate(cuts) if meet(span, wanted)] for cuts, wanted in zip(spans, place, strict=True)
+    ]
+    local, targets = [], []
+    for index in itertools.product(*touched):
+        within, target = [], []
+        for cuts, i, wanted in zip(spans, index, place, strict=True):
+            start, stop = max(cuts[i].start, wanted.start), min(cuts[i].stop, wanted.stop)
+            within.append(slice(start - cuts[i].start, stop - cuts[i].start))
+            target.append(slice(start - wanted.start, stop - wanted.start))
+        local.append((blocks[index], tuple(within)))
+        targets.append(tuple(target))
+    found = np.empty([wanted.stop - wanted.start for wanted in place], A.dtype)
+    for target, part in zip(targets, entries(local), strict=True):
+        found[target] = part
+    return found
 
 
 def slices(X, spans):
@@ -168,9 +215,11 @@ def of_blocks(operation, blocks, parts):
     return [delayed(of_block)(operation, block, part) for block, part in zip(blocks, parts, strict=True)]
 
 
-def of_block(operation, block, *arguments):
-    """An operation of arrays in memory on a chunk."""
-    return operation(np.asarray(dense(block)), *arguments)
+def of_block(operation, chunk, *arguments):
+    """An operation of arrays in memory on a chunk that is what it was said to be."""
+    where = f" for {chunk.name}[{', '.join(f'{cut.start}:{cut.stop}' for cut in chunk.place)}]"
+    shape = tuple(cut.stop - cut.start for cut in chunk.place)
+    return operation(declared(chunk.block, shape, chunk.dtype, f"each chunk of {chunk.name}", where), *arguments)
 
 
 def as_floats(block):
@@ -178,8 +227,13 @@ def as_floats(block):
     return block.astype(ndarray.dtype(block), copy=False)
 
 
+def rows(A, start, stop):
+    """Rows from one number to another as a NumPy array."""
+    return box(A, (slice(start, stop), slice(0, A.shape[1])))
+
+
 def entries(picks):
-    """Entries of some chunks, each picked by a tuple of index arrays beside the chunk."""
+    """Entries of some chunks, each picked by a tuple of index arrays, or slices, beside the chunk."""
     return compute([delayed(of_block)(picked, block, delayed(index, traverse=False)) for block, index in picks])
 
 

@@ -1,12 +1,16 @@
 """``scipy.sparse.linalg.LinearOperator``: products only, for `randomized_svd`."""
 
 import numpy as np
+from scipy.sparse.linalg import LinearOperator
 
 from curtensor import _validation
+from curtensor.operands import dense
 
 
 def wrap(A):
     """A, checked."""
+    if not isinstance(A, LinearOperator):
+        raise _validation.complain(TypeError, "A", "an array, a sparse matrix or a DataFrame", type(A))
     _validation.matrix_shape(A.shape)
     dtype(A)
     return A
@@ -19,12 +23,22 @@ def dtype(A):
 
 def matmat(A, X):
     """``A @ X``."""
-    return np.asarray(A.matmat(X))
+    return checked(A.matmat(dense(X)), (A.shape[0], X.shape[1]), A)
 
 
 def rmatmat(A, Y):
     """``A^H @ Y``."""
-    return np.asarray(A.rmatmat(Y))
+    try:
+        product = A.rmatmat(dense(Y))
+    except (NotImplementedError, TypeError) as error:  # SciPy calls None for the adjoint that it was not given
+        what, got = "an operator with an adjoint (rmatvec or rmatmat)", _validation.describe_error(error)
+        raise _validation.complain(TypeError, "A", what, f"{type(error).__name__}: {got}") from error
+    return checked(product, (A.shape[1], Y.shape[1]), A)
+
+
+def checked(product, shape, A):
+    """A product, which a user's function made."""
+    return _validation.as_declared(product, shape, dtype(A), "each product of A")
 
 
 def sketch_both(A, Y, X):
@@ -51,4 +65,4 @@ def largest(A):
 def _product(A, scale):
     signs = np.random.default_rng(0).choice([-1.0, 1.0], A.shape[1])
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.asarray(A.matvec((scale * signs).astype(dtype(A))))
+        return matmat(A, (scale * signs).astype(dtype(A))[:, None])[:, 0]

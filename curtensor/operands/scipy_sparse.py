@@ -11,8 +11,9 @@ def wrap(A):
     """A in CSR or CSC, without duplicate entries."""
     _validation.matrix_shape(A.shape)
     _validation.array_dtype(A.dtype)
+    A = _validation.sound_sparse(A)
     if A.format not in ("csr", "csc"):
-        A = A.tocsr()
+        A = _validation.sound_sparse(A.tocsr())
     if not A.has_canonical_format:
         A = A.copy()
         A.sum_duplicates()

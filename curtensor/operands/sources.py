@@ -10,6 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from curtensor import _validation, operands
+from curtensor.operands import is_group
 
 PIECE_BYTES = 2**24  # of a block where the store's chunks are no larger: what a processor's cache may hold
 
@@ -33,28 +34,31 @@ class Source(NamedTuple):
     chunk: int = 1  # rows that the store keeps together
 
 
-def find(source, shape, dtype):
+def find(source, shape, dtype, name):
     """The `Source` that a user's object is; of what is stored by columns, that of the transpose."""
-    if isinstance(source, tuple) or is_group(source):
-        *parts, shape = csr_parts(source, shape)
+    if sparse.issparse(source):
+        _validation.given_shape(shape, source.shape)
+        source, shape = operands.find(source)[1], source.shape
+    if sparse.issparse(source) or isinstance(source, tuple) or is_group(source):
+        *parts, shape = csr_parts(source, shape, name)
         return csr_source(*parts, shape[::-1] if by_columns(source) else shape)
-    if all(hasattr(source, name) for name in ("shape", "dtype", "__getitem__")):
+    if operands.of_package(source, "dask", "torch"):
+        operand, source = operands.find(source)
+        _validation.given_shape(shape, source.shape)
+        return array_source(source, partial(operand.rows, source), operand.dtype(source))
+    if hasattr(source, "shape") and hasattr(source, "__getitem__"):
+        _validation.stored_array(source, name)
         _validation.matrix_shape(source.shape)
         _validation.given_shape(shape, source.shape)
         return array_source(source.T if by_columns(source) else source)
-    return function_source(_validation.starts_blocks(source), shape, dtype)
+    return function_source(_validation.starts_blocks(source, name), shape, dtype)
 
 
 def by_columns(source):
-    """Whether an object is stored column by column: a Fortran-ordered mapped file, or CSC in a group."""
+    """Whether an object is stored column by column: a Fortran-ordered mapped file, or CSC."""
     if isinstance(source, np.memmap):
         return source.ndim == 2 and source.flags.f_contiguous and not source.flags.c_contiguous
-    return is_group(source) and encoding_of(source) == "csc_matrix"
-
-
-def is_group(source):
-    """Whether an object holds arrays by name, as HDF5 and zarr groups do."""
-    return hasattr(source, "keys") and not hasattr(source, "dtype") and hasattr(source, "__getitem__")
+    return getattr(source, "format", "") == "csc" or (is_group(source) and encoding_of(source) == "csc_matrix")
 
 
 def encoding_of(group):
@@ -62,10 +66,10 @@ def encoding_of(group):
     return str(getattr(group, "attrs", {}).get("encoding-type", "csr_matrix"))
 
 
-def array_source(array):
-    """Whatever has a shape and a dtype and can be sliced by rows."""
+def array_source(array, read=None, dtype=None):
+    """Whatever has a shape and a dtype and can be sliced by rows, or read by a function from row to row."""
     m, n = shape = tuple(map(int, array.shape))
-    stored, chunk, read = np.dtype(array.dtype), rows_together(array), slices_of(array)
+    stored, chunk, read = np.dtype(dtype or array.dtype), rows_together(array), read or slices_of(array)
 
     def cuts(limit, itemsize):
         row = n * (itemsize + (stored.itemsize if stored.itemsize != itemsize else 0))
@@ -80,11 +84,13 @@ def array_source(array):
     return Source(shape, stored, partial(cut_by, read), read, partial(shape_of, array), cuts, size_of, chunk)
 
 
-def csr_parts(source, shape):
-    """data, indices, indptr and the shape of a CSR (or CSC) matrix in a tuple, or in a group as AnnData writes it."""
+def csr_parts(source, shape, name):
+    """data, indices, indptr and the shape of a CSR (or CSC) matrix, three arrays of one, or a group as of AnnData."""
+    if sparse.issparse(source):
+        return source.data, source.indices, source.indptr, shape
     if isinstance(source, tuple):
-        return *_validation.three_arrays(source), _validation.shape_of_two(shape)
-    parts = _validation.csr_members(source, encoding_of(source))
+        return *_validation.three_arrays(source, name), _validation.shape_of_two(shape)
+    parts = _validation.csr_members(source, encoding_of(source), name)
     stored = getattr(source, "attrs", {}).get("shape")
     if stored is not None:
         _validation.given_shape(shape, tuple(map(int, stored)))
@@ -94,6 +100,7 @@ def csr_parts(source, shape):
 def csr_source(data, indices, indptr, shape):
     """A CSR matrix whose entries stay where they are; only where its rows begin is read at once."""
     m, n = shape
+    _validation.stored_array(data)
     starts = _validation.row_starts(slices_of(indptr)(0, indptr.shape[0]), data.shape[0], indices.shape[0], shape)
     read_data, read_indices, kind = slices_of(data), slices_of(indices), np.dtype(data.dtype)
     stored = kind.itemsize + np.dtype(indices.dtype).itemsize
@@ -164,7 +171,7 @@ def cut_by(read, cuts):
 def rows_together(array):
     """Rows that a store keeps in one chunk, or shard."""
     together = getattr(array, "shards", None) or getattr(array, "chunks", None)
-    return int(together[0]) if isinstance(together, tuple) and together else 1
+    return int(np.max(together[0])) if isinstance(together, tuple) and together else 1
 
 
 def shape_of(array):
@@ -188,7 +195,8 @@ def slices_of(array):
         if array.flags.c_contiguous and isinstance(root.base, mmap.mmap) and array.filename and array.mode != "c":
             begin = root.offset + array.ctypes.data - root.ctypes.data
             return partial(read_file, array.filename, begin, array.shape[1:], array.dtype)
-    return lambda start, stop: np.asarray(array[start:stop])
+    shape, kind = tuple(array.shape), np.dtype(array.dtype)
+    return lambda start, stop: operands.declared(array[start:stop], (stop - start, *shape[1:]), kind, "each block of A")
 
 
 def read_file(path, begin, width, dtype, start, stop):

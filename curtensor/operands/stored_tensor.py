@@ -92,10 +92,9 @@ class StoredTensor:
         except Exception as error:
             error.add_note(f"while reading X[{', '.join(f'{cut.start}:{cut.stop}' for cut in place)}]")
             raise
-        return self._checked(place, box)
-
-    def _checked(self, place, box):
-        return _validation.box_of(box, tuple(cut.stop - cut.start for cut in place), self.dtype)
+        lengths = tuple(cut.stop - cut.start for cut in place)
+        _validation.same_box_shape(np.shape(box), lengths)
+        return operands.declared(box, lengths, self.dtype, "each box of X")
 
     def at(self, indices):
         """Entries at broadcastable index arrays, each along the last axis or along all others."""
@@ -240,14 +239,14 @@ class DaskTensor(StoredTensor):
         super().__init__(dask_array.checked(X, "X"), factors)
 
     def _read(self, place):
-        return self._dask.compute(self.X[place])
+        return self._dask.box(self.X, place, "X")
 
     def _pick(self, places, along_rows, out):
         picks = list(self._picks(places, along_rows, out.shape))
         if self.can_be_kept:
             self._keep([cell for cell, *_ in picks])
             return super()._pick(places, along_rows, out)
-        *_, blocks = self._dask.grid(self.X)
+        *_, blocks = self._dask.grid(self.X, "X")
         self.n_chunks_read += len(picks)
         parts = self._dask.entries([(blocks[cell], local) for cell, _, _, local in picks])
         for (_, rows, columns, _), part in zip(picks, parts, strict=True):
@@ -257,9 +256,11 @@ class DaskTensor(StoredTensor):
         """Compute those of some chunks that are not kept yet, all in one go."""
         missing = [cell for cell in cells if self._kept.get(cell) is None]
         self.n_chunks_read += len(missing)
-        places = [self._place(cell) for cell in missing]
-        for cell, place, chunk in zip(missing, places, self._dask.compute([self.X[p] for p in places]), strict=True):
-            self._kept.put(cell, self._checked(place, chunk))
+        *_, blocks = self._dask.grid(self.X, "X")
+        whole = (slice(None),) * self.ndim
+        chunks = self._dask.entries([(blocks[cell], whole) for cell in missing])
+        for cell, chunk in zip(missing, chunks, strict=True):
+            self._kept.put(cell, chunk)
 
 
 class Recent:

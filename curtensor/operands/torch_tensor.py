@@ -15,6 +15,8 @@ HALF = {torch.float16: np.dtype("float32"), torch.bfloat16: np.dtype("float32")}
 
 def wrap(A):
     """A detached view of a dense two-dimensional tensor of numbers that has data."""
+    if not isinstance(A, torch.Tensor):
+        raise _validation.complain(TypeError, "A", "an array, a sparse matrix or a DataFrame", type(A))
     if A.layout != torch.strided or A.is_quantized:
         raise _validation.complain(TypeError, "A", "a dense tensor", f"{A.layout}, {A.dtype}")
     if A.is_meta:
@@ -58,6 +60,11 @@ def take(A, indices, axis):
     """Rows (axis 0) or columns (axis 1) as a NumPy array."""
     indices = torch.as_tensor(np.asarray(indices, dtype=np.int64), device=A.device)
     return to_numpy(torch.index_select(A, axis, indices).to(torch_dtype(A)))
+
+
+def rows(A, start, stop):
+    """Rows from one number to another as a NumPy array."""
+    return to_numpy(A[start:stop].to(torch_dtype(A)))
 
 
 def panels(A):

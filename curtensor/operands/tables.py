@@ -1,0 +1,85 @@
+"""Tables of pandas, polars and xarray as one array of numbers, none of these packages imported here.
+
+A table of one kind of column is taken as it lies in memory. Columns of several kinds, nullable ones of pandas and those
+of Arrow are put together in one array, gaps as NaN; sparse columns of pandas in a CSC matrix.
+"""
+
+import numpy as np
+from scipy import sparse
+
+from curtensor import _validation
+
+NUMBERS = "iufcb"
+
+
+def contents(X, name):
+    """The array in something labelled."""
+    if hasattr(X, "dims"):
+        return of_xarray(X, name)
+    if hasattr(X, "columns") and hasattr(X, "dtypes"):
+        return of_pandas(X, name) if hasattr(X, "iloc") else of_polars(X, name)
+    return X.to_numpy()
+
+
+def of_xarray(X, name):
+    """What a DataArray holds, be it in memory or dask's; read from its store where it was not yet."""
+    _validation.not_packed(X.attrs, name)
+    return X.data
+
+
+def of_pandas(X, name):
+    """A view where pandas has one array, a copy by columns else."""
+    kinds = [kind_of(dtype) for dtype in X.dtypes]
+    _validation.all_numbers(kinds, X.columns, X.dtypes, name)
+    if len(set(X.dtypes)) <= 1 and all(isinstance(dtype, np.dtype) for dtype in X.dtypes):
+        return X.to_numpy()
+    kind = np.result_type(*kinds)
+    if any(is_sparse(dtype) for dtype in X.dtypes):
+        return of_sparse_columns(X, kind, name)
+    if all(isinstance(dtype, np.dtype) for dtype in X.dtypes):
+        return X.to_numpy(dtype=kind)
+    return X.to_numpy(dtype=np.result_type(kind, np.float32) if kind.kind in "fc" else float, na_value=np.nan)
+
+
+def kind_of(dtype):
+    """The dtype of the numbers in a column of pandas, or None where it holds none."""
+    kind = dtype.subtype if is_sparse(dtype) else getattr(dtype, "numpy_dtype", dtype)
+    return kind if isinstance(kind, np.dtype) and kind.kind in NUMBERS else None
+
+
+def is_sparse(dtype):
+    """Whether pandas keeps a column's nonzero entries alone."""
+    return type(dtype).__name__ == "SparseDtype"
+
+
+def of_sparse_columns(X, kind, name):
+    """A CSC matrix of columns of which some, or all, are sparse."""
+    rows, values = [], []
+    for place, dtype in enumerate(X.dtypes):
+        column = X.iloc[:, place].array
+        if is_sparse(dtype):
+            _validation.zero_fill(dtype.fill_value, X.columns[place], name)
+            rows.append(column.sp_index.to_int_index().indices)
+            values.append(column.sp_values)
+        else:
+            numbers = np.asarray(X.iloc[:, place].to_numpy(dtype=kind if kind.kind in "fc" else float, na_value=np.nan))
+            rows.append(np.flatnonzero(numbers))
+            values.append(numbers[rows[-1]])
+    starts = np.cumsum([0, *map(len, rows)])
+    return sparse.csc_array((np.concatenate(values).astype(kind, copy=False), np.concatenate(rows), starts), X.shape)
+
+
+def of_polars(X, name):
+    """Polars' own array, or a copy by columns where some are of another kind or have gaps."""
+    kinds = [polars_kind(dtype) for dtype in X.dtypes]
+    _validation.all_numbers(kinds, X.columns, X.dtypes, name)
+    if "b" not in kinds:
+        return X.to_numpy()
+    return np.stack([column.to_numpy().astype(float) for column in X.iter_columns()], axis=1)
+
+
+def polars_kind(dtype):
+    """Kind of the numbers in a column of polars, or None where it holds none."""
+    if str(dtype) == "Boolean":
+        return "b"
+    return "f" if (dtype.is_integer() or dtype.is_float()) and "128" not in str(dtype) else None
