@@ -247,21 +247,15 @@ def counted():
     return X, Z, store.read
 
 
-def test_cross_reads_only_chunks_that_hold_its_entries_and_each_once_a_call(counted, monkeypatch):
+def test_cross_reads_only_chunks_that_hold_its_entries_and_each_once(counted, monkeypatch):
     _, Z, read = counted
-    asked = []
+    holding = set()
     at = StoredTensor.at
 
     def noted(self, indices):
-        before = len(read)
         values = at(self, indices)
-        mine = read[before:]
-        holding = set(
-            zip(*(np.broadcast_to(index // 4, values.shape).ravel().tolist() for index in indices), strict=True)
-        )
-        assert set(mine) == holding
-        assert len(mine) == len(holding)
-        asked.append(len(mine))
+        cells = (np.broadcast_to(index // 4, values.shape).ravel().tolist() for index in indices)
+        holding.update(zip(*cells, strict=True))
         return values
 
     monkeypatch.setattr(StoredTensor, "at", noted)
@@ -269,8 +263,65 @@ def test_cross_reads_only_chunks_that_hold_its_entries_and_each_once_a_call(coun
     monkeypatch.setattr("curtensor.tensors.entries.PROBES", 20)
     result = ct.tensor_cur(Z, 2, method="cross", n_samples=3, max_sweeps=2, rng=0)
     assert result.error_estimate < 0.1
-    assert sum(asked) == len(read)
-    assert len(set(read)) < 8000 / 3
+    assert sorted(read) == sorted(holding)
+    assert len(read) < 8000 / 3
+
+
+@pytest.fixture(params=["zarr", "hdf5", "dask"])
+def reads(request, monkeypatch, tmp_path):
+    """Puts an array into chunks of a store, and a list that each chunk read is noted in."""
+    read = []
+
+    def note(block):
+        read.append(block.shape)
+        return block
+
+    def put(X, chunks):
+        if request.param == "dask":
+            return da.from_array(X, chunks=chunks).map_blocks(note, meta=np.empty((0,) * X.ndim)), read
+        if request.param == "hdf5":
+            X = h5py.File(tmp_path / "X.h5", "w").create_dataset("X", data=X, chunks=chunks)
+            # HDF5 does not say what it reads: each box that is asked for is one chunk of it
+            checked = StoredTensor._checked
+            monkeypatch.setattr(StoredTensor, "_checked", lambda self, place, box: note(checked(self, place, box)))
+            return X, read
+        store = CountingStore()
+        Z = zarr.create_array(store, shape=X.shape, dtype=X.dtype, chunks=chunks)
+        Z[...] = X
+        store.read.clear()
+        return Z, store.read
+
+    return put
+
+
+def test_cross_reads_each_chunk_once_where_all_can_be_kept(reads):
+    X = smooth((40, 40, 40), noise=0)
+    D, read = reads(X, (8, 8, 8))
+    result = ct.tensor_cur(D, 3, method="cross", rng=0)
+    assert len(read) <= 125
+    assert_array_equal(result.core, X[np.ix_(*result.indices)])
+    assert result.converged
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.05, 0])
+@pytest.mark.parametrize(
+    ("shape", "chunks"),
+    [
+        ((40, 40, 40), (8, 8, 8)),
+        ((40, 40, 40), (20, 20, 20)),
+        ((40, 30, 20), (40, 30, 1)),
+        ((16, 15, 14, 13), (4,) * 4),
+    ],
+)
+def test_cross_reads_a_store_that_cannot_be_kept_four_times_at_most(shape, chunks, kept, reads, monkeypatch):
+    X = smooth(shape, noise=0)
+    monkeypatch.setattr(stored_tensor, "KEPT_BYTES", int(kept * X.nbytes))
+    D, read = reads(X, chunks)
+    result = ct.tensor_cur(D, 3, method="cross", rng=0)
+    assert len(read) <= 4 * np.prod([-(-d // c) for d, c in zip(shape, chunks, strict=True)])
+    error = np.linalg.norm(X - result.to_array()) / np.linalg.norm(X)
+    assert error < 0.2
+    assert result.error_estimate >= 0.5 * error or not result.converged
 
 
 def test_passes_over_the_tensor(counted, monkeypatch):
@@ -296,6 +347,48 @@ def test_what_cannot_be_decomposed_is_refused(tmp_path):
         A = da.ones((5, 4, 3))
         with pytest.raises(ValueError, match="X must be in chunks of known sizes"):
             call(A[A[:, 0, 0] > 0], (1, 1, 1))
+
+
+@pytest.mark.parametrize("call", [ct.st_hosvd, ct.tensor_cur, lambda X, r: ct.tensor_cur(X, r, method="cross")])
+def test_chunks_of_another_kind_than_declared_are_refused(call):
+    sparse = pytest.importorskip("sparse")
+    X = da.ones((5, 4, 3), chunks=(3, 4, 3))
+    whole = np.empty((0, 0, 0))
+    with pytest.raises(TypeError, match="each chunk of X must be an array of numbers, got a COO of sparse"):
+        call(X.map_blocks(sparse.COO, meta=whole), 1)
+    with pytest.raises(TypeError, match="each chunk of X must be an array without a mask"):
+        call(X.map_blocks(np.ma.masked_less, 0.5, meta=whole), 1)
+    with pytest.raises(TypeError, match="each chunk of X must be of dtype float64, got dtype complex128"):
+        call(X.map_blocks(lambda block: block * 1j, meta=whole), 1)
+    with pytest.raises(ValueError, match="X must be of the same shape in every pass"):
+        call(X.map_blocks(lambda block: np.ones((4, 4, 3)), meta=whole), 1)
+
+
+def test_hdf5_in_another_dtype_is_taken(tmp_path):
+    X = smooth((21, 20, 19), "float32")
+    with h5py.File(tmp_path / "X.h5", "w") as file:
+        view = file.create_dataset("X", data=X, chunks=(5, 5, 5)).astype("float64")
+        expected = ct.tensor_cur(X.astype(float), 3, rng=0)
+        result = ct.tensor_cur(view, 3, rng=0)
+        assert result.dtype == float
+        assert_allclose(result.to_array(), expected.to_array(), atol=1e-9)
+        assert_allclose(ct.st_hosvd(view, 3).to_array(), ct.st_hosvd(X.astype(float), 3).to_array(), atol=1e-9)
+
+
+def test_files_groups_and_what_is_empty_or_closed_are_named(tmp_path):
+    with h5py.File(tmp_path / "X.h5", "w") as file:
+        kept = file.create_dataset("X", data=np.ones((4, 5, 6)))
+        file["e"] = h5py.Empty("f8")
+        group = zarr.create_group(zarr.storage.MemoryStore())
+        for call in (ct.st_hosvd, ct.tensor_cur, ct.hooi, ct.tubal_svd):
+            for several in (file, file["/"], group, {"X": np.ones((4, 5, 6))}):
+                with pytest.raises(TypeError, match=r"X must be one array, such as X\[key\] of it, got"):
+                    call(several, 1)
+            with pytest.raises(ValueError, match="X must be not empty, got <HDF5 dataset"):
+                call(file["e"], 1)
+    for call in (ct.st_hosvd, ct.tensor_cur, ct.hooi):
+        with pytest.raises(ValueError, match="X must be open, got <Closed HDF5 dataset>"):
+            call(kept, 1)
 
 
 def test_a_tensor_that_changes_its_shape_is_noticed(tmp_path):
