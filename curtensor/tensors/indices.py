@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from curtensor import selection
+from curtensor import _validation, selection
 from curtensor.unfolding import mode_product, mode_products, unfold
 
 KEPT = 2  # vectors of a basis, and singular values of U, over the rank
@@ -33,9 +33,11 @@ def choose_slices(block, rank, size, rule, rng):
         return Choice(np.zeros(1, dtype=np.intp), np.eye(len(block), 1, dtype=block.dtype), 0.0)
     basis, residual = selection.split_sketch(block, wanted)
     if rule in selection.SAMPLING_RULES:
-        indices = rule(basis, residual, size, rng)
+        indices = _validation.rule_choice(rule(basis, residual, size, rng), len(basis), size)
     else:
-        indices = rule(block if rule in selection.SKETCH_RULES else basis, residual, basis.shape[1], rng)
+        seen = block if rule in selection.SKETCH_RULES else basis
+        most = basis.shape[1]
+        indices = _validation.rule_choice(rule(seen, residual, most, rng), len(basis), most)
         indices = selection.oversample(basis, residual, indices, size)
     lost = max(1 - (np.linalg.norm(block) / whole) ** 2, 0)
     beyond = np.linalg.norm(basis[:, rank:].conj().T @ block), np.linalg.norm(residual)
