@@ -840,6 +840,11 @@ def unreadable_rows(start, stop, error):
     return complain(OSError, "A", "readable", f"{got}, in rows {start} to {'the next' if stop is None else stop - 1}")
 
 
+def unreadable_store(error, name):
+    """The exception for what a store's own package raises for a damaged one."""
+    return complain(OSError, name, "readable", f"{type(error).__name__}: {describe_error(error)}")
+
+
 def block_of_rows(block, shape, kind, start):
     """Raise if a block is not of the width and the dtype of the others, or goes beyond the last row."""
     where = f"in the block from row {start}"

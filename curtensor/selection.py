@@ -259,7 +259,8 @@ def choose_rows(basis, residual, k, rule, rng, weights=None):
     if basis.shape[1] == 0:
         return np.empty(0, dtype=np.intp)
     options = {} if weights is None else {"weights": weights}
-    chosen = np.asarray(rule(basis, residual, min(k, basis.shape[1]), rng, **options), dtype=np.intp)
+    most = min(k, basis.shape[1])
+    chosen = _validation.rule_choice(rule(basis, residual, most, rng, **options), len(basis), most)
     return chosen if k <= basis.shape[1] else oversample(basis, residual, chosen, k)
 
 
@@ -323,7 +324,8 @@ def choose_from_sketch(sketch, k, rule, rng, *, weights=None, include=(), exclud
     if wanted == 0:
         return include
     options = {} if weights is None else {"weights": weights[allowed]}
-    chosen = np.arange(len(sketch))[allowed][rule(basis[allowed], residual[allowed], wanted, rng, **options)]
+    found = rule(basis[allowed], residual[allowed], wanted, rng, **options)
+    chosen = np.arange(len(sketch))[allowed][_validation.rule_choice(found, len(basis[allowed]), wanted)]
     if rule in SKETCH_RULES:  # which do not see the numerical rank by themselves
         chosen = chosen[independent(sketch[chosen], scale)]
     return np.concatenate([include, chosen])

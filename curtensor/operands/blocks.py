@@ -154,7 +154,12 @@ def in_blocks(source, shape, dtype, block_bytes, callback, name):
     """The checks and the body of `row_blocks`, for an argument of some name."""
     block_bytes = _validation.integer(block_bytes, "block_bytes", 1, np.inf)
     callback = _validation.callback_function(callback)
-    found = sources.find(source, shape, dtype, name)
+    try:
+        found = sources.find(source, shape, dtype, name)
+    except (KeyError, RuntimeError) as error:
+        if callable(source):
+            raise
+        raise _validation.unreadable_store(error, name) from error
     kind = _validation.array_dtype(found.dtype if dtype is None else np.dtype(dtype))
     cuts = found.cuts(block_bytes // 2, kind.itemsize)
     return RowBlocks(found, kind, cuts, callback, Counts(), unknown(found.shape[0], kind), sources.by_columns(source))

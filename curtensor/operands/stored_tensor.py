@@ -195,7 +195,10 @@ class StoredTensor:
         return chunks
 
     def _read(self, place):
-        return self.X[place]
+        try:
+            return self.X[place]
+        except (KeyError, RuntimeError) as error:  # h5py's and zarr's, of what is damaged
+            raise _validation.unreadable_store(error, "X") from error
 
 
 class MappedTensor(StoredTensor):

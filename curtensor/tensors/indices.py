@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import linalg
 
-from curtensor import selection
+from curtensor import _validation, selection
 from curtensor.sketching import random_matrix, sparse_sign
 from curtensor.unfolding import mode_product, ordered_pieces, unfold
 
@@ -38,9 +38,11 @@ def choose_slices(X, rank, size, rule, rng, mode=0):
     if np.linalg.norm(residual) <= rounding:  # nothing to choose by, and another in each memory order
         residual = residual[:, :0]
     if rule in selection.SAMPLING_RULES:
-        indices = rule(basis, residual, size, rng)
+        indices = _validation.rule_choice(rule(basis, residual, size, rng), len(basis), size)
     else:
-        indices = rule(block if rule in selection.SKETCH_RULES else basis, residual, basis.shape[1], rng)
+        seen = block if rule in selection.SKETCH_RULES else basis
+        most = basis.shape[1]
+        indices = _validation.rule_choice(rule(seen, residual, most, rng), len(basis), most)
         indices = selection.oversample(basis, residual, indices, size)
     lost = max(1 - (np.linalg.norm(block) / whole) ** 2, 0)
     beyond = np.linalg.norm(basis[:, rank:].conj().T @ block), np.linalg.norm(residual)
