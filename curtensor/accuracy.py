@@ -1,6 +1,7 @@
 """How far an approximation is from the matrix."""
 
 import functools
+import operator
 from typing import Any
 
 import numpy as np
@@ -120,7 +121,7 @@ def slices_of(approximation, start, count, axis):
     """Rows (axis 0), or columns (axis 1) as rows, of the approximation as a dense array."""
     if hasattr(approximation, "factors"):
         first, *others = approximation.factors if axis == 0 else [part.T for part in approximation.factors[::-1]]
-        return dense(functools.reduce(np.matmul, others, first[start : start + count]))
+        return dense(functools.reduce(operator.matmul, others, first[start : start + count]))
     length, other = approximation.shape[axis], approximation.shape[1 - axis]
     width = max(1, PICKED // length)
     slices = np.empty((count, other), approximation.dtype)

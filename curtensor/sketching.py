@@ -78,6 +78,7 @@ def sketch_matrix(operand, A, Y, X):
         return Sketched(operand, A, left, right, np.sqrt(square), 0)
     _validation.finite(operand, A)
     exponent = -int(np.frexp(operand.largest(A))[1])
+    del left, right
     operand, A = scaled_lazily(operand, A, exponent)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         left, right, square = operand.sketch_both(A, Y, X)
