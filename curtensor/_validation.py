@@ -480,14 +480,20 @@ def flag(value, name):
 
 def approximation_of(approximation, shape):
     """An approximation as a LinearOperator of the right shape."""
+    from scipy.sparse import issparse
     from scipy.sparse.linalg import aslinearoperator
 
+    from curtensor import operands
+
     try:
+        if isinstance(approximation, (list, tuple)) or hasattr(approximation, "to_numpy"):
+            approximation = np.asarray(approximation)
         if hasattr(approximation, "as_linear_operator"):
             operator = approximation.as_linear_operator()
+        elif getattr(approximation, "ndim", 2) == 2 and (isinstance(approximation, np.ndarray) or issparse(approximation)):
+            operator = operands.array_operator(approximation)
         else:
-            readable = isinstance(approximation, (list, tuple)) or hasattr(approximation, "to_numpy")
-            operator = aslinearoperator(np.asarray(approximation) if readable else approximation)
+            operator = aslinearoperator(approximation)
     except TypeError:
         got = type(approximation)
         raise complain(TypeError, "approximation", "an array or a decomposition", got) from None

@@ -1,5 +1,7 @@
 """How far an approximation is from the matrix."""
 
+import functools
+import operator
 from typing import Any
 
 import numpy as np
@@ -7,12 +9,12 @@ from scipy import sparse
 from scipy.sparse.linalg import LinearOperator
 
 from curtensor import _validation, operands
-from curtensor.operands import linear_operator, times_power
+from curtensor.operands import dense, linear_operator, times_power
 from curtensor.sketching import gaussian, sketch_matrix
 from curtensor.svd import truncated_svd
 
 NORMS = ("fro", "spectral", "max")
-ROWS = 256  # of the approximation formed at a time
+PICKED = 2**17  # numbers in the matrix that picks rows of an approximation which has only products
 KRYLOV_STEPS = 8  # with 10 vectors: the spectral norm to about three digits, from below
 
 
@@ -95,11 +97,14 @@ def relative_error(
 def exact_error(operand, A, approximation, measure):
     """Ratio of the measures of A - B and of A, panel by panel; each panel's is the measure's share."""
     scale = scale_of(operand, A)
+    axis = int(operands.by_columns(operand, A))
     residuals, sizes = [0.0], [0.0]
-    for rows, panel in operand.panels(A):
-        for start in range(rows.start, rows.stop, ROWS):
-            block = panel[start - rows.start : start - rows.start + ROWS]
-            residuals.append(measure((block - rows_of(approximation, start, len(block))) / scale))
+    for rows, panel in operand.panels(A.T if axis == 1 else A):
+        for part in operands.row_slices(panel.shape, 0, panel.itemsize, panel.nbytes):
+            block = panel[part]
+            residual = block - slices_of(approximation, rows.start + part.start, len(block), axis)
+            residual /= scale
+            residuals.append(measure(residual))
             sizes.append(measure(block / scale))
     return ratio(measure(np.array(residuals)), measure(np.array(sizes)))
 
@@ -112,11 +117,21 @@ def scale_of(operand, A):
     return scale or 1
 
 
-def rows_of(approximation, start, count):
-    """Rows of the approximation as a dense array."""
-    picked = np.zeros((approximation.shape[0], count), approximation.dtype)
-    picked[np.arange(start, start + count), np.arange(count)] = 1
-    return approximation.rmatmat(picked).conj().T
+def slices_of(approximation, start, count, axis):
+    """Rows (axis 0), or columns (axis 1) as rows, of the approximation as a dense array."""
+    if hasattr(approximation, "factors"):
+        first, *others = approximation.factors if axis == 0 else [part.T for part in approximation.factors[::-1]]
+        return dense(functools.reduce(operator.matmul, others, first[start : start + count]))
+    length, other = approximation.shape[axis], approximation.shape[1 - axis]
+    width = max(1, PICKED // length)
+    slices = np.empty((count, other), approximation.dtype)
+    for first in range(0, count, width):
+        width = min(width, count - first)
+        picked = np.zeros((length, width), approximation.dtype)
+        picked[np.arange(start + first, start + first + width), np.arange(width)] = 1
+        images = approximation.rmatmat(picked).conj() if axis == 0 else approximation.matmat(picked)
+        slices[first : first + width] = images.T
+    return slices
 
 
 def largest_modulus(X):

@@ -393,17 +393,17 @@ def cur_from_sketch(operand, A, view, n_columns, n_rows, rule, core, rng, includ
     else:
         rows = row_choice(left, sketched.right, n_rows, rule, rng, include=include[1])
     if core is projection:
-        R, image = operands.take_and_rmatmat(operand, sketched.A, rows, left)
+        R, image = operands.take_and_rmatmat(sketched.operand, sketched.A, rows, left)
     else:
-        R = operand.take(sketched.A, rows, 0)
+        R = sketched.operand.take(sketched.A, rows, 0)
     right = orthonormal_columns(R.conj().T).conj().T
-    middle = projected(right, image) if core is projection else core(operand, sketched.A, left, right, R, rows)
+    middle = projected(right, image) if core is projection else core(sketched.operand, sketched.A, left, right, R, rows)
     error = error_by_energy(sketched.norm, middle) if core is projection else None
     if error is None:
         probes = dense(right @ X)
         error = error_on_sketch(sketched, inside - middle @ probes)
         if core is not projection and error > DOUBTFUL:
-            middle = fitted(middle, projection(operand, sketched.A, left, right, R, rows))
+            middle = fitted(middle, projection(sketched.operand, sketched.A, left, right, R, rows))
             error = error_on_sketch(sketched, inside - middle @ probes)
     middle = times_power(middle, -sketched.exponent)
     if sketched.exponent != 0:  # to the bit: the power of two may have cost digits
@@ -427,7 +427,7 @@ def cur_to_tolerance(operand, A, rtol, rule, core, sketch, rng, callback, includ
         error = error_by_energy(sketched.norm, middle) if core is projection else None
         if error is None:
             product = result.left @ middle, dense(result.right)
-            error = operands.residual_norm(operand, sketched.A, *product) / (sketched.norm or 1)
+            error = operands.residual_norm(sketched.operand, sketched.A, *product) / (sketched.norm or 1)
         callback(min(rtol / error, 0.99) if error else 0.99)
         return replace(result, error_estimate=float(error)), error
 

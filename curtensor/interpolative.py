@@ -161,7 +161,7 @@ def interpolative_decomposition(
 def id_from_sketch(operand, A, sketched, k, rule, rng):
     """The column ID of rank k whose indices come from a sketch, the right part of which is overwritten."""
     indices, skeleton, basis, _ = column_basis(operand, sketched, k, rule, rng)
-    projected = operand.rmatmat(sketched.A, basis).conj().T
+    projected = sketched.operand.rmatmat(sketched.A, basis).conj().T
     coefficients = linalg.lstsq(dense(basis.conj().T @ skeleton), projected)[0] if len(indices) else projected
     coefficients[:, indices] = np.eye(len(indices))
     error = error_by_energy(sketched.norm, projected) or np.linalg.norm(sketched.right) / (sketched.norm or 1)
@@ -183,7 +183,7 @@ def id_to_tolerance(operand, A, rtol, rule, view_of, rng):
         skeleton = dense(times_power(result.skeleton, sketched.exponent))
         error = result.error_estimate
         if error**2 < 1e4 * np.finfo(result.coefficients.dtype).eps:
-            error = operands.residual_norm(operand, sketched.A, skeleton, result.coefficients) / (sketched.norm or 1)
+            error = operands.residual_norm(sketched.operand, sketched.A, skeleton, result.coefficients) / (sketched.norm or 1)
         return replace(result, error_estimate=float(error)), error
 
     return smallest_rank(attempt, resketch, min(A.shape), rtol)

@@ -102,9 +102,9 @@ def leading_vectors(operand, A, k, axis, method, rng):
     """Leading singular vectors of the rows (axis 0) or columns (axis 1), one a column, and singular values."""
     if method == "sketch" and N_BLOCKS * (k + OVERSAMPLING) < min(A.shape):
         tall = A.shape[0] >= A.shape[1]
-        V, s, scaled = short_side_vectors(operand, A if tall else A.T, k, rng)
+        V, s, sketched = short_side_vectors(operand, A if tall else A.T, k, rng)
         if s.min(initial=np.inf) > np.finfo(s.dtype).eps ** (1 / 4) * s.max(initial=0):  # half of the digits at least
-            return V if axis == int(tall) else operand.matmat(scaled, V / s), s
+            return V if axis == int(tall) else sketched.operand.matmat(sketched.A, V / s), s
     if method == "sketch":
         U, s, Vh = truncated_svd(operand, A, k, OVERSAMPLING, N_BLOCKS, SKETCHES["sparse_sign"], rng)
     else:
@@ -120,7 +120,7 @@ def exact_svd(operand, A):
 
 
 def short_side_vectors(operand, A, k, rng):
-    """Right singular vectors and values of a tall matrix, and it scaled, by a block Krylov basis of ``A^H A``.
+    """Right singular vectors and values of a tall matrix, and its sketch, by a block Krylov basis of ``A^H A``.
 
     Nothing of the longer side is held. The Gram matrix loses twice the digits by which the values differ.
     """
@@ -131,7 +131,7 @@ def short_side_vectors(operand, A, k, rng):
     basis, images = np.empty((2, n, 0), image.dtype)
     for _ in range(N_BLOCKS):
         block = new_directions(image, basis)
-        image = operands.normal_product(operand, sketched.A, block)
+        image = operands.normal_product(sketched.operand, sketched.A, block)
         basis, images = np.hstack([basis, block]), np.hstack([images, image])
     squares, W = np.linalg.eigh(basis.conj().T @ images)
-    return basis @ W[:, : -k - 1 : -1], np.sqrt(np.maximum(squares[: -k - 1 : -1], 0)), sketched.A
+    return basis @ W[:, : -k - 1 : -1], np.sqrt(np.maximum(squares[: -k - 1 : -1], 0)), sketched

@@ -508,6 +508,7 @@ def column_basis(operand, sketched, k, rule, rng, include=()):
 
     What S has outside of the basis takes its place in memory.
     """
+    operand = sketched.operand
     if rule in ENTRY_RULES.values():
         columns = rule(operand, sketched.A, k, rng, np.ones(sketched.A.shape[1]), include)
     else:

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import sparse
 
 from curtensor import _validation
-from curtensor.operands import times_power
+from curtensor.operands import scaled, times_power
 
 ENTRIES = 4  # of a sparse-sign row: 2 failed once, 8 cost half as much again
 
@@ -58,8 +58,12 @@ def checked(S, n, size, dtype):
 
 
 class Sketched(NamedTuple):
-    """What one pass over A leaves; A and all else times 2^exponent where A's scale needed it."""
+    """What one pass over A leaves; A and all else times 2^exponent where A's scale needed it.
 
+    A is of the operand beside it, which scales it as it is used where a copy of it would be large.
+    """
+
+    operand: Any
     A: Any
     left: np.ndarray
     right: np.ndarray
@@ -69,7 +73,7 @@ class Sketched(NamedTuple):
     @property
     def T(self):
         """The same of A's transpose, for real test matrices."""
-        return Sketched(self.A.T, self.right.conj(), self.left.conj(), self.norm, self.exponent)
+        return Sketched(self.operand, self.A.T, self.right.conj(), self.left.conj(), self.norm, self.exponent)
 
 
 def sketch_matrix(operand, A, Y, X):
@@ -79,12 +83,21 @@ def sketch_matrix(operand, A, Y, X):
     kind = operand.dtype(A)
     bound = float(np.finfo(kind).max) ** (5 / 8)
     if 1 / bound < square < bound or (square == 0 and not left.any() and not right.any()):
-        return Sketched(A, left, right, np.sqrt(square), 0)
+        return Sketched(operand, A, left, right, np.sqrt(square), 0)
     _validation.finite(operand, A)
     exponent = -int(np.frexp(operand.largest(A))[1])
-    A = times_power(A, exponent)
-    left, right, square = operand.sketch_both(A, Y, X)
-    return Sketched(A, left, right, np.sqrt(square), exponent)
+    del left, right
+    operand, A = scaled_lazily(operand, A, exponent)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        left, right, square = operand.sketch_both(A, Y, X)
+    return Sketched(operand, A, left, right, np.sqrt(square), exponent)
+
+
+def scaled_lazily(operand, A, exponent):
+    """An operand and A times 2^exponent, A uncopied: by `scaled`, where A's own product with a number is not lazy."""
+    if hasattr(operand, "squared_norm"):
+        return scaled, scaled.Scaled(operand, A, exponent)
+    return operand, times_power(A, exponent)
 
 
 def two_sided_sketch(operand, A, size, sketch, rng):

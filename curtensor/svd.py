@@ -207,7 +207,7 @@ def randomized_svd(
 def truncated_svd(operand, A, rank, oversampling, steps, sketch, rng, extend=block_krylov):
     """The body of `randomized_svd` for a rank."""
     sketched, Y, unseen = first_products(operand, A, rank + oversampling, sketch, rng)
-    basis, images = extend(operand, sketched.A, Y, steps, *nothing(sketched.A.shape, Y.dtype))
+    basis, images = extend(sketched.operand, sketched.A, Y, steps, *nothing(sketched.A.shape, Y.dtype))
     remainder = norm_outside(unseen, basis)
     U, s, Vh = svd_of_product(basis, images)
     return cut(U, s, Vh, min(rank, numerical_rank(s, A.shape)), remainder, sketched)
@@ -219,14 +219,14 @@ def svd_to_tolerance(operand, A, rtol, extend, steps, sketch, rng):
     basis, images = nothing(sketched.A.shape, Y.dtype)
     while True:
         size = basis.shape[1]
-        basis, images = extend(operand, sketched.A, Y, steps, basis, images)
+        basis, images = extend(sketched.operand, sketched.A, Y, steps, basis, images)
         remainder = norm_outside(unseen, basis)
         complete = basis.shape[1] in (size, min(A.shape))  # nothing is left but rounding
         bound = (2 if complete else SAFETY) * remainder
         if complete or bound <= 0.3 * rtol * sketched.norm:
             break
         test = random_matrix(sketch, A.shape[1], max(basis.shape[1], BLOCK), Y.dtype, rng)
-        Y = operand.matmat(sketched.A, dense(test))
+        Y = sketched.operand.matmat(sketched.A, dense(test))
     U, s, Vh = svd_of_product(basis, images)
     tails = np.sqrt(np.append(np.cumsum(s[::-1] ** 2)[::-1], 0) + bound**2)
     if tails[-1] > rtol * sketched.norm:

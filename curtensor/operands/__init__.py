@@ -10,6 +10,8 @@ or sparse; results are NumPy arrays unless said::
     sketch_both(A, Y, X)   -> A^H @ Y, A @ X, ||A||_F^2           one pass over A
     take(A, indices, axis) -> slices of A in A's own kind (sparse stays sparse)
     panels(A)              -> (slice of rows, dense rows) in turn  one pass over A
+    by_columns(A)          -> whether panels of A.T are cheaper
+    squared_norm(A, exponent) -> ||2^exponent A||_F^2, where A * 2.0 would be a copy
     first_nonfinite(A)     -> index of the first NaN or infinity, or None
     largest(A)             -> largest modulus of a real or imaginary part
     diagonal(A)            -> the diagonal, where A.diagonal() is not what NumPy can read
@@ -38,6 +40,8 @@ OPERANDS = {
     "dask": "dask_array",
 }
 BLOCK_BYTES = 2**28  # of memory for what is read of a store
+PANELS = 128  # of a large array: a few copies of a panel are a few percent of it
+SMALLEST_PANEL = 2**19  # bytes, below which kernels and products slow down
 
 
 def find(A, *, only_products=False):
@@ -140,13 +144,26 @@ def names_at(indices, names):
     return None if names is None else names[indices]
 
 
+def row_slices(shape, nbytes, itemsize, most):
+    """Slices of rows which make panels of an array that has so many bytes, none of more than `most` bytes."""
+    height = max(1, min(most, max(SMALLEST_PANEL, nbytes // PANELS)) // (shape[1] * itemsize))
+    for start in range(0, shape[0], height):
+        yield slice(start, min(start + height, shape[0]))
+
+
+def by_columns(operand, A):
+    """Whether panels of A.T are cheaper than those of A."""
+    return hasattr(operand, "by_columns") and operand.by_columns(A)
+
+
 def residual_norm(operand, A, left, right):
     """``||A - left @ right||_F`` from the residual itself, panel by panel, so that no digits cancel."""
-    if getattr(A, "transposed", False):
+    if by_columns(operand, A):
         A, left, right = A.T, right.T, left.T
     total = 0.0
     for rows, panel in operand.panels(A):
-        residual = panel - left[rows] @ right
+        residual = left[rows] @ right
+        residual -= panel
         total += float(np.vdot(residual, residual).real)
     return np.sqrt(total)
 
@@ -189,9 +206,31 @@ def product_operator(left, right):
         return right.conj().T @ (left.conj().T @ y)
 
     shape = left.shape[0], right.shape[1]
-    return LinearOperator(
+    operator = LinearOperator(
         dtype=right.dtype, shape=shape, matvec=times, matmat=times, rmatvec=adjoint_times, rmatmat=adjoint_times
     )
+    operator.factors = left, right
+    return operator
+
+
+def array_operator(array):
+    """A dense or sparse array in memory as a `scipy.sparse.linalg.LinearOperator`, none of it copied."""
+    from scipy.sparse.linalg import LinearOperator
+
+    operand = importlib.import_module(f"curtensor.operands.{'scipy_sparse' if sparse.issparse(array) else 'ndarray'}")
+    array = operand.wrap(array)
+
+    def times(x):
+        return operand.matmat(array, x.reshape(len(x), -1)).reshape(-1, *x.shape[1:])
+
+    def adjoint_times(y):
+        return operand.rmatmat(array, y.reshape(len(y), -1)).reshape(-1, *y.shape[1:])
+
+    operator = LinearOperator(
+        array.shape, times, adjoint_times, matmat=times, rmatmat=adjoint_times, dtype=operand.dtype(array)
+    )
+    operator.factors = (array,)
+    return operator
 
 
 def short_repr(result):

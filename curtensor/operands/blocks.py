@@ -181,6 +181,11 @@ def dtype(A):
     return A.dtype
 
 
+def by_columns(A):
+    """Whether A.T is read row by row, and A by a pass for each panel."""
+    return A.transposed
+
+
 def matmat(A, X):
     """``A @ X``."""
     if A.transposed:

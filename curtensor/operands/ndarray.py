@@ -1,9 +1,9 @@
-"""Arrays in memory, and small np.memmap: any order, any strides, read in row panels where a copy is needed."""
+"""Arrays in memory, and small np.memmap: any order, any strides, copied panel by panel where a copy is needed."""
 
 import numpy as np
 from scipy import sparse
 
-from curtensor import _kernels, _validation
+from curtensor import _kernels, _validation, operands
 
 PANEL_BYTES = 2**24
 
@@ -25,46 +25,64 @@ def dtype(A):
 
 def matmat(A, X):
     """``A @ X``."""
-    if A.dtype.kind in "fc":
+    if multiplies_as_it_is(A, X):
         return A @ X
-    return np.concatenate([panel @ X for _, panel in panels(A)])
+    product = np.empty((A.shape[0], X.shape[1]), np.result_type(dtype(A), X))
+    for rows in row_slices(A):
+        product[rows] = np.array(A[rows], dtype(A), order="K") @ X
+    return product
 
 
 def rmatmat(A, Y):
     """``A^H @ Y``."""
-    if A.dtype.kind in "fc":
+    if multiplies_as_it_is(A, Y):
         return (Y.conj().T @ A).conj().T
-    return sum(panel.T @ Y[rows] for rows, panel in panels(A))
+    return matmat(A.T, Y.conj()).conj()
+
+
+def multiplies_as_it_is(A, X):
+    """Whether BLAS takes A where it lies, and NumPy converts nothing of it, in a product with X."""
+    steps = [stride // A.itemsize for stride in A.strides]
+    one_apart = (steps[1] == 1 and steps[0] >= A.shape[1]) or (steps[0] == 1 and steps[1] >= A.shape[0])
+    whole_steps = A.flags.aligned and all(stride % A.itemsize == 0 for stride in A.strides)
+    return one_apart and whole_steps and A.dtype == np.result_type(dtype(A), X)
+
+
+def by_columns(A):
+    """Whether A's columns are closer together in memory than its rows, so that panels of A.T are cheaper."""
+    return abs(A.strides[0]) < abs(A.strides[1])
 
 
 def sketch_both(A, Y, X):
-    """``A^H @ Y``, ``A @ X`` and the squared Frobenius norm; sparse-sign Y and X in one pass over A."""
-    by_columns = A.flags.f_contiguous and not A.flags.c_contiguous
-    if by_columns:
-        A, Y, X = A.T, X, Y
+    """``A^H @ Y``, ``A @ X`` and the squared Frobenius norm, for real Y and X; sparse-sign ones in one pass over A."""
+    if by_columns(A):
+        left, right, square = sketch_both(A.T, X, Y)
+        return right.conj(), left.conj(), square
     left = np.zeros((Y.shape[1], A.shape[1]), dtype(A))
     right, square = add_sketch(A, Y, X, left)
-    if by_columns:
-        left, right = right, left
     return left.T.conj(), right.T, square
 
 
 def add_sketch(A, Y, X, left):
     """Add ``Y^T @ A`` to left, and return ``(A @ X)^T`` and the squared norm, for real Y and X."""
+    if not (_even(Y) and _even(X)):
+        if Y.shape[1]:
+            left += rmatmat(A, operands.dense(Y)).conj().T
+        return matmat(A, operands.dense(X)).T, squared_norm(A)
     kind = dtype(A)
-    fused = _even(Y) and _even(X)
     right = np.zeros((X.shape[1], A.shape[0]), kind)
     square = 0.0
-    for rows, panel in panels(A):
-        if fused:
-            share = np.zeros((X.shape[1], len(panel)), kind)
-            square += _kernels.sketch_panel(panel, *_signs(Y[rows], kind), *_signs(X, kind), left, share)
-            right[:, rows] = share
-        else:
-            left += Y[rows].T @ panel
-            right[:, rows] = (panel @ X).T
-            square += _kernels.squared_moduli(panel)
+    for rows, panel in [(slice(0, len(A)), A)] if _ready(A) else panels(A):
+        share = np.zeros((X.shape[1], len(panel)), kind)
+        square += _kernels.sketch_panel(panel, *_signs(Y[rows], kind), *_signs(X, kind), left, share)
+        right[:, rows] = share
     return right, square
+
+
+def squared_norm(A, exponent=0):
+    """``||2^exponent A||_F^2``."""
+    A = A.T if by_columns(A) else A
+    return sum(_kernels.squared_moduli(operands.times_power(panel, exponent)) for _, panel in panels(A))
 
 
 def _even(S):
@@ -81,18 +99,24 @@ def _signs(S, kind):
 
 def take(A, indices, axis):
     """Copies of rows (axis 0) or columns (axis 1)."""
-    return np.take(A, indices, axis=axis).astype(dtype(A), copy=False)
+    taken = A[indices] if axis == 0 else A[:, indices]  # np.take copies all of what is not in C order
+    return taken.astype(dtype(A), order="C", copy=False)
 
 
 def panels(A):
     """Contiguous panels of rows with their slices; views where A's rows already are contiguous floats."""
-    height = max(1, PANEL_BYTES // (A.shape[1] * A.itemsize))
-    if A.flags.c_contiguous and A.flags.writeable and A.dtype.isnative and A.dtype.kind in "fc":
-        height = A.shape[0]
-    for start in range(0, A.shape[0], height):
-        rows = slice(start, min(start + height, A.shape[0]))
-        panel = np.ascontiguousarray(A[rows], dtype=dtype(A))
-        yield rows, panel if panel.flags.writeable else panel.copy()
+    for rows in row_slices(A):
+        yield rows, A[rows] if _ready(A) else np.array(A[rows], dtype(A), order="C")
+
+
+def row_slices(A):
+    """Slices of few rows."""
+    return operands.row_slices(A.shape, A.nbytes, dtype(A).itemsize, PANEL_BYTES)
+
+
+def _ready(A):
+    """Whether kernels take A as it is."""
+    return A.flags.carray and A.dtype == dtype(A)
 
 
 def first_nonfinite(A):
@@ -107,4 +131,5 @@ def first_nonfinite(A):
 
 def largest(A):
     """Largest modulus of a real or imaginary part."""
-    return float(np.max([np.abs(panel.view(panel.real.dtype)).max() for _, panel in panels(A)]))
+    parts = (panel.view(panel.real.dtype) for _, panel in panels(A.T if by_columns(A) else A))
+    return float(np.max([(part.max(), -part.min()) for part in parts]))

@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from curtensor import _validation, operands
+from curtensor import _kernels, _validation, operands
 
 PANEL_BYTES = 2**24
+PIECE = 2**16  # stored entries
 
 
 def wrap(A):
@@ -32,13 +33,12 @@ def matmat(A, X):
 
 def rmatmat(A, Y):
     """``A^H @ Y``."""
-    return operands.dense(A.conj().T @ Y)
+    return operands.dense(A.T @ Y.conj()).conj()  # without a copy of A, which even a real one's conj() is
 
 
 def sketch_both(A, Y, X):
     """``A^H @ Y``, ``A @ X`` and the squared Frobenius norm."""
-    modulus = np.abs(A.data).astype(float, copy=False)
-    return rmatmat(A, Y).astype(A.dtype, copy=False), matmat(A, X).astype(A.dtype, copy=False), modulus @ modulus
+    return rmatmat(A, Y).astype(A.dtype, copy=False), matmat(A, X).astype(A.dtype, copy=False), squared_norm(A)
 
 
 def add_sketch(A, Y, X, left):
@@ -50,21 +50,36 @@ def add_sketch(A, Y, X, left):
 
 def take(A, indices, axis):
     """Rows (axis 0, as CSR) or columns (axis 1, as CSC), sparse like A."""
-    return A.tocsr()[indices] if axis == 0 else A.tocsc()[:, indices]
+    return A[indices].tocsr() if axis == 0 else A[:, indices].tocsc()  # A itself converted would be a copy
+
+
+def by_columns(A):
+    """Whether A is CSC, whose rows are found by a conversion."""
+    return A.format == "csc"
 
 
 def panels(A):
     """Dense panels of rows with their slices."""
-    height = max(1, PANEL_BYTES // (A.shape[1] * A.dtype.itemsize))
+    nbytes = A.data.nbytes + A.indices.nbytes
     A = A.tocsr()
-    for start in range(0, A.shape[0], height):
-        rows = slice(start, min(start + height, A.shape[0]))
+    for rows in operands.row_slices(A.shape, nbytes, A.dtype.itemsize, PANEL_BYTES):
         yield rows, A[rows].toarray()
+
+
+def parts(A):
+    """The stored entries in short pieces, one after the other."""
+    for start in range(0, A.nnz, PIECE):
+        yield A.data[start : start + PIECE]
+
+
+def squared_norm(A, exponent=0):
+    """``||2^exponent A||_F^2``."""
+    return sum(_kernels.squared_moduli(operands.times_power(part, exponent)[None]) for part in parts(A)) or 0.0
 
 
 def first_nonfinite(A):
     """Index of the first NaN or infinity in reading order, or None."""
-    if np.isfinite(A.data).all():
+    if all(np.isfinite(part).all() for part in parts(A)):
         return None
     entries = A.tocoo()
     bad = ~np.isfinite(entries.data)
@@ -73,4 +88,5 @@ def first_nonfinite(A):
 
 def largest(A):
     """Largest modulus of a real or imaginary part."""
-    return float(np.abs(A.data.view(A.data.real.dtype)).max(initial=0))
+    reals = (part.view(part.real.dtype) for part in parts(A))
+    return float(np.max([(part.max(), -part.min()) for part in reals], initial=0))

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from curtensor import _validation
-from curtensor.operands import dense
+from curtensor.operands import dense, row_slices
 
 PANEL_BYTES = 2**24
 HALF = {torch.float16: np.dtype("float32"), torch.bfloat16: np.dtype("float32")}
@@ -47,7 +47,8 @@ def matmat(A, X):
 def rmatmat(A, Y):
     """``A^H @ Y``."""
     Y = on_device(Y, A)
-    return to_numpy(sum(panel.mH @ Y[rows] for rows, panel in device_panels(A)))
+    Y = Y.conj().resolve_conj()  # the thin one: A conjugated would be a copy where it is in Fortran order
+    return to_numpy(sum(panel.mT @ Y[rows] for rows, panel in device_panels(A)).conj())
 
 
 def sketch_both(A, Y, X):
@@ -96,8 +97,8 @@ def diagonal(A):
 
 
 def device_panels(A):
-    """The whole tensor where its dtype is that of the products, else panels of rows widened to it."""
-    if A.dtype == torch_dtype(A):
+    """The whole tensor where products take it as it lies, else panels of rows copied to the dtype of the products."""
+    if A.dtype == torch_dtype(A) and 1 in A.stride() and not A.is_conj() and not A.is_neg():
         yield slice(0, len(A)), A
     else:
         yield from small_panels(A)
@@ -105,9 +106,8 @@ def device_panels(A):
 
 def small_panels(A):
     """Panels of rows on the device, in the dtype to compute in."""
-    height = max(1, PANEL_BYTES // (A.shape[1] * dtype(A).itemsize))
-    for start in range(0, len(A), height):
-        rows = slice(start, min(start + height, len(A)))
+    kind = dtype(A)
+    for rows in row_slices(A.shape, A.numel() * A.element_size(), kind.itemsize, PANEL_BYTES):
         yield rows, A[rows].to(torch_dtype(A))
 
 
