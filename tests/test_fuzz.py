@@ -24,7 +24,7 @@ import curtensor as ct
 from curtensor.__main__ import main
 
 SPARE = 2**32  # bytes that a process may take to read files of a few kilobytes, the stacks of its threads among them
-SEEDS = range(4)
+SEEDS = range(2)
 RESULTS = ["CUR", "named CUR", "sparse CUR", "TensorCUR", "named TensorCUR", "Tucker", "TubalCUR"]
 ENDINGS = [".npy", ".npz", ".sparse.npz", ".mtx", ".array.mtx", ".csv", ".h5", ".zarr"]
 
@@ -75,12 +75,12 @@ def result_of(kind):
 
 
 def fuzz_results(kind, seed):
-    """Complaints about what `load` does with 400 damaged files of a result."""
+    """Complaints about what `load` does with 1000 damaged files of a result."""
     result = result_of(kind)
     result.save("good.npz")
     good = Path("good.npz").read_bytes()
     limit_memory()
-    for number in range(400):
+    for number in range(1000):
         rng = np.random.default_rng([seed, number])
         Path("bad.npz").write_bytes(damaged(good, rng, zipped=True))
         try:
@@ -109,11 +109,11 @@ def inconsistency(result):
 
 
 def fuzz_matrices(ending, seed):
-    """Complaints about what the command does with 300 damaged files of an ending."""
+    """Complaints about what the command does with 600 damaged files of an ending."""
     good, bad = Path(f"good{ending}"), Path(f"bad{ending}")
     write_matrix(good, ending)
     limit_memory()
-    for number in range(300):
+    for number in range(600):
         rng = np.random.default_rng([seed, number])
         if ending == ".zarr":
             shutil.rmtree(bad, ignore_errors=True)
