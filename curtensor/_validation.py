@@ -632,10 +632,10 @@ def storable(array, name):
         raise complain(ValueError, name, "finite", "NaN or infinity")
 
 
-def no_pipe(path):
+def no_pipe(path, name):
     """Raise if a path leads to what can be read once only, or for ever."""
     if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
-        raise complain(ValueError, "it", "a file", "a device or pipe")
+        raise complain(ValueError, name, "a file", "a device or pipe")
 
 
 def output_path(path, name):
@@ -691,6 +691,12 @@ def real_numbers(fields, size, name):
         return np.array(fields, dtype=float)
     except ValueError as error:
         raise complain(ValueError, name, "real numbers with commas between", error) from None
+
+
+def of_integers(array, name):
+    """Raise if an array is not of integers."""
+    if getattr(array, "dtype", np.dtype(object)).kind not in "iu":
+        raise complain(ValueError, name, "integers", describe(array))
 
 
 def one_array(content, name):

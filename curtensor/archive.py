@@ -62,7 +62,7 @@ def written_by(result, path):
     """The parts in a file, to be taken out by the functions below; where one is amiss, the result did not write it."""
     path = _validation.file_path(path)
     try:
-        _validation.no_pipe(path)
+        _validation.no_pipe(path, "it")
         with open(path, "rb") as file:
             parts = members(file)
         owner = scalar(parts, OWNER, "U")

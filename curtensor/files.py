@@ -82,6 +82,7 @@ def read_matrix(path: str | os.PathLike, *, dataset: str | None = None) -> Named
     if ending == ".zarr":
         os.listdir(path)  # for the system's own complaint
     else:
+        _validation.no_pipe(path, name)
         open(path, "rb").close()
     try:
         content = READERS[ending](path)
@@ -205,6 +206,8 @@ def read_npz(path):
         if "format" not in content.files:
             arrays = dict(content)
         else:
+            for name in SPARSE_INTEGERS.intersection(content.files):
+                _validation.of_integers(content[name], name)
             file.seek(0)
             matrix = sparse.load_npz(file)
             if matrix.format in ("csr", "csc", "bsr"):
@@ -212,6 +215,8 @@ def read_npz(path):
             return matrix
     return arrays.popitem()[1] if len(arrays) == 1 else arrays
 
+
+SPARSE_INTEGERS = {"indices", "indptr", "row", "col", "offsets", "shape"}  # of others SciPy would cut off the fractions
 
 # Numbers a value takes in a MatrixMarket file, and what an entry above the diagonal is to the one below.
 MTX_FIELDS = {"real": 1, "integer": 1, "complex": 2, "pattern": 0}
@@ -304,11 +309,11 @@ def written_whole(path):
         old = os.stat(path)
     except FileNotFoundError:
         old = None
-    is_file = old is not None and stat.S_ISREG(old.st_mode)
-    can_be_made = bool(os.path.basename(path)) and os.access(folder, os.W_OK)
-    if is_file or (not can_be_made if old is None else stat.S_ISDIR(old.st_mode)):
+    is_stream = old is not None and not (stat.S_ISREG(old.st_mode) or stat.S_ISDIR(old.st_mode))
+    may_be_made = bool(os.path.basename(path)) and os.access(folder, os.W_OK)
+    if not is_stream and not (old is None and may_be_made):
         open(path, "ab").close()  # for the system's own complaint
-    if not can_be_made or not (is_file or old is None) or open_file_number(path) is not None:
+    if is_stream or not may_be_made or open_file_number(path) is not None:
         with tempfile.TemporaryFile() as file:
             yield file
             copy_into(file, path)

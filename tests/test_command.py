@@ -286,6 +286,32 @@ def test_bad_input_gets_one_line_and_status_2_and_writes_nothing(command, messag
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+def test_the_table_goes_to_standard_output_after_what_is_printed(folder):
+    matrix = str(folder / "matrix.npy")
+    command = ["compare", matrix, "--rank", "2", "--methods", "cur", "--csv", "/dev/stdout"]
+    with open("out.txt", "w") as out:
+        subprocess.run([sys.executable, "-m", "curtensor", *command], stdout=out, check=True, cwd=ROOT)
+    printed = (folder / "out.txt").read_text().splitlines()
+    assert printed[0] == f"{matrix}: 12 x 8, float64" and printed[-3].startswith("method,rank,error")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links as POSIX has them")
+def test_the_output_may_be_a_link_to_a_file_elsewhere(folder):
+    (folder / "elsewhere").mkdir()
+    (folder / "out.npz").symlink_to("elsewhere/out.npz")
+    assert main(["decompose", "matrix.npy", "--rank", "2", "-o", "out.npz"]) == 0
+    assert (folder / "out.npz").is_symlink() and os.listdir("elsewhere") == ["out.npz"]
+    assert curtensor.CUR.load("out.npz").rank == 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links as POSIX has them")
+def test_a_link_into_a_missing_folder_is_refused_before_the_work(folder, capsys):
+    (folder / "out.npz").symlink_to("missing/out.npz")
+    assert main(["decompose", "matrix.npy", "--rank", "2", "-o", "out.npz"]) == 2
+    assert "--output must be a file in a folder that can be written to" in capsys.readouterr().err
+
+
 def test_missing_matplotlib_is_named_before_the_work(folder, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert main(["compare", "--plot", "out.png", "--csv", "out.csv"]) == 2

@@ -1,7 +1,9 @@
 """Errors and times side by side: the SVD is the optimum and always there."""
 
 import csv
+import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -152,6 +154,21 @@ def test_csv_holds_the_rows(tmp_path):
     assert header == ["method", "rank", "error", "error_over_best", "cpu_seconds"]
     assert tuple(Row(m, int(k), *map(float, rest)) for m, k, *rest in lines) == ROWS
     assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes and links as POSIX has them")
+@pytest.mark.parametrize("ending", [".csv", ".png", ".pdf", ".svg"])
+def test_table_and_plot_are_written_to_a_pipe_through_a_link(ending, tmp_path):
+    pipe, link = tmp_path / "pipe", tmp_path / f"link{ending}"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    comparison = Comparison(ROWS)
+    with ThreadPoolExecutor(1) as pool:
+        content = pool.submit(pipe.read_bytes)
+        (comparison.to_csv if ending == ".csv" else comparison.plot)(os.fsencode(link))
+        start = {".csv": b"method,", ".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}[ending]
+        assert content.result(timeout=60).startswith(start)
+    assert pipe.is_fifo() and link.is_symlink()
 
 
 def test_plot_has_a_logarithmic_axis_and_a_labelled_line_for_each_method(tmp_path):
