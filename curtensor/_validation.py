@@ -361,7 +361,7 @@ def in_memory(X):
 def kind_of(X):
     """A type by its package and name."""
     package = type(X).__module__.split(".")[0]
-    return f"a {type(X).__name__}" + (f" of {package}" if package != "builtins" else "")
+    return type(X).__name__ + (f" of {package}" if package != "builtins" else "")
 
 
 def tensor_shape(shape, name="X", *, least=2) -> tuple[int, ...]:

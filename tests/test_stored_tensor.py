@@ -354,7 +354,7 @@ def test_chunks_of_another_kind_than_declared_are_refused(call):
     sparse = pytest.importorskip("sparse")
     X = da.ones((5, 4, 3), chunks=(3, 4, 3))
     whole = np.empty((0, 0, 0))
-    with pytest.raises(TypeError, match="each chunk of X must be an array of numbers, got a COO of sparse"):
+    with pytest.raises(TypeError, match="each chunk of X must be an array of numbers, got COO of sparse"):
         call(X.map_blocks(sparse.COO, meta=whole), 1)
     with pytest.raises(TypeError, match="each chunk of X must be an array without a mask"):
         call(X.map_blocks(np.ma.masked_less, 0.5, meta=whole), 1)

@@ -95,6 +95,41 @@ def test_st_hosvd_comes_first_and_own_functions_are_methods():
     assert rows[2].error == pytest.approx(1) and rows[2].numbers == 120
 
 
+def test_numbers_of_an_unknown_result_are_what_it_says_or_unknown():
+    class Silent:
+        def to_array(self):
+            return np.zeros((6, 5, 4))
+
+    class Telling(Silent):
+        n_stored = 7
+
+    class Special(curtensor.Tucker):
+        pass
+
+    def silent(X, k, rng):
+        return Silent()
+
+    def telling(X, k, rng):
+        return Telling()
+
+    def special(X, k, rng):
+        return Special(*curtensor.st_hosvd(X, k), 0.0)
+
+    def listed(X, k, rng):
+        return np.zeros(X.shape).tolist()
+
+    comparison = compare(tensor((6, 5, 4)), 2, methods=[silent, telling, special, listed], rng=0)
+    assert [row.numbers for row in comparison.rows] == [38, None, 7, 38, 120]
+    assert str(comparison).splitlines()[2].split()[-1] == "unknown"
+
+
+def test_ranks_above_the_product_of_the_others_hold_no_more_numbers():
+    X = np.random.default_rng(0).standard_normal((3000, 2, 2))
+    rows = compare(X, 3000, methods=["hooi", "cur", "cur_recompressed", "tubal_cur"], rng=0).rows
+    assert rows[0].numbers == rows[1].numbers == rows[3].numbers == 4 * 2 * 2 + 3000 * 4 + 2 * 2 * 2
+    assert max(row.error for row in rows) < 1e-12
+
+
 def test_same_seed_same_errors_and_other_methods_change_nothing():
     X = tensor((14, 12, 10))
     first = {(row.method, row.rank): row.error for row in compare(X, [3, 6], rng=5).rows}

@@ -472,3 +472,11 @@ def test_shapes_which_do_not_fit_are_refused():
 def test_bad_options_are_refused(options, error, message):
     with pytest.raises(error, match=f"^{message}"):
         ct.tubal_cur(np.ones((4, 5, 3)), **options)
+
+
+@pytest.mark.parametrize("shape", [(3000, 2, 2), (2, 3000, 2)])
+def test_more_slices_than_an_unfolding_has_of_rank_are_not_taken(shape, rng):
+    X = rng.standard_normal(shape)
+    result = ct.tubal_cur(X, 2, n_columns=shape[1], n_rows=shape[0], rng=0)
+    assert max(len(result.col_indices), len(result.row_indices)) <= 4
+    assert np.linalg.norm(X - result.to_array()) < 1e-12 * np.linalg.norm(X)

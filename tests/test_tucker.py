@@ -444,3 +444,18 @@ def test_one_rank_stands_for_all_modes_cut_to_their_lengths(rng):
     X = rng.standard_normal((9, 3, 8))
     for function in (ct.st_hosvd, ct.hooi):
         assert_array_equal(function(X, 5).core, function(X, (5, 3, 5)).core)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("method", TUCKER_METHODS)
+@pytest.mark.parametrize("shape", [(30000, 2, 2), (2, 30000, 2), (30000, 3)])
+def test_ranks_above_the_product_of_the_others_take_no_square_factor(shape, method, dtype, rng):
+    X = random_array(rng, shape, dtype)
+    tracemalloc.start()
+    for result in (ct.st_hosvd(X, 5, method=method, rng=0), ct.hooi(X, 5, method=method, rng=0, max_sweeps=2)):
+        assert result.ranks == tuple(min(5, length) for length in shape)
+        for U in result.factors:
+            assert_allclose(U.conj().T @ U, np.eye(U.shape[1]), atol=1e4 * np.finfo(dtype).eps)
+        assert_allclose(result.to_array(), X, atol=1e4 * np.finfo(dtype).eps)
+    assert tracemalloc.get_traced_memory()[1] < 1e8  # 30000 x 30000 are 3.6e9 at least
+    tracemalloc.stop()

@@ -357,3 +357,62 @@ def test_weights_and_indices_are_not_written_to():
     assert_array_equal(weights, 2)
     assert_array_equal(include, 3)
     assert_array_equal(exclude, 1)
+
+
+TENSOR_FUNCTIONS = {
+    "st_hosvd": lambda X: ct.st_hosvd(X, 1),
+    "hooi": lambda X: ct.hooi(X, 1),
+    "tensor_cur": lambda X: ct.tensor_cur(X, 1, rng=0),
+    "unfold": lambda X: ct.unfold(X, 0),
+    "mode_gram": lambda X: ct.mode_gram(X, 0),
+}
+
+
+class Unreadable:
+    """An array that does not become one of NumPy's."""
+
+    shape = (3, 4)
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("it lies on another planet")
+
+
+NO_TENSOR = {
+    "none": (None, TypeError, "X must be an array of numbers, got None"),
+    "set": ({1, 2}, TypeError, "X must be an array of numbers, got {1, 2}"),
+    "dict": ({"a": GOOD}, TypeError, "X must be one array, such as X[key] of it, got"),
+    "generator": ((i for i in range(3)), TypeError, "X must be an array of numbers, got <generator"),
+    "string": ("abc", TypeError, "X must be an array of integers, bool"),
+    "ragged": ([[1, 2], [3]], ValueError, "X must be nested lists of equal lengths, got [[1, 2], [3]]"),
+    "objects": (GOOD.astype(object), TypeError, "X must be an array of integers, bool"),
+    "structured": (np.zeros((3, 3), dtype=[("a", "f8")]), TypeError, "X must be an array of integers, bool"),
+    "times": (np.zeros((3, 3), dtype="M8[s]"), TypeError, "X must be an array of integers, bool"),
+    "masked": (np.ma.array(GOOD), TypeError, "X must be an array without a mask, got a masked array"),
+    "sparse": (
+        sparse.csr_array(GOOD),
+        TypeError,
+        "X must be an array of numbers, got csr_array of scipy; X.toarray() is one",
+    ),
+    "unreadable": (Unreadable(), TypeError, "X must be an array of numbers, got Unreadable of"),
+}
+
+
+@pytest.mark.parametrize("name", TENSOR_FUNCTIONS)
+@pytest.mark.parametrize("kind", NO_TENSOR)
+def test_what_is_no_tensor_is_named_in_one_sentence(kind, name):
+    X, error, beginning = NO_TENSOR[kind]
+    message = complaint(error, lambda: TENSOR_FUNCTIONS[name](X))
+    assert message.startswith(beginning)
+
+
+@pytest.mark.parametrize("name", TENSOR_FUNCTIONS)
+def test_what_holds_a_tensor_of_numbers_is_taken(name):
+    torch = pytest.importorskip("torch")
+    X = torch.tensor(GOOD)
+    for kind in (X.clone().requires_grad_(), X.bfloat16(), X.half(), X.to(torch.complex64).conj()):
+        TENSOR_FUNCTIONS[name](kind)
+    for kind in (GOOD.view(np.matrix), memoryview(GOOD), GOOD.tolist(), GOOD.astype(">f4")):
+        TENSOR_FUNCTIONS[name](kind)
+    assert complaint(TypeError, lambda: TENSOR_FUNCTIONS[name](X.to_sparse())).startswith(
+        "X must be an array of numbers"
+    )
