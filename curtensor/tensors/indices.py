@@ -34,8 +34,10 @@ def choose_slices(X, rank, size, rule, rng, mode=0):
     if not block.any():
         return Choice(np.zeros(1, dtype=np.intp), np.eye(len(block), 1, dtype=block.dtype), 0.0)
     rounding = ROUNDING * np.finfo(block.dtype).eps * whole
-    basis, residual = selection.split_sketch(block, wanted, rounding / (8 * np.finfo(block.dtype).eps))
-    if np.linalg.norm(residual) <= rounding:  # nothing to choose by, and another in each memory order
+    basis, residual = selection.split_sketch(block, wanted)
+    sizes = np.linalg.norm(basis.conj().T @ block, axis=1)
+    basis, sizes = basis[:, sizes > rounding], sizes[sizes > rounding]
+    if np.linalg.norm(residual) <= rounding:  # another in each memory order: nothing to choose by
         residual = residual[:, :0]
     if rule in selection.SAMPLING_RULES:
         indices = _validation.rule_choice(rule(basis, residual, size, rng), len(basis), size)
@@ -45,7 +47,7 @@ def choose_slices(X, rank, size, rule, rng, mode=0):
         indices = _validation.rule_choice(rule(seen, residual, most, rng), len(basis), most)
         indices = selection.oversample(basis, residual, indices, size)
     lost = max(1 - (np.linalg.norm(block) / whole) ** 2, 0)
-    beyond = np.linalg.norm(basis[:, rank:].conj().T @ block), np.linalg.norm(residual)
+    beyond = np.linalg.norm(sizes[rank:]), np.linalg.norm(residual)
     return Choice(indices, basis, math.sqrt(sum((norm / whole) ** 2 for norm in beyond) + lost))
 
 
