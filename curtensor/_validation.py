@@ -490,7 +490,7 @@ def approximation_of(approximation, shape):
             approximation = np.asarray(approximation)
         if hasattr(approximation, "as_linear_operator"):
             operator = approximation.as_linear_operator()
-        elif getattr(approximation, "ndim", 2) == 2 and (isinstance(approximation, np.ndarray) or issparse(approximation)):
+        elif (isinstance(approximation, np.ndarray) or issparse(approximation)) and approximation.ndim == 2:
             operator = operands.array_operator(approximation)
         else:
             operator = aslinearoperator(approximation)

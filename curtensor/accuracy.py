@@ -63,6 +63,9 @@ def relative_error(
     Spectral: block Krylov iteration [2]_ with ten vectors, 18 passes each for A and for A - B; to about three digits,
     from below. Memory is that of the panels or vectors.
 
+    A is copied in no layout, but a sparse one is converted where it is neither CSR nor CSC or not of floats, and a
+    DataFrame with columns of several dtypes is put together.
+
     References
     ----------
     .. [1] P.-G. Martinsson, J. A. Tropp, "Randomized numerical linear algebra", Acta Numerica 29, 2020, section 4.

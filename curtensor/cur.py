@@ -326,6 +326,9 @@ def cur_decomposition(
     For columns chosen with exact singular vectors the error of C C^+ A is at most sqrt(k + 1) times that of the
     truncated SVD, and a cross approximation at most k + 1 times [1]_; measured here 1.2 and 1.4.
 
+    A is copied in no layout, but a sparse one is converted where it is neither CSR nor CSC or not of floats, and a
+    DataFrame with columns of several dtypes is put together.
+
     References
     ----------
     .. [1] A. Osinsky, "Close to optimal column approximations with a single SVD", 2023, arXiv:2308.09068.

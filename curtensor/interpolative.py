@@ -122,6 +122,9 @@ def interpolative_decomposition(
     Passes over A: one for the sketch, one for the coefficients, besides taking the columns; with `rtol`, as
     `cur_decomposition`. O(m n k) operations; memory O((m + n) k). The bound is that of `select_columns`.
 
+    A is copied in no layout, but a sparse one is converted where it is neither CSR nor CSC or not of floats, and a
+    DataFrame with columns of several dtypes is put together.
+
     References
     ----------
     .. [1] H. Cheng, Z. Gimbutas, P.-G. Martinsson, V. Rokhlin, "On the compression of low rank matrices", SIAM J. Sci.
@@ -183,7 +186,8 @@ def id_to_tolerance(operand, A, rtol, rule, view_of, rng):
         skeleton = dense(times_power(result.skeleton, sketched.exponent))
         error = result.error_estimate
         if error**2 < 1e4 * np.finfo(result.coefficients.dtype).eps:
-            error = operands.residual_norm(sketched.operand, sketched.A, skeleton, result.coefficients) / (sketched.norm or 1)
+            residual = operands.residual_norm(sketched.operand, sketched.A, skeleton, result.coefficients)
+            error = residual / (sketched.norm or 1)
         return replace(result, error_estimate=float(error)), error
 
     return smallest_rank(attempt, resketch, min(A.shape), rtol)

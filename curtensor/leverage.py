@@ -61,11 +61,14 @@ def leverage_scores(
 
     Notes
     -----
-    Exact: one pass to copy A, O(m n min(m, n)) operations, O(m n) memory. Sketch: O(m n k) operations, and seven passes
+    Exact: A is copied, O(m n min(m, n)) operations, O(m n) memory. Sketch: O(m n k) operations, and seven passes
     (four where A is read in blocks of rows, no wider than tall) for the shorter side of A, with O(min(m, n) k) memory;
     one pass more for the longer side, with O((m + n) k) memory. It works with A^H A, and where the k-th singular value
     is too small for that, or k is large, with A, by eight passes more. The scores are unique only where the k-th and
     the next singular value differ, and the sketch finds them the better the further these are apart.
+
+    A is copied in no layout, but a sparse one is converted where it is neither CSR nor CSC or not of floats, and a
+    DataFrame with columns of several dtypes is put together.
 
     References
     ----------

@@ -393,6 +393,9 @@ def select_columns(
     of the sketch and applies Osinsky's greedy rule with a small ridge. With exact singular vectors and no ridge
     the error is at most sqrt(k + 1) times that of the truncated SVD [1]_; for a sketch this bound is not proved.
 
+    A is copied in no layout, but a sparse one is converted where it is neither CSR nor CSC or not of floats, and a
+    DataFrame with columns of several dtypes is put together.
+
     References
     ----------
     .. [1] A. Osinsky, "Close to optimal column approximations with a single SVD", 2023, arXiv:2308.09068.
@@ -451,7 +454,7 @@ def select_rows(
 
     Notes
     -----
-    One pass over A; costs and bound as for `select_columns`, with rows and columns exchanged.
+    One pass over A; costs, memory and bound as for `select_columns`, with rows and columns exchanged.
 
     References
     ----------

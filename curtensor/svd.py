@@ -166,6 +166,9 @@ def randomized_svd(
     basis show of A outside of it: with a Krylov basis these serve where the leave-one-out estimate of [3]_ would need
     each vector's powers kept apart.
 
+    A is copied in no layout, but a sparse one is converted where it is neither CSR nor CSC or not of floats, and a
+    DataFrame with columns of several dtypes is put together.
+
     References
     ----------
     .. [1] C. Musco, C. Musco, "Randomized block Krylov methods for stronger and faster approximate singular value
