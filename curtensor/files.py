@@ -51,7 +51,8 @@ def read_matrix(path: str | os.PathLike, *, dataset: str | None = None) -> Named
         empty or all others are text, and its first column holds row names if their header is empty or they are text.
         Names that are numbers need the empty field, as pandas writes it.
     dataset : str, optional
-        Which array, or group with a CSR matrix, of an HDF5 or zarr store; by default the only one of two modes or more.
+        Which array, or group with a CSR matrix, of an HDF5 or zarr store; by default the only one of two modes or more
+        that holds numbers and can be opened, whatever else there is.
 
     Returns
     -------

@@ -506,3 +506,141 @@ def test_group_without_a_matrix(tmp_path):
         group["data"] = np.ones(3)
         with pytest.raises(ValueError, match="A must be an array of a store, or a group with data, indices and indptr"):
             ct.select_columns(group, 3)
+
+
+WRAPPED = {
+    "CSR": sparse.csr_array,
+    "CSC": sparse.csc_matrix,
+    "COO": sparse.coo_array,
+    "dask": lambda A: da.from_array(A, chunks=(17, 9)),
+    "list": lambda A: A.tolist(),
+    "Fortran": np.asfortranarray,
+}
+
+
+@pytest.mark.parametrize("kind", WRAPPED)
+def test_row_blocks_of_what_lies_in_memory_are_its_rows(kind, rng):
+    A = np.where(rng.random((90, 40)) < 0.3, rng.standard_normal((90, 40)), 0)
+    blocks_of = ct.row_blocks(WRAPPED[kind](A), block_bytes=SMALL * 2)
+    expected = ct.cur_decomposition(A, 5, rng=0)
+    result = ct.cur_decomposition(blocks_of, 5, rng=0)
+    assert_array_equal(result.col_indices, expected.col_indices)
+    assert_array_equal(operands.dense(result.C), expected.C)
+    assert_array_equal(operands.dense(result.R), expected.R)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "complex128", "int32"])
+def test_row_blocks_of_a_tensor_of_torch_are_its_rows(dtype, rng):
+    torch = pytest.importorskip("torch")
+    A = torch.tensor(9 * rng.standard_normal((90, 40))).to(getattr(torch, dtype))
+    if dtype.startswith("float"):
+        A.requires_grad_()
+    result, expected = (ct.cur_decomposition(X, 5, rng=0) for X in (ct.row_blocks(A, block_bytes=2**16), A))
+    assert_array_equal(result.col_indices, expected.col_indices)
+    assert_array_equal(result.C, expected.C)
+    assert result.dtype == expected.dtype
+
+
+class Sliced:
+    """A user's array, which gives what a function makes of each slice."""
+
+    def __init__(self, A, change):
+        self.A, self.change, self.shape, self.dtype = A, change, A.shape, A.dtype
+
+    def __getitem__(self, rows):
+        return self.change(self.A[rows])
+
+
+WRONG_BLOCKS = {
+    "more rows": (lambda block: np.concatenate([block, block[:1]]), OSError, "of shape"),
+    "fewer rows": (lambda block: block[1:], OSError, "of shape"),
+    "fewer columns": (lambda block: block[:, 1:], OSError, "of shape"),
+    "a vector": (lambda block: block.reshape(-1), OSError, "of shape"),
+    "a mask": (lambda block: np.ma.masked_array(block, block > 0), OSError, "an array without a mask"),
+    "complex": (lambda block: block * 1j, OSError, "of dtype float64"),
+    "objects": (lambda block: block.astype(object), OSError, "an array of integers"),
+    "nothing": (lambda block: None, OSError, "an array of integers"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_BLOCKS)
+def test_a_block_that_is_not_what_was_declared_is_refused(wrong, rng):
+    change, error, message = WRONG_BLOCKS[wrong]
+    for call in (ct.cur_decomposition, ct.select_columns, ct.leverage_scores, ct.randomized_svd):
+        with pytest.raises(error, match=f"A must be readable, got .*each block of A must be {message}"):
+            call(ct.row_blocks(Sliced(rng.random((30, 20)), change)), 3)
+
+
+def test_a_function_may_yield_blocks_that_are_stores_themselves(tmp_path, rng):
+    A = rng.standard_normal((30, 20))
+    with h5py.File(tmp_path / "A.h5", "w") as file:
+        file["X"], file["Y"] = A[:12], A[12:]
+        blocks_of = ct.row_blocks(lambda: (file[name] for name in ("X", "Y")), A.shape, dtype=float)
+        assert_array_equal(ct.cur_decomposition(blocks_of, 3, rng=0).C, ct.cur_decomposition(A, 3, rng=0).C)
+
+
+PACKINGS = {
+    "scale": {"scale_factor": 0.1},
+    "offset": {"add_offset": 5},
+    "fill": {"_FillValue": np.int16(-9999)},
+    "missing": {"missing_value": 1e20},
+    "unsigned": {"_Unsigned": "true"},
+}
+NEUTRAL = {
+    "NaN": {"_FillValue": np.array([np.nan])},
+    "NaN of zarr": {"_FillValue": "AAAAAAAA+H8="},
+    "one": {"scale_factor": 1.0, "add_offset": 0},
+    "others": {"units": "m", "long_name": "scale_factor"},
+}
+
+
+def with_attributes(store, folder, attributes):
+    A = np.random.default_rng(0).integers(1, 99, (30, 20)).astype(float)
+    if store == "hdf5":
+        array = h5py.File(folder / "A.h5", "w").create_dataset("A", data=A)
+    elif store == "zarr":
+        array = zarr.create_array(folder / "A.zarr", data=A, fill_value=-1.0)
+        attributes = {key: getattr(value, "tolist", lambda v=value: v)() for key, value in attributes.items()}
+    else:
+        return pytest.importorskip("xarray").DataArray(A, attrs=attributes)
+    array.attrs.update(attributes)
+    return array
+
+
+@pytest.mark.parametrize("store", ["hdf5", "zarr", "xarray"])
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_packed_numbers_are_refused_with_the_way_to_decode_them(packing, store, tmp_path):
+    array = with_attributes(store, tmp_path, PACKINGS[packing])
+    (key,) = PACKINGS[packing]
+    message = rf"must be decoded values, as of xarray.open_dataset\(path\)\[name\], got packed ones .* {key}="
+    for name, call in (("A", lambda: ct.select_columns(array, 3)), ("source", lambda: ct.row_blocks(array))):
+        with pytest.raises(ValueError, match=f"^{name} {message}"):
+            call()
+
+
+@pytest.mark.parametrize("store", ["hdf5", "zarr", "xarray"])
+@pytest.mark.parametrize("neutral", NEUTRAL)
+def test_attributes_that_change_no_number_are_no_packing(neutral, store, tmp_path):
+    ct.select_columns(with_attributes(store, tmp_path, NEUTRAL[neutral]), 3)
+
+
+def test_what_else_a_store_holds_is_refused_by_one_sentence(tmp_path):
+    with h5py.File(tmp_path / "A.h5", "w") as file:
+        file["X"], file["empty"], file["type"] = np.ones((3, 4)), h5py.Empty("f8"), np.dtype("f8")
+        file["packed"], file["compound"] = np.ones((3, 4), int), np.zeros((3, 4), [("a", float)])
+        file["packed"].attrs["scale_factor"] = 0.5
+        group = zarr.open_group(tmp_path / "A.zarr", mode="w")
+        group.create_array("X", data=np.ones((3, 4)))
+        for A, error, message in (
+            (file, ValueError, "A must be an array of a store, or a group with .*, got a group of .*'X'"),
+            (group, ValueError, r"A must be an array of a store, or a group with .*, got a group of \['X'\]"),
+            (file["empty"], ValueError, "A must be an array with entries, got an empty dataset"),
+            (file["type"], TypeError, "A must be an array"),
+            (file["compound"], TypeError, "A must be an array of integers, bool"),
+            (file["packed"].astype("f4"), ValueError, "A must be decoded values"),
+            (h5py.Empty("f8"), TypeError, "A must be an array"),
+        ):
+            for call in (ct.cur_decomposition, ct.select_columns, ct.randomized_svd, ct.leverage_scores):
+                with pytest.raises(error, match=message):
+                    call(A, 1)
+        assert ct.cur_decomposition(file["X"].astype("f4"), 1).dtype == np.float32

@@ -603,3 +603,99 @@ def test_a_name_is_kept_as_it_is(kind, name, tmp_path, monkeypatch):
 def test_what_is_no_path_is_refused(path, error):
     with pytest.raises(error, match=r"^path must be .*, got "):
         write(path, b"new")
+
+
+def dangling_link(file):
+    file["old"] = h5py.SoftLink("/nowhere")
+
+
+def link_to_itself(file):
+    file["self"] = h5py.SoftLink("/self")
+
+
+def external_link(file):
+    file["other"] = h5py.ExternalLink("missing.h5", "/X")
+
+
+def cycle(file):
+    file.create_group("group")["up"] = file["/"]
+
+
+def groups_that_share_their_members(file):
+    group = file
+    for _ in range(40):
+        inner = group.create_group("a")
+        group["b"] = inner
+        group = inner
+
+
+def other_names_of_the_same(file):
+    file["alias"], file["link"] = file["X"], h5py.SoftLink("/X")
+
+
+def empty_datasets(file):
+    file["empty"], file["none"] = h5py.Empty("f8"), np.zeros((0, 3))
+
+
+def what_is_no_number(file):
+    file["compound"], file["type"], file["scalar"] = np.zeros((3, 3), [("a", float)]), np.dtype("f8"), 3.0
+    file.create_dataset("references", (2, 2), dtype=h5py.ref_dtype)
+    file.create_dataset("text", (2, 2), dtype=h5py.string_dtype())
+    file["x"] = np.arange(6.0)
+    file["x"].make_scale("x")
+    file["X"].dims[0].attach_scale(file["x"])
+
+
+def groups_beyond_recursion(file):
+    group = file
+    for _ in range(1200):
+        group = group.create_group("g")
+
+
+SPOILT = {
+    spoil.__name__: spoil
+    for spoil in (
+        dangling_link,
+        link_to_itself,
+        external_link,
+        cycle,
+        groups_that_share_their_members,
+        other_names_of_the_same,
+        empty_datasets,
+        what_is_no_number,
+        groups_beyond_recursion,
+    )
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILT)
+def test_the_good_matrix_of_a_file_is_found_beside_what_is_none(spoil, tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["X"] = np.arange(42.0).reshape(6, 7)
+        SPOILT[spoil](file)
+    for dataset in (None, "X"):
+        assert read_matrix(tmp_path / "a.h5", dataset=dataset).A[1, 2] == 9
+
+
+def test_a_link_is_a_name_too(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["X"] = np.ones((6, 7))
+        file["again"] = h5py.SoftLink("/X")
+    assert read_matrix(tmp_path / "a.h5", dataset="again").A.shape == (6, 7)
+    with pytest.raises(ValueError, match="dataset must be one of X, got 'other'"):
+        read_matrix(tmp_path / "a.h5", dataset="other")
+
+
+@pytest.mark.parametrize("damage", ["zarr.json", "nothing"])
+def test_a_damaged_array_of_a_zarr_group_does_not_hide_the_others(damage, tmp_path):
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    group.create_array("X", data=np.ones((6, 7)))
+    group.create_array("damaged", data=np.ones((6, 7)))
+    if damage == "nothing":
+        (tmp_path / "a.zarr" / "damaged" / "zarr.json").unlink()
+    else:
+        (tmp_path / "a.zarr" / "damaged" / "zarr.json").write_bytes(b"\0junk")
+    for dataset in (None, "X"):
+        assert read_matrix(tmp_path / "a.zarr", dataset=dataset).A.shape == (6, 7)
+    with pytest.raises(ValueError, match="dataset must be one of X, got 'damaged'"):
+        read_matrix(tmp_path / "a.zarr", dataset="damaged")

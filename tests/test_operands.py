@@ -1,3 +1,6 @@
+import re
+import warnings
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -255,3 +258,173 @@ def test_results_print_the_shapes_of_their_parts_in_one_line(kind, rng):
     text = repr(RESULTS[kind](normal((30, 20), "f8", rng), normal((60, 7, 8), "f8", rng)))
     assert text.startswith(f"{kind}(") and "\n" not in text and len(text) < 300
     assert ("<30 x 3>" if kind in ("CUR", "SVD", "ID") else "<60 x ") in text
+
+
+def frames(rng):
+    """Tables of pandas which hold numbers in other ways than one array of them, and those numbers."""
+    B = mostly_zero(14, 6, "float64", rng)
+    mixed = pd.DataFrame({"f": B[:, 0].astype("f4"), "b": B[:, 1] > 0, "n": pd.array(np.arange(14), dtype="Int64")})
+    sparse_frame = pd.DataFrame(B, columns=list("aabbcc")).astype(pd.SparseDtype("float64", 0))
+    return {
+        "Float64": (pd.DataFrame(B).astype("Float64"), B),
+        "Float32": (pd.DataFrame(B).astype("Float32"), B.astype("f4")),
+        "Int64": (pd.DataFrame(np.round(9 * B)).astype("Int64"), np.round(9 * B)),
+        "boolean": (pd.DataFrame(B > 0).astype("boolean"), (B > 0) * 1.0),
+        "mixed": (mixed, np.stack([B[:, 0].astype("f4"), B[:, 1] > 0, np.arange(14)], axis=1)),
+        "float and bool": (mixed[["f", "b"]], np.stack([B[:, 0].astype("f4"), B[:, 1] > 0], axis=1).astype("f4")),
+        "complex": (pd.DataFrame(B * 1j), B * 1j),
+        "sparse": (sparse_frame, B),
+        "sparse and dense": (pd.concat([sparse_frame, pd.DataFrame({"d": B[:, 0]})], axis=1), np.c_[B, B[:, 0]]),
+        "sparse bool": (pd.DataFrame(B != 0).astype(pd.SparseDtype(bool, False)), (B != 0) * 1.0),
+        "polars bool": (pl.DataFrame({"a": B[:, 0], "b": B[:, 1] > 0}), np.stack([B[:, 0], B[:, 1] > 0], axis=1)),
+    }
+
+
+@pytest.mark.parametrize("kind", frames(np.random.default_rng(0)))
+def test_tables_of_any_kind_of_numbers_are_the_array_of_these(kind, rng):
+    table, B = frames(rng)[kind]
+    before = table.copy() if hasattr(table, "iloc") else table.clone()
+    result, expected = ct.cur_decomposition(table, 2, rng=0), ct.cur_decomposition(B, 2, rng=0)
+    assert_array_equal(result.col_indices, expected.col_indices)
+    assert_array_equal(operands.dense(result.C), B[:, result.col_indices])
+    assert result.dtype == expected.dtype
+    assert sparse.issparse(result.C) == ("sparse" in kind)
+    assert before.equals(table)
+
+
+@pytest.mark.parametrize("kind", ["Float64", "Int64", "boolean"])
+def test_a_missing_value_in_a_nullable_column_is_refused_with_its_place(kind):
+    table = pd.DataFrame(np.eye(4)).astype(kind)
+    table.iloc[2, 1] = pd.NA
+    for call in (ct.cur_decomposition, ct.select_rows, ct.randomized_svd, ct.leverage_scores):
+        with pytest.raises(ValueError, match=r"A must be finite, got NaN or infinity, first at \(2, 1\)"):
+            call(table, 2)
+
+
+NO_NUMBERS = {
+    "object": pd.Series(["x", "y"], dtype=object),
+    "category": pd.Series(pd.Categorical([1, 2])),
+    "datetime64[ns]": pd.Series(pd.date_range("2020", periods=2)),
+    "datetime64[ns, UTC]": pd.Series(pd.date_range("2020", periods=2, tz="UTC")),
+    "timedelta64[ns]": pd.Series(pd.to_timedelta([1, 2], unit="s")),
+    "string": pd.Series(["x", "y"], dtype="string"),
+    "interval[int64, right]": pd.Series(pd.interval_range(0, 2)),
+}
+
+
+@pytest.mark.parametrize("dtype", NO_NUMBERS)
+def test_a_column_that_holds_no_numbers_is_named(dtype):
+    table = pd.DataFrame({"good": [1.0, 2.0], "bad": NO_NUMBERS[dtype]})
+    message = f"A must be an array, or a table of numbers in all columns, got column 'bad' of dtype {dtype}"
+    with pytest.raises(TypeError, match=re.escape(message)):
+        ct.cur_decomposition(table, 1)
+
+
+def test_a_sparse_column_whose_gaps_are_not_zero_is_refused():
+    table = pd.DataFrame({"a": [0.0, 1.0], "b": [0.0, 2.0]}).astype(pd.SparseDtype(float, np.nan))
+    with pytest.raises(ValueError, match="A must be sparse with the fill value 0, got nan in column 'a'"):
+        ct.cur_decomposition(table, 1)
+
+
+@pytest.mark.parametrize("kind", ["COO", "GCXS", "DOK"])
+def test_a_sparse_array_of_pydata_is_as_good_as_scipys(kind, rng):
+    pydata = pytest.importorskip("sparse")
+    B = mostly_zero(30, 20, "float64", rng)
+    result = ct.cur_decomposition(getattr(pydata, kind).from_numpy(B), 5, rng=0)
+    expected = ct.cur_decomposition(sparse.csr_array(B), 5, rng=0)
+    assert_array_equal(result.col_indices, expected.col_indices)
+    assert sparse.issparse(result.C)
+    assert_array_equal(result.C.toarray(), B[:, result.col_indices])
+    with pytest.raises(ValueError, match="A must be 2-dimensional, got 3 dimensions"):
+        ct.cur_decomposition(pydata.COO.from_numpy(np.ones((2, 2, 2))), 1)
+    with pytest.raises(ValueError, match=r"A must be sparse with the fill value 0, got 1\.0"):
+        ct.cur_decomposition(pydata.COO.from_numpy(B, fill_value=1.0), 1)
+
+
+def damaged(kind, rng):
+    """A sparse matrix one of whose indices lies outside."""
+    A = getattr(sparse, f"{kind}_array")(mostly_zero(30, 20, "float64", rng))
+    parts = A.coords[1] if kind == "coo" else A.indices
+    parts[len(parts) // 2] = 10**8
+    return A
+
+
+@pytest.mark.parametrize("kind", ["csr", "csc", "coo", "bsr"])
+def test_sparse_matrices_with_indices_out_of_range_are_refused(kind, rng):
+    A = damaged(kind, rng)
+    for call in (ct.cur_decomposition, ct.select_columns, ct.randomized_svd, ct.leverage_scores, ct.select_rows):
+        with pytest.raises(ValueError, match="A must be a sparse matrix whose indices are from 0 to"):
+            call(A, 3)
+
+
+@pytest.mark.parametrize("starts", [[1, 2, 2], [0, 9, 2], [0, 1, 9], [0, -1, 2]])
+def test_sparse_matrices_whose_rows_begin_nowhere_are_refused(starts):
+    A = sparse.csr_array(np.eye(2))
+    A.indptr[:] = starts
+    with pytest.raises(ValueError, match="A must be a sparse matrix whose indptr rises from 0 to at most 2 in 2 steps"):
+        ct.cur_decomposition(A, 1)
+
+
+@pytest.mark.parametrize("wrong", ["no adjoint", "rows", "columns", "complex", "none"])
+def test_operators_whose_products_are_not_what_they_say_are_refused(wrong, rng):
+    A = rng.standard_normal((30, 20))
+    products = {"matmat": lambda X: A @ X, "rmatmat": lambda Y: A.T @ Y}
+    changed, error, message = {
+        "no adjoint": ({"rmatmat": None}, TypeError, r"A must be an operator with an adjoint \(rmatvec or rmatmat\)"),
+        "rows": ({"matmat": lambda X: (A @ X)[1:]}, ValueError, r"each product of A must be of shape \(30"),
+        "columns": ({"rmatmat": lambda Y: (A.T @ Y)[:, 1:]}, ValueError, r"each product of A must be of shape \(20"),
+        "complex": ({"matmat": lambda X: (A @ X) * 1j}, TypeError, "each product of A must be of dtype float64"),
+        "none": ({"matmat": lambda X: None}, TypeError, "each product of A must be an array of"),
+    }[wrong]
+    operator = LinearOperator(A.shape, matvec=lambda x: A @ x, dtype=float, **(products | changed))
+    for method in ("block_krylov", "subspace", "single_pass"):
+        with pytest.raises(error, match=message):
+            ct.randomized_svd(operator, 3, method=method, rng=0)
+
+
+def test_linear_operators_by_a_single_pass(rng):
+    A = rng.standard_normal((40, 4)) @ rng.standard_normal((4, 30))
+    result = ct.randomized_svd(aslinearoperator(A), 4, method="single_pass", rng=0)
+    assert_allclose(result.to_array(), A, atol=1e-12)
+
+
+def test_what_is_not_read_yet_of_xarray_is_read_in_blocks_where_it_is_large(tmp_path, monkeypatch, rng):
+    pytest.importorskip("zarr")
+    B = rng.standard_normal((60, 12))
+    encoding = {"v": {"dtype": "i2", "scale_factor": 0.01, "_FillValue": -9999}}
+    xr.Dataset({"v": (("a", "b"), B)}).to_zarr(tmp_path / "v.zarr", encoding=encoding, consolidated=False)
+    for large in (False, True):
+        monkeypatch.setattr(operands, "BLOCK_BYTES", 10 if large else 2**28)
+        for chunks in (None, {}):
+            array = xr.open_zarr(tmp_path / "v.zarr", chunks=chunks, consolidated=False)["v"]
+            expected = ct.cur_decomposition(array.values, 3, rng=0)
+            array = xr.open_zarr(tmp_path / "v.zarr", chunks=chunks, consolidated=False)["v"]
+            if chunks is None:
+                assert operands.find(array)[0].__name__.endswith("blocks" if large else "ndarray")
+            result = ct.cur_decomposition(array, 3, rng=0)
+            assert_array_equal(result.col_indices, expected.col_indices)
+            assert_array_equal(result.C, expected.C)
+
+
+@pytest.mark.parametrize("view", ["dense", "csr"])
+def test_the_matrix_of_an_anndata_is_taken_backed_or_as_a_view(view, tmp_path, rng):
+    anndata = pytest.importorskip("anndata")
+    B = mostly_zero(30, 20, "float64", rng)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        table = anndata.AnnData(B if view == "dense" else sparse.csr_matrix(B))
+        table.write_h5ad(tmp_path / "table.h5ad")
+        backed = anndata.read_h5ad(tmp_path / "table.h5ad", backed="r")
+        matrices = {"backed": (backed.X, B), "view": (table[::2].X, B[::2]), "backed view": (backed[::2].X, B[::2])}
+    for X, rows in matrices.values():
+        result = ct.cur_decomposition(X, 5, rng=0)
+        assert_array_equal(result.col_indices, ct.cur_decomposition(sparse.csr_array(rows), 5, rng=0).col_indices)
+        assert_array_equal(operands.dense(result.C), rows[:, result.col_indices])
+        assert sparse.issparse(result.C) == (view == "csr")
+    backed.file.close()
+
+
+@pytest.mark.parametrize("other", [np.random.default_rng(0), np.poly1d([1, 2]), np.dtype(float)], ids=repr)
+def test_what_numpy_has_beside_arrays_is_refused(other):
+    with pytest.raises(TypeError, match="A must be an array, a sparse matrix or a DataFrame, got <class"):
+        ct.cur_decomposition(other, 1)

@@ -416,3 +416,56 @@ def test_what_holds_a_tensor_of_numbers_is_taken(name):
     assert complaint(TypeError, lambda: TENSOR_FUNCTIONS[name](X.to_sparse())).startswith(
         "X must be an array of numbers"
     )
+
+
+def csr_out_of_range(n, size, dtype, rng):
+    S = sparse.csr_array(np.ones((n, size)))
+    S.indices[-1] = 10**8
+    return S
+
+
+WRONG_SKETCHES = {
+    "columns": (lambda n, size, dtype, rng: np.ones((n, size + 1)), ValueError, "of shape"),
+    "rows": (lambda n, size, dtype, rng: np.ones((n + 1, size)), ValueError, "of shape"),
+    "sparse rows": (lambda n, size, dtype, rng: sparse.csr_array((n + 1, size)), ValueError, "of shape"),
+    "NaN": (lambda n, size, dtype, rng: np.full((n, size), np.nan), ValueError, "finite"),
+    "complex": (lambda n, size, dtype, rng: np.ones((n, size)) * 1j, TypeError, "real numbers"),
+    "objects": (lambda n, size, dtype, rng: np.ones((n, size), object), TypeError, "real numbers"),
+    "nothing": (lambda n, size, dtype, rng: None, TypeError, "real numbers"),
+    "indices": (csr_out_of_range, ValueError, "indices are from 0 to"),
+}
+SKETCHING = ["select_columns", "select_rows", "interpolative_decomposition", "cur_decomposition", "randomized_svd"]
+TALL = np.random.default_rng(0).standard_normal((120, 90))
+
+
+@pytest.mark.parametrize("wrong", WRONG_SKETCHES)
+@pytest.mark.parametrize("name", SKETCHING)
+def test_what_a_sketch_function_gives_is_checked(name, wrong):
+    sketch, error, message = WRONG_SKETCHES[wrong]
+    found = complaint(error, lambda: FUNCTIONS[name](TALL, sketch=sketch, rng=0))
+    assert found.startswith("the test matrix of sketch must be ") and message in found
+
+
+@pytest.mark.parametrize("kind", [sparse.coo_array, sparse.csc_array, np.ndarray.tolist, np.asfortranarray])
+@pytest.mark.parametrize("name", SKETCHING)
+def test_a_sketch_function_may_give_any_kind_of_matrix(name, kind):
+    FUNCTIONS[name](TALL, sketch=lambda n, size, dtype, rng: kind(rng.integers(-1, 2, (n, size))), rng=0)
+
+
+WRONG_RULES = {
+    "beyond": (lambda k: [10**9], ValueError, "row numbers from 0 to"),
+    "negative": (lambda k: [-1], ValueError, "row numbers from 0 to"),
+    "repeated": (lambda k: [0, 0], ValueError, "distinct row numbers"),
+    "too many": (lambda k: list(range(k + 1)), ValueError, "at most"),
+    "nested": (lambda k: [[0]], ValueError, "at most"),
+    "fractions": (lambda k: [0.5], TypeError, "row numbers"),
+    "nothing": (lambda k: None, TypeError, "row numbers"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_RULES)
+def test_what_a_rule_chooses_is_checked(wrong):
+    give, error, message = WRONG_RULES[wrong]
+    for name in ("select_columns", "select_rows", "interpolative_decomposition", "cur_decomposition"):
+        found = complaint(error, lambda name=name: FUNCTIONS[name](TALL, method=lambda b, r, k, rng: give(k), rng=0))
+        assert found.startswith("the choice of method must be ") and message in found

@@ -88,10 +88,11 @@ def row_blocks(
 
     Parameters
     ----------
-    source : array_like, tuple, group or callable
-        Anything with a shape and a dtype that slices by rows; ``(data, indices, indptr)``, or an HDF5 or zarr group
-        with these names, as AnnData writes it, for a CSR matrix (or CSC, where the group says so); or a function
-        without arguments that starts a new iteration over blocks of rows, dense or sparse, the same each time.
+    source : array_like, sparse matrix, DataFrame, tuple, group or callable
+        Anything with a shape and a dtype that slices by rows, dask arrays and torch tensors too;
+        ``(data, indices, indptr)``, or an HDF5 or zarr group with these names, as AnnData writes it, for a CSR matrix
+        (or CSC, where the group says so); or a function without arguments that starts a new iteration over blocks of
+        rows, dense or sparse, the same each time.
     shape : tuple of int, optional
         Rows and columns; found from the source by default, for which a function is read once more.
     dtype : dtype, optional
@@ -113,9 +114,9 @@ def row_blocks(
     TypeError
         If the source is of another kind, an iterator, which can be read but once, among these.
     ValueError
-        If it is not a matrix, or a block cannot hold a row. While A is read: if it is not finite, changes its shape,
-        its width, or its entries between passes (seen by a product of each row with a random vector, if a block
-        changes by more than rounding), or has fewer or more rows than it should.
+        If it is not a matrix, is packed (see Notes), or a block cannot hold a row. While A is read: if it is not
+        finite, changes its shape, its width, or its entries between passes (seen by a product of each row with a random
+        vector, if a block changes by more than rounding), or has fewer or more rows than it should.
     OSError
         While A is read: if the store, or the function, fails; the message names the rows.
 
@@ -125,6 +126,9 @@ def row_blocks(
     store's chunks at a time where a block can hold these. `cur_decomposition` makes one pass for the sketches, one to
     gather C, and one more for the projection core, which gathers R too; for the intersection core R's rows are read
     alone, or, from a function, by one more pass. Panels of a transpose take a pass each.
+
+    Arrays whose attributes say by the CF conventions that they hold other numbers than they mean (``scale_factor``,
+    ``add_offset``, ``_FillValue``, ``missing_value``) are refused: `xarray.open_dataset` decodes them.
 
     Memory is `block_bytes`, besides O((m + n) k) for the decomposition. For data out of memory it is the passes that
     count [1]_.
