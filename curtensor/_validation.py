@@ -478,31 +478,6 @@ def flag(value, name):
     return bool(value)
 
 
-def approximation_of(approximation, shape):
-    """An approximation as a LinearOperator of the right shape."""
-    from scipy.sparse import issparse
-    from scipy.sparse.linalg import aslinearoperator
-
-    from curtensor import operands
-
-    try:
-        if isinstance(approximation, (list, tuple)) or hasattr(approximation, "to_numpy"):
-            approximation = np.asarray(approximation)
-        if hasattr(approximation, "as_linear_operator"):
-            operator = approximation.as_linear_operator()
-        elif (isinstance(approximation, np.ndarray) or issparse(approximation)) and approximation.ndim == 2:
-            operator = operands.array_operator(approximation)
-        else:
-            operator = aslinearoperator(approximation)
-    except TypeError:
-        got = type(approximation)
-        raise complain(TypeError, "approximation", "an array or a decomposition", got) from None
-    array_dtype(np.dtype(operator.dtype), "approximation")
-    if operator.shape != shape:
-        raise complain(ValueError, "approximation", f"of shape {tuple(shape)}", operator.shape)
-    return operator
-
-
 def tensor_approximation(approximation, shape):
     """An approximation of a tensor as an array of the right shape."""
     Y = approximation.to_array() if hasattr(approximation, "to_array") else tensor(approximation, "approximation")

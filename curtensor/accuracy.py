@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse.linalg import LinearOperator
+from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from curtensor import _validation, operands
 from curtensor.operands import dense, linear_operator, times_power
@@ -82,7 +82,7 @@ def relative_error(
     0.75
     """
     operand, A = operands.find(A)
-    approximation = _validation.approximation_of(approximation, A.shape)
+    approximation = approximation_of(approximation, A.shape)
     _validation.one_of(NORMS, norm, "norm")
     if n_probes is not None:
         n_probes = _validation.integer(n_probes, "n_probes", 1, 10**6)
@@ -95,6 +95,26 @@ def relative_error(
     if norm == "spectral":
         return spectral_error(operand, A, approximation, rng)
     return exact_error(operand, A, approximation, np.linalg.norm if norm == "fro" else largest_modulus)
+
+
+def approximation_of(approximation, shape):
+    """An approximation as a LinearOperator of the right shape."""
+    try:
+        if isinstance(approximation, (list, tuple)) or hasattr(approximation, "to_numpy"):
+            approximation = np.asarray(approximation)
+        if hasattr(approximation, "as_linear_operator"):
+            operator = approximation.as_linear_operator()
+        elif (isinstance(approximation, np.ndarray) or sparse.issparse(approximation)) and approximation.ndim == 2:
+            operator = operands.array_operator(approximation)
+        else:
+            operator = aslinearoperator(approximation)
+    except TypeError:
+        got = type(approximation)
+        raise _validation.complain(TypeError, "approximation", "an array or a decomposition", got) from None
+    _validation.array_dtype(np.dtype(operator.dtype), "approximation")
+    if operator.shape != shape:
+        raise _validation.complain(ValueError, "approximation", f"of shape {tuple(shape)}", operator.shape)
+    return operator
 
 
 def exact_error(operand, A, approximation, measure):

@@ -12,7 +12,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from curtensor import _validation, operands, tensor_comparison
-from curtensor.accuracy import exact_error
+from curtensor.accuracy import approximation_of, exact_error
 from curtensor.cur import cur_decomposition
 from curtensor.files import written_whole
 from curtensor.leverage import exact_svd
@@ -177,7 +177,7 @@ def matrix_case(A):
     operand, A = operands.find(A)
 
     def error(approximation):
-        return exact_error(operand, A, _validation.approximation_of(approximation, A.shape), np.linalg.norm)
+        return exact_error(operand, A, approximation_of(approximation, A.shape), np.linalg.norm)
 
     def check():
         _validation.finite(operand, A)
