@@ -48,6 +48,22 @@ def test_decompositions_are_approximations(norm, rng):
         assert_allclose(ct.relative_error(A, result, norm=norm, rng=0), exact, rtol=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["csr_array", "csc_array"])
+@pytest.mark.parametrize("norm", ["fro", "max"])
+def test_sparse_decompositions_are_approximations(norm, kind, rng):
+    A = mostly_zero(60, 45, "complex128", rng)
+    result = ct.cur_decomposition(SPARSE_KINDS[kind](A), 5, rng=0)
+    exact = NUMPY[norm](A - result.to_array()) / NUMPY[norm](A)
+    assert_allclose(ct.relative_error(SPARSE_KINDS[kind](A), result, norm=norm), exact, rtol=1e-12)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_operator_with_products_alone_is_read_slice_by_slice(order, rng):
+    A, B = np.asarray(normal((400, 500), "complex128", rng), order=order), normal((400, 500), "complex128", rng)
+    exact = np.linalg.norm(A - B) / np.linalg.norm(A)
+    assert_allclose(ct.relative_error(A, aslinearoperator(B)), exact, rtol=1e-12)
+
+
 def test_probes_are_within_their_deviation(rng):
     A = normal((80, 60), "float64", rng)
     B = A + 0.1 * normal((80, 60), "float64", rng)
