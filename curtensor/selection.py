@@ -21,6 +21,7 @@ TALL = 2**14  # rows of a sketch worked on at a time, to save memory
 PANEL = 1024  # candidates scanned at a time, to stay in the cache
 POOL = 1024  # candidates that one stretch of the default rule looks at
 NOISE = 1e3  # times the dtype's epsilon, of ||A||: a residual which is smaller in all is rounding, and tells nothing
+FITTED = 64  # rows looked at for each one that is added to those of the basis
 PATIENCE = 2  # how much worse than the worst of the pool a choice may be before all candidates are scanned again
 SKETCH_WORK = 1e8  # operations which a sketch of more than twice the rank may cost for itself
 
@@ -33,7 +34,8 @@ def osinsky(basis, residual, k, rng, weights=None):
     """
     n, tie = len(basis), rounding(basis.dtype)
     weights = np.ones(n) if weights is None else weights
-    ridge = RIDGE * (row_norms_squared(residual).mean() or 1)
+    filled = row_norms_squared(basis) > 1e-24  # zero rows, which a sparse C has not even, are no candidates
+    ridge = RIDGE * (row_norms_squared(residual)[filled].mean() or 1)
     chosen = np.empty(k, dtype=np.int64)
     done = 0
     while done < k:
@@ -364,25 +366,37 @@ def choose_more_rows(basis, residual, chosen, k, rule, rng):
 def oversample(basis, residual, chosen, k):
     """Rows added to the chosen ones, to k in all, which determine the basis' coefficients best.
 
-    Each maximises w^2 q^H M^-1 q over rows q of the basis, M the sum of w^2 q q^H over the chosen ones,
-    w = 1 / ||residual||.
+    Each maximises q^H M^-1 q over rows q of the basis, M the sum of q q^H over the chosen ones, among those with which
+    a least-squares fit of all of A by these rows leaves no larger error, as their residuals show it.
     """
     tie = rounding(basis.dtype)
-    norms = np.sqrt(row_norms_squared(residual))
-    scaled = basis / np.maximum(norms, 1e-3 * np.median(norms) or 1)[:, None]
-    R = np.linalg.qr(scaled[chosen], mode="r")
+    R = np.linalg.qr(basis[chosen], mode="r")
     if np.linalg.matrix_rank(R) < basis.shape[1]:
         return chosen
-    turned = linalg.solve_triangular(R, scaled.T, trans="T").T  # squared row norms: q^H M^-1 q
+    turned = linalg.solve_triangular(R, basis.T, trans="T").T  # squared row norms: q^H M^-1 q
     for _ in range(min(k, len(basis)) - len(chosen)):
         scores = row_norms_squared(turned)
         scores[chosen] = -1
-        p = first_largest(scores, tie)
+        best = np.sort(np.argsort(-scores, kind="stable")[: min(FITTED, len(basis) - len(chosen))])
+        growth = fit_growth(basis, residual, chosen, best)
+        allowed = np.where(growth <= 0, scores[best], -1)
+        p = int(best[first_largest(allowed, tie) if (growth <= 0).any() else growth.argmin()])
         along = turned @ turned[p].conj()
         shrink = (1 - 1 / np.sqrt(1 + scores[p])) / (scores[p] or 1)
         turned = turned - np.outer(along * shrink, turned[p])
         chosen = np.append(chosen, p)
     return chosen
+
+
+def fit_growth(basis, residual, chosen, others):
+    """By how much ``||basis[I]^+ residual[I]||_F^2``, I the chosen rows, grows with each of the others."""
+    Q, T = np.linalg.qr(basis[chosen])
+    error = linalg.solve_triangular(T, Q.conj().T @ residual[chosen])
+    gain = linalg.solve_triangular(T, basis[others].conj().T, trans="C")
+    step = (residual[others] - basis[others] @ error) / (1 + row_norms_squared(gain.T))[:, None]
+    gain = linalg.solve_triangular(T, gain)
+    slope = np.einsum("ij,ij->i", step.conj(), gain.conj().T @ error).real
+    return 2 * slope + row_norms_squared(step) * row_norms_squared(gain.T)
 
 
 def choose_from_sketch(sketch, k, rule, rng, *, weights=None, include=(), exclude=()):

@@ -14,7 +14,7 @@ from curtensor.sketching import SKETCHES, gaussian, random_matrix, sketch_matrix
 
 BLOCK = 16  # vectors to begin with where a tolerance is given
 PROBES = 10  # random vectors kept out of the basis, on which its error is seen
-NOISE = 30  # times the dtype's epsilon, of ||A||_F: 10 was the most that rounding made of a direction
+NOISE = 10  # times the dtype's epsilon, of ||A||_F: a direction no longer than that is rounding
 SAFETY = 10  # a rank-one remainder shows less than a tenth of its norm on 10 probes once in 4e8 times
 
 
