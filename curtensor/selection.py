@@ -228,15 +228,18 @@ def rpcholesky(operand, A, k, rng, weights, include=()):
     m, n = A.shape
     diagonal = operand.diagonal(A) if hasattr(operand, "diagonal") else A.diagonal()
     diagonal = np.array(diagonal).astype(operand.dtype(A), copy=False)
+    eps = np.finfo(diagonal.dtype).eps
+    diagonal = diagonal.astype(np.result_type(diagonal, float))
     scale = np.abs(diagonal).max(initial=0)
-    slack = 100 * n * np.finfo(diagonal.dtype).eps * scale
+    slack = 100 * n * eps * scale  # below zero
+    least = max(4 * np.sqrt(n) * eps, 100 * n * np.finfo(float).eps) * scale  # A's own rounding, or the elimination's
     if m != n or (diagonal.real < 0).any() or (np.abs(diagonal.imag) > slack).any():
         raise _validation.complain(ValueError, "A", "positive semidefinite for method='rpcholesky'", f"shape {A.shape}")
     remainder = diagonal.real.copy()
     F = np.zeros((n, k), diagonal.dtype)
     chosen = []
     for i in range(k):
-        scores = np.where(remainder > slack, remainder * weights, 0)
+        scores = np.where(remainder > least, remainder * weights, 0)
         scores[chosen] = 0
         if i >= len(include) and not scores.any():
             break

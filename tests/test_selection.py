@@ -319,3 +319,18 @@ def test_the_default_rule_is_near_the_optimum_and_better_than_pivoted_qr(shape, 
     assert average["osinsky"] <= 1.25
     assert max(ratios["osinsky"]) <= 2
     assert average["osinsky"] <= 0.95 * average["cpqr"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex64"])
+@pytest.mark.parametrize(("n", "k"), [(400, 317), (317, 317)])
+def test_rpcholesky_takes_as_many_pivots_as_the_rank_in_single_precision(n, k, dtype, rng):
+    A = positive_semidefinite(n, k, dtype, rng)
+    assert len(ct.select_columns(A, n, method="rpcholesky", rng=0)) == k
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rpcholesky_refuses_what_is_slightly_indefinite(dtype, rng):
+    Q = orthonormal(100, 100, dtype, rng)
+    A = (Q * np.linspace(-1e-2, 1, 100) @ Q.conj().T).astype(dtype)
+    with pytest.raises(ValueError, match="A must be positive semidefinite"):
+        ct.select_columns(A, 100, method="rpcholesky", rng=0)
