@@ -52,7 +52,7 @@ def osinsky_pass():
             coefficients[:, :i] -= np.outer(shares, coefficients[p, :i])
             coefficients[:, i] = shares
 
-    return lambda: _kernels.osinsky_pass(state.copy(), k, 0, 1e-6, weights, np.inf, chosen), by_numpy
+    return lambda: _kernels.osinsky_pass(state.copy(), k, 0, 1e-6, weights, np.inf, 0.0, chosen), by_numpy
 
 
 def pack_panel():

@@ -72,13 +72,14 @@ def squared_moduli(panel):
 
 
 @kernel
-def osinsky_pass(state, k, done, ridge, weights, limit, chosen):
+def osinsky_pass(state, k, done, ridge, weights, limit, tie, chosen):
     """Choose rows of ``state = [coefficients (done) | basis (k - done) | residual]`` greedily, overwriting it.
 
     A row holds its coefficients on the chosen rows, the coordinates of its basis part outside their span, and its
     residual less what the chosen rows' residuals explain. The next choice has the smallest score
-    (||residual||^2 + ridge (1 + ||coefficients||^2)) / (weight ||basis part||^2). Stops at k choices, when none is
-    left, or after the first choice when the best score exceeds ``limit``. Returns the number of choices in all.
+    (||residual||^2 + ridge (1 + ||coefficients||^2)) / (weight ||basis part||^2), or is the first that is larger by
+    no more than a share ``tie``. Stops at k choices, when none is left, or after the first choice when the best score
+    exceeds ``limit``. Returns the number of choices in all.
     """
     n, width = state.shape
     leverage = np.empty(n)
@@ -106,6 +107,10 @@ def osinsky_pass(state, k, done, ridge, weights, limit, chosen):
                 p = j
         if p < 0 or (i > done and best > limit):
             return i
+        for j in range(p):
+            if leverage[j] > 1e-24 and loss[j] <= (1.0 + tie) * best * leverage[j] * weights[j]:
+                p = j
+                break
         chosen[i] = p
         leverage[p] = -1.0
         pivot[:] = state[p]

@@ -13,6 +13,7 @@ from curtensor.operands import dense, times_power
 from curtensor.selection import (
     ENTRY_RULES,
     SELECTION_RULES,
+    beyond_rounding,
     choose_more_rows,
     column_basis,
     orthonormal_columns,
@@ -394,7 +395,8 @@ def cur_from_sketch(operand, A, view, n_columns, n_rows, rule, core, rng, includ
     if rule in ENTRY_RULES.values():
         rows = columns
     else:
-        rows = row_choice(left, sketched.right, n_rows, rule, rng, include=include[1])
+        rest = beyond_rounding(sketched.right, sketched.norm)
+        rows = row_choice(left, rest, n_rows, rule, rng, include=include[1])
     if core is projection:
         R, image = operands.take_and_rmatmat(sketched.operand, sketched.A, rows, left)
     else:

@@ -130,11 +130,11 @@ def short_side_vectors(operand, A, k, rng):
     m, n = A.shape
     test = random_matrix(SKETCHES["sparse_sign"], m, k + OVERSAMPLING, operand.dtype(A), rng)
     sketched = sketch_matrix(operand, A, test, sparse.csr_array((n, 0), dtype=test.dtype))
-    image = sketched.left
+    image, scale = sketched.left, sketched.norm
     basis, images = np.empty((2, n, 0), image.dtype)
     for _ in range(N_BLOCKS):
-        block = new_directions(image, basis)
-        image = operands.normal_product(sketched.operand, sketched.A, block)
+        block = new_directions(image, basis, scale)
+        image, scale = operands.normal_product(sketched.operand, sketched.A, block), sketched.norm**2
         basis, images = np.hstack([basis, block]), np.hstack([images, image])
     squares, W = np.linalg.eigh(basis.conj().T @ images)
     return basis @ W[:, : -k - 1 : -1], np.sqrt(np.maximum(squares[: -k - 1 : -1], 0)), sketched

@@ -4,6 +4,7 @@ A rule takes a basis (n, k) with orthonormal columns, one row a candidate, and a
 candidate has outside the basis. It returns at most k distinct indices, in the order of choice.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,6 +20,8 @@ RIDGE = 1e-2  # of the mean squared residual; anything in 1e-6..1e-1 does
 TALL = 2**14  # rows of a sketch worked on at a time, to save memory
 PANEL = 1024  # candidates scanned at a time, to stay in the cache
 POOL = 1024  # candidates that one stretch of the default rule looks at
+NOISE = 1e3  # times the dtype's epsilon, of ||A||: a residual which is smaller in all is rounding, and tells nothing
+FITTED = 64  # rows looked at for each one that is added to those of the basis
 PATIENCE = 2  # how much worse than the worst of the pool a choice may be before all candidates are scanned again
 SKETCH_WORK = 1e8  # operations which a sketch of more than twice the rank may cost for itself
 
@@ -29,24 +32,43 @@ def osinsky(basis, residual, k, rng, weights=None):
     A stretch of choices looks at the best candidates of a full scan, for as long as none of the others can have
     become better by standing still.
     """
-    n = len(basis)
+    n, tie = len(basis), rounding(basis.dtype)
     weights = np.ones(n) if weights is None else weights
-    ridge = RIDGE * (row_norms_squared(residual).mean() or 1)
+    filled = row_norms_squared(basis) > 1e-24  # zero rows, which a sparse C has not even, are no candidates
+    ridge = RIDGE * (row_norms_squared(residual)[filled].mean() or 1)
     chosen = np.empty(k, dtype=np.int64)
     done = 0
     while done < k:
         pool, limit = np.arange(n), np.inf
         if n > POOL:
             scores = scan(basis, residual, chosen[:done], ridge) / weights
-            pool = np.sort(np.argpartition(scores, POOL)[: POOL + 1])
+            pool = lowest(scores, POOL + 1, tie)
             limit = PATIENCE * scores[pool].max()
         state = np.hstack(eliminate(basis[pool], residual[pool], *elimination(basis, residual, chosen[:done])))
-        count = _kernels.osinsky_pass(state, k, done, ridge, weights[pool], limit, chosen)
+        count = _kernels.osinsky_pass(state, k, done, ridge, weights[pool], limit, tie, chosen)
         chosen[done:count] = pool[chosen[done:count]]
         if count == done:
             break
         done = count
     return chosen[:done]
+
+
+def rounding(dtype):
+    """Relative difference which rounding can explain between scores: those that are nearer to each other are ties."""
+    return np.finfo(dtype).eps ** 0.5
+
+
+def first_largest(scores, tie):
+    """The lowest index among those whose scores tie with the largest."""
+    return int(np.argmax(scores >= (1 - tie) * scores.max()))
+
+
+def lowest(scores, size, tie):
+    """Ascending indices of the smallest scores; of those that tie with the last of these the lowest indices."""
+    last = np.partition(scores, size - 1)[size - 1]
+    below = np.flatnonzero(scores < last * (1 - tie))
+    tied = np.flatnonzero((scores >= last * (1 - tie)) & (scores <= last * (1 + tie)))
+    return np.sort(np.concatenate([below, tied[: size - len(below)]]))
 
 
 def scan(basis, residual, chosen, ridge):
@@ -101,14 +123,54 @@ def cpqr(sketch, residual, k, rng, weights=None):
 
 def deim(basis, residual, k, rng, weights=None):
     """Row pivots of one LU factorisation of the basis (Sorensen and Embree 2016)."""
-    p, _, _ = linalg.lu(_weighted(basis, weights), p_indices=True)
-    return np.argsort(p)[:k]
+    basis, tie = _weighted(basis, weights), rounding(basis.dtype)
+    lower = np.zeros_like(basis, order="F")
+    chosen = []
+    for j in range(min(k, *basis.shape)):
+        known = linalg.solve_triangular(lower[chosen, :j], basis[chosen, j], lower=True) if j else basis[:0, j]
+        column = basis[:, j] - lower[:, :j] @ known
+        sizes = np.abs(column)
+        sizes[chosen] = -1
+        p = first_largest(sizes, tie)
+        lower[:, j] = column / (column[p] or 1)
+        lower[p, j] = 1
+        chosen.append(p)
+    return np.array(chosen, dtype=np.intp)
 
 
 def qdeim(basis, residual, k, rng, weights=None):
     """Pivots of a column-pivoted QR factorisation of the adjoint basis (Drmac and Gugercin 2016)."""
-    _, pivots = linalg.qr(_weighted(basis, weights).conj().T, mode="r", pivoting=True)
-    return pivots[:k]
+    return pivots(_weighted(basis, weights), k)
+
+
+def pivots(X, k):
+    """At most k rows of X, each the one with the largest part outside the span of those before it.
+
+    LAPACK's pivoted QR has no rule for ties, and takes what its rounding favours.
+    """
+    eps, tie = np.finfo(X.dtype).eps, rounding(X.dtype)
+    chosen, directions = [], X[:0]
+    norms = row_norms_squared(X)
+    fresh, floor = norms.max(initial=0), eps**2 * norms.max(initial=0)
+    for _ in range(min(k, *X.shape)):
+        if norms.max() <= 100 * tie * fresh:  # what was subtracted has cost digits
+            for _ in range(2):
+                X = X - (X @ directions.conj().T) @ directions
+            norms = row_norms_squared(X)
+            norms[chosen] = -1
+            fresh = norms.max()
+        if fresh <= floor:
+            break
+        p = first_largest(norms, tie)
+        direction = X[p]
+        for _ in range(2):
+            direction = direction - (direction @ directions.conj().T) @ directions
+        direction = direction / np.linalg.norm(direction)
+        norms -= np.abs(X @ direction.conj()) ** 2
+        norms[p] = -1
+        directions = np.vstack([directions, direction])
+        chosen.append(p)
+    return np.array(chosen, dtype=np.intp)
 
 
 def _weighted(basis, weights):
@@ -136,12 +198,12 @@ def arp(basis, residual, k, rng, weights=None):
 def maxvol(basis, residual, k, rng, weights=None):
     """Swap rows until no coefficient on the chosen ones exceeds 1.05 (Goreinov, Oseledets and others 2010)."""
     basis = _weighted(basis, weights)
-    chosen = qdeim(basis, residual, k, rng).copy()
+    chosen, tie = pivots(basis, k), rounding(basis.dtype)
     if len(chosen) < basis.shape[1] or np.linalg.cond(basis[chosen]) > 1 / np.finfo(basis.dtype).eps:
         return chosen  # nothing to divide by: the candidates span less than the basis
     coefficients = linalg.solve(basis[chosen].T, basis.T).T
     for _ in range(100 * k):
-        i, j = np.unravel_index(np.abs(coefficients).argmax(), coefficients.shape)
+        i, j = np.unravel_index(first_largest(np.abs(coefficients).ravel(), tie), coefficients.shape)
         if np.abs(coefficients[i, j]) <= 1.05:
             break
         step = coefficients[i].copy()
@@ -166,15 +228,18 @@ def rpcholesky(operand, A, k, rng, weights, include=()):
     m, n = A.shape
     diagonal = operand.diagonal(A) if hasattr(operand, "diagonal") else A.diagonal()
     diagonal = np.array(diagonal).astype(operand.dtype(A), copy=False)
+    eps = np.finfo(diagonal.dtype).eps
+    diagonal = diagonal.astype(np.result_type(diagonal, float))
     scale = np.abs(diagonal).max(initial=0)
-    slack = 100 * n * np.finfo(diagonal.dtype).eps * scale
+    slack = 100 * n * eps * scale  # below zero
+    least = max(4 * np.sqrt(n) * eps, 100 * n * np.finfo(float).eps) * scale  # A's own rounding, or the elimination's
     if m != n or (diagonal.real < 0).any() or (np.abs(diagonal.imag) > slack).any():
         raise _validation.complain(ValueError, "A", "positive semidefinite for method='rpcholesky'", f"shape {A.shape}")
     remainder = diagonal.real.copy()
     F = np.zeros((n, k), diagonal.dtype)
     chosen = []
     for i in range(k):
-        scores = np.where(remainder > slack, remainder * weights, 0)
+        scores = np.where(remainder > least, remainder * weights, 0)
         scores[chosen] = 0
         if i >= len(include) and not scores.any():
             break
@@ -228,21 +293,43 @@ def weighted_sample(weights, k, rng):
 def split_sketch(sketch, k, scale=0.0):
     """Leading k left singular vectors of a sketch (n, l) and what it has outside of them: ``(basis, residual)``.
 
-    Fewer than k vectors where the sketch's numerical rank is lower, measured against `scale` where that is larger.
-    By the Gram matrix, which is 3 to 5 times cheaper, unless the k-th singular value is too small for it to show.
+    Fewer than k vectors where the sketch's numerical rank is lower, measured against `scale` where that is larger, and
+    a residual without columns where it is rounding. By the Gram matrix, which is 3 to 5 times cheaper, unless the k-th
+    singular value or those beyond it are too small for it to show.
     """
     gram = sketch.astype(np.result_type(sketch, float), copy=False)
     squares, P = np.linalg.eigh(gram.conj().T @ gram)
     squares, P = squares[::-1], P[:, ::-1]
     k = min(k, len(squares), len(sketch))
-    if squares[k - 1] > 1e-12 * max(squares[0], scale**2):
-        basis = sketch @ (P[:, :k] / np.sqrt(squares[:k])).astype(sketch.dtype)
-        return basis, sketch @ P[:, k:].astype(sketch.dtype)
+    if squares[k - 1] > 1e-12 * max(squares[0], scale**2) and squares[k:].sum() > 1e-13 * squares[0]:
+        parts = settled(sketch @ P.astype(sketch.dtype), squares, k)
+        return parts[:, :k] / np.sqrt(squares[:k]).astype(sketch.real.dtype), parts[:, k:]
     Q, R = np.linalg.qr(sketch)
     W, s, _ = np.linalg.svd(R)
     k = min(k, np.count_nonzero(s > 8 * np.finfo(s.dtype).eps * max(s[0], scale)))
-    Z = Q @ W
-    return Z[:, :k], Z[:, k:] * s[k:]
+    parts = settled(Q @ W, s.astype(float) ** 2, k)
+    return parts[:, :k], beyond_rounding(parts[:, k:] * s[k:], max(s[0], scale))
+
+
+def settled(parts, squares, k):
+    """Singular vectors, turned where some of the first k have equal values, so that rounding does not choose them.
+
+    Among the directions of a repeated singular value the first are those in which single candidates are strongest.
+    """
+    tie = rounding(parts.dtype)
+    edges = np.flatnonzero(-np.diff(squares) > tie * squares[:-1]) + 1
+    for start, stop in itertools.pairwise([0, *edges, len(squares)]):
+        if start < k and stop - start > 1:
+            equal = parts[:, start:stop]
+            strongest = pivots(equal, k - start)
+            parts[:, start:stop] = equal @ linalg.qr(equal[strongest].conj().T)[0]
+    return parts
+
+
+def beyond_rounding(residual, scale):
+    """The residual; without columns where all of it may be rounding of what has the norm `scale`."""
+    noise = NOISE * np.finfo(residual.dtype).eps * scale
+    return residual if row_norms_squared(residual).sum() > noise**2 else residual[:, :0]
 
 
 def orthonormal_rest(sketch, indices):
@@ -283,24 +370,37 @@ def choose_more_rows(basis, residual, chosen, k, rule, rng):
 def oversample(basis, residual, chosen, k):
     """Rows added to the chosen ones, to k in all, which determine the basis' coefficients best.
 
-    Each maximises w^2 q^H M^-1 q over rows q of the basis, M the sum of w^2 q q^H over the chosen ones,
-    w = 1 / ||residual||.
+    Each maximises q^H M^-1 q over rows q of the basis, M the sum of q q^H over the chosen ones, among those with which
+    a least-squares fit of all of A by these rows leaves no larger error, as their residuals show it.
     """
-    norms = np.sqrt(row_norms_squared(residual))
-    scaled = basis / np.maximum(norms, 1e-3 * np.median(norms) or 1)[:, None]
-    R = np.linalg.qr(scaled[chosen], mode="r")
+    tie = rounding(basis.dtype)
+    R = np.linalg.qr(basis[chosen], mode="r")
     if np.linalg.matrix_rank(R) < basis.shape[1]:
         return chosen
-    turned = linalg.solve_triangular(R, scaled.T, trans="T").T  # squared row norms: q^H M^-1 q
+    turned = linalg.solve_triangular(R, basis.T, trans="T").T  # squared row norms: q^H M^-1 q
     for _ in range(min(k, len(basis)) - len(chosen)):
         scores = row_norms_squared(turned)
         scores[chosen] = -1
-        p = int(scores.argmax())
+        best = np.sort(np.argsort(-scores, kind="stable")[: min(FITTED, len(basis) - len(chosen))])
+        growth = fit_growth(basis, residual, chosen, best)
+        allowed = np.where(growth <= 0, scores[best], -1)
+        p = int(best[first_largest(allowed, tie) if (growth <= 0).any() else growth.argmin()])
         along = turned @ turned[p].conj()
         shrink = (1 - 1 / np.sqrt(1 + scores[p])) / (scores[p] or 1)
         turned = turned - np.outer(along * shrink, turned[p])
         chosen = np.append(chosen, p)
     return chosen
+
+
+def fit_growth(basis, residual, chosen, others):
+    """By how much ``||basis[I]^+ residual[I]||_F^2``, I the chosen rows, grows with each of the others."""
+    Q, T = np.linalg.qr(basis[chosen])
+    error = linalg.solve_triangular(T, Q.conj().T @ residual[chosen])
+    gain = linalg.solve_triangular(T, basis[others].conj().T, trans="C")
+    step = (residual[others] - basis[others] @ error) / (1 + row_norms_squared(gain.T))[:, None]
+    gain = linalg.solve_triangular(T, gain)
+    slope = np.einsum("ij,ij->i", step.conj(), gain.conj().T @ error).real
+    return 2 * slope + row_norms_squared(step) * row_norms_squared(gain.T)
 
 
 def choose_from_sketch(sketch, k, rule, rng, *, weights=None, include=(), exclude=()):

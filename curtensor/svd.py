@@ -14,6 +14,7 @@ from curtensor.sketching import SKETCHES, gaussian, random_matrix, sketch_matrix
 
 BLOCK = 16  # vectors to begin with where a tolerance is given
 PROBES = 10  # random vectors kept out of the basis, on which its error is seen
+NOISE = 10  # times the dtype's epsilon, of ||A||_F: a direction no longer than that is rounding
 SAFETY = 10  # a rank-one remainder shows less than a tenth of its norm on 10 probes once in 4e8 times
 
 
@@ -68,35 +69,41 @@ class SVD:
         return operands.product_operator(self.U, self.s[:, None] * self.Vh)
 
 
-def block_krylov(operand, A, Y, steps, basis, images):
+def block_krylov(operand, A, Y, steps, basis, images, scale):
     """Extend an orthonormal basis by ``Y, A A^H Y, (A A^H)^2 Y, ...``, each step from the last block's image."""
     for step in range(steps + 1):
-        block = new_directions(Y, basis)[:, : min(A.shape) - basis.shape[1]]
+        block = new_directions(Y, basis, scale)
         if block.shape[1] == 0:
             break
         image = operand.rmatmat(A, block)
         basis, images = np.hstack([basis, block]), np.hstack([images, image])
+        if block.shape[1] < Y.shape[1]:  # the powers have run dry: what they would add next grows out of rounding
+            break
         if step < steps:
             Y = operand.matmat(A, np.linalg.qr(image)[0])
     return basis, images
 
 
-def subspace(operand, A, Y, steps, basis, images):
+def subspace(operand, A, Y, steps, basis, images, scale):
     """Extend an orthonormal basis by the last of the powers ``(A A^H)^steps Y`` alone; LU between, QR last."""
     for _ in range(steps):
         Y = linalg.lu(outside(Y, basis), permute_l=True)[0]
         Y = operand.matmat(A, linalg.lu(operand.rmatmat(A, Y), permute_l=True)[0])
-    block = new_directions(Y, basis)[:, : min(A.shape) - basis.shape[1]]
+    block = new_directions(Y, basis, scale)
     return np.hstack([basis, block]), np.hstack([images, operand.rmatmat(A, block)])
 
 
 SVD_METHODS = {"block_krylov": block_krylov, "subspace": subspace, "single_pass": None}
 
 
-def new_directions(Y, basis):
-    """Orthonormal basis of what Y has outside of a basis, reorthogonalised; fewer columns where little is left."""
+def new_directions(Y, basis, scale):
+    """Orthonormal basis of what Y has outside of a basis, reorthogonalised; fewer columns where little is left.
+
+    Y is the product of a matrix, of norm `scale`, with orthonormal vectors, or with random ones.
+    """
     Q, R, _ = linalg.qr(outside(Y, basis), mode="economic", pivoting=True)
-    Q = Q[:, np.abs(R.diagonal()) > 4 * np.finfo(Y.dtype).eps * np.linalg.norm(Y)]
+    Q = Q[:, np.abs(R.diagonal()) > NOISE * np.finfo(Y.dtype).eps * max(scale, np.linalg.norm(Y))]
+    Q = Q[:, : len(Y) - basis.shape[1]]
     return np.linalg.qr(Q - basis @ (basis.conj().T @ Q))[0]
 
 
@@ -210,7 +217,7 @@ def randomized_svd(
 def truncated_svd(operand, A, rank, oversampling, steps, sketch, rng, extend=block_krylov):
     """The body of `randomized_svd` for a rank."""
     sketched, Y, unseen = first_products(operand, A, rank + oversampling, sketch, rng)
-    basis, images = extend(sketched.operand, sketched.A, Y, steps, *nothing(sketched.A.shape, Y.dtype))
+    basis, images = extend(sketched.operand, sketched.A, Y, steps, *nothing(sketched.A.shape, Y.dtype), sketched.norm)
     remainder = norm_outside(unseen, basis)
     U, s, Vh = svd_of_product(basis, images)
     return cut(U, s, Vh, min(rank, numerical_rank(s, A.shape)), remainder, sketched)
@@ -222,9 +229,9 @@ def svd_to_tolerance(operand, A, rtol, extend, steps, sketch, rng):
     basis, images = nothing(sketched.A.shape, Y.dtype)
     while True:
         size = basis.shape[1]
-        basis, images = extend(sketched.operand, sketched.A, Y, steps, basis, images)
+        basis, images = extend(sketched.operand, sketched.A, Y, steps, basis, images, sketched.norm)
         remainder = norm_outside(unseen, basis)
-        complete = basis.shape[1] in (size, min(A.shape))  # nothing is left but rounding
+        complete = basis.shape[1] in (size, A.shape[0])  # nothing is left but rounding
         bound = (2 if complete else SAFETY) * remainder
         if complete or bound <= 0.3 * rtol * sketched.norm:
             break
@@ -244,7 +251,7 @@ def single_pass_svd(operand, A, rank, oversampling, sketch, rng):
     Y = random_matrix(sketch, m, 2 * size + 1, operand.dtype(A), rng)
     X = with_probes(random_matrix(sketch, n, size, operand.dtype(A), rng), n, operand.dtype(A), rng)
     sketched = sketch_matrix(operand, A, Y, X)
-    basis = new_directions(sketched.right[:, :-PROBES], sketched.right[:, :0])
+    basis = new_directions(sketched.right[:, :-PROBES], sketched.right[:, :0], sketched.norm)
     fit = np.linalg.lstsq(dense(Y.conj().T @ basis), sketched.left.conj().T)[0]
     unseen = sketched.right[:, -PROBES:]
     remainder = np.linalg.norm(unseen - basis @ (fit @ X[:, -PROBES:])) / np.sqrt(PROBES)

@@ -15,7 +15,14 @@ from scipy import fft
 
 from curtensor import _validation, archive, operands
 from curtensor.operands import horizontal_slices, times_power
-from curtensor.selection import SELECTION_RULES, choose_from_sketch, choose_rows, sketch_size, split_sketch
+from curtensor.selection import (
+    SELECTION_RULES,
+    beyond_rounding,
+    choose_from_sketch,
+    choose_rows,
+    sketch_size,
+    split_sketch,
+)
 from curtensor.sketching import SKETCHES, error_by_energy, gaussian, random_matrix, sketch_matrix
 
 PROBES = 10  # random vectors on which the error of a core that is no projection is seen
@@ -572,7 +579,8 @@ def row_choice(sketched, C, n_columns, n_rows, rule, sketch, rng):
         return np.zeros(0, dtype=np.intp)
     test = random_matrix(sketch, count * d3, sketched.right.shape[1], C.dtype, rng)
     basis, _ = split_sketch(times_power(C, sketched.exponent).reshape(d1, -1) @ test, n_rows)
-    return choose_rows(basis, sketched.right - basis @ (basis.conj().T @ sketched.right), n_rows, rule, rng)
+    rest = sketched.right - basis @ (basis.conj().T @ sketched.right)
+    return choose_rows(basis, beyond_rounding(rest, sketched.norm), n_rows, rule, rng)
 
 
 def projection_error(sketched, left, middle, right):

@@ -93,7 +93,7 @@ def test_osinsky_passes_choose_what_its_twin_chooses(weighted, dtype, rng):
         residual = normal((60, 4), dtype, rng) * np.array(0.1, dtype)
         weights = rng.random(60) if weighted else np.ones(60)
         chosen = np.empty(k, np.int64)
-        count = _kernels.osinsky_pass(np.hstack([basis, residual]), k, 0, 1e-3, weights, np.inf, chosen)
+        count = _kernels.osinsky_pass(np.hstack([basis, residual]), k, 0, 1e-3, weights, np.inf, 0.0, chosen)
         assert count == k
         assert_array_equal(chosen, naive.osinsky_pass(basis, residual, k, 1e-3, weights))
 
