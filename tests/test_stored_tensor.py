@@ -354,13 +354,12 @@ def test_chunks_of_another_kind_than_declared_are_refused(call):
     sparse = pytest.importorskip("sparse")
     X = da.ones((5, 4, 3), chunks=(3, 4, 3))
     whole = np.empty((0, 0, 0))
-    with pytest.raises(TypeError, match="each chunk of X must be an array of numbers, got COO of sparse"):
-        call(X.map_blocks(sparse.COO, meta=whole), 1)
+    call(X.map_blocks(sparse.COO, meta=whole), 1)
     with pytest.raises(TypeError, match="each chunk of X must be an array without a mask"):
         call(X.map_blocks(np.ma.masked_less, 0.5, meta=whole), 1)
-    with pytest.raises(TypeError, match="each chunk of X must be of dtype float64, got dtype complex128"):
+    with pytest.raises(TypeError, match="each chunk of X must be of dtype float64, as declared, got dtype complex128"):
         call(X.map_blocks(lambda block: block * 1j, meta=whole), 1)
-    with pytest.raises(ValueError, match="X must be of the same shape in every pass"):
+    with pytest.raises(ValueError, match="each chunk of X must be of shape .* as declared, got shape"):
         call(X.map_blocks(lambda block: np.ones((4, 4, 3)), meta=whole), 1)
 
 

@@ -92,6 +92,10 @@ class StoredTensor:
         except Exception as error:
             error.add_note(f"while reading X[{', '.join(f'{cut.start}:{cut.stop}' for cut in place)}]")
             raise
+        return self._checked(place, box)
+
+    def _checked(self, place, box):
+        """What was read of a box, of the shape and dtype that the store declares."""
         lengths = tuple(cut.stop - cut.start for cut in place)
         _validation.same_box_shape(np.shape(box), lengths)
         return operands.declared(box, lengths, self.dtype, "each box of X")

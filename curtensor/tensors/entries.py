@@ -22,6 +22,7 @@ class Entries:
     """What any tensor's entries can be asked, whether reading them is dear or not."""
 
     seen = True
+    seen_anywhere = True  # the error, on entries from everywhere and not from a few chunks alone
 
     def few(self, places, mode, rng):
         """Numbers of those of some random places, or of the fibres of a mode through them, that are to be read: all."""
@@ -214,6 +215,11 @@ class StoreEntries(FunctionEntries):
         key = tuple((index.shape, index.tobytes()) for index in indices)
         values = self._before.get(key)
         return self._before.put(key, super().at(indices)) if values is None else values
+
+    @property
+    def seen_anywhere(self):
+        """Whether errors are seen on entries from everywhere."""
+        return self.X.can_be_kept
 
     def few(self, places, mode, rng):
         """Numbers of those of some random places, or of the fibres of a mode through them, that lie in few chunks."""

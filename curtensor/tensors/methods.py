@@ -78,7 +78,7 @@ def cross(entries, ranks, sizes, rule, rng, sweeps):
         if not entries.afford(len(done)):
             break
     error, best = min(done, key=lambda item: item[0])
-    return Chosen(best.indices, best.places, max(best.tail, error), settled)
+    return Chosen(best.indices, best.places, max(best.tail, error), settled and entries.seen_anywhere)
 
 
 def swept(entries, indices, ranks, sizes, rule, rng):
