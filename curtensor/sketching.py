@@ -8,6 +8,7 @@ from scipy import sparse
 from curtensor import _validation
 from curtensor.operands import scaled, times_power
 
+ENERGY_FLOOR = 100  # square roots of epsilon, below which the difference of two norms shows no relative error
 ENTRIES = 4  # of a sparse-sign row: 2 failed once, 8 cost half as much again
 
 
@@ -114,7 +115,7 @@ def error_by_energy(norm, middle):
         return None
     kept = np.linalg.norm(middle.astype(np.result_type(middle, float))) / norm
     square = (1 - kept) * (1 + kept)
-    return float(np.sqrt(square)) if square > 1e4 * np.finfo(middle.dtype).eps else None
+    return float(np.sqrt(square)) if square > ENERGY_FLOOR**2 * np.finfo(middle.dtype).eps else None
 
 
 def _real(dtype):

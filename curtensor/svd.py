@@ -10,7 +10,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from curtensor import _validation, operands
 from curtensor.operands import dense, times_power
-from curtensor.sketching import SKETCHES, gaussian, random_matrix, sketch_matrix
+from curtensor.sketching import ENERGY_FLOOR, SKETCHES, error_by_energy, gaussian, random_matrix, sketch_matrix
 
 BLOCK = 16  # vectors to begin with where a tolerance is given
 PROBES = 10  # random vectors kept out of the basis, on which its error is seen
@@ -137,7 +137,7 @@ def randomized_svd(
         Number of singular values, 1 to min(m, n). Exactly one of `rank` and `rtol` is given.
     rtol : float, optional
         Largest ``||A - U diag(s) Vh||_F / ||A||_F`` wanted, 64 times the dtype's epsilon to below 1; the basis grows
-        until ten times what vectors kept out of it show is well below. For a LinearOperator ``||A||_F`` is estimated.
+        until more would not lower the rank. For a LinearOperator the norms are seen on random vectors.
     method : "block_krylov", "subspace" or "single_pass", default "block_krylov"
         Block Krylov keeps all powers, subspace iteration the last; single pass needs but one pass and is the least
         accurate. `single_pass` goes with `rank` only.
@@ -224,24 +224,38 @@ def truncated_svd(operand, A, rank, oversampling, steps, sketch, rng, extend=blo
 
 
 def svd_to_tolerance(operand, A, rtol, extend, steps, sketch, rng):
-    """The body of `randomized_svd` for a tolerance: chains of blocks until the remainder is far below it."""
+    """The body of `randomized_svd` for a tolerance: chains of blocks until more would not lower the rank."""
     sketched, Y, unseen = first_products(operand, A, BLOCK, sketch, rng)
     basis, images = nothing(sketched.A.shape, Y.dtype)
     while True:
         size = basis.shape[1]
         basis, images = extend(sketched.operand, sketched.A, Y, steps, basis, images, sketched.norm)
-        remainder = norm_outside(unseen, basis)
         complete = basis.shape[1] in (size, A.shape[0])  # nothing is left but rounding
-        bound = (2 if complete else SAFETY) * remainder
-        if complete or bound <= 0.3 * rtol * sketched.norm:
+        remainder, bound = left_over(sketched, basis, images, unseen, 2 if complete else SAFETY)
+        U, s, Vh = svd_of_product(basis, images)
+        tails = np.sqrt(np.append(np.cumsum(s[::-1] ** 2)[::-1], 0) + bound**2)
+        rank = int(np.argmax(tails <= rtol * sketched.norm))
+        if complete or (tails[-1] <= rtol * sketched.norm and rank + BLOCK <= basis.shape[1]):
             break
         test = random_matrix(sketch, A.shape[1], max(basis.shape[1], BLOCK), Y.dtype, rng)
         Y = sketched.operand.matmat(sketched.A, dense(test))
-    U, s, Vh = svd_of_product(basis, images)
-    tails = np.sqrt(np.append(np.cumsum(s[::-1] ** 2)[::-1], 0) + bound**2)
     if tails[-1] > rtol * sketched.norm:
         raise _validation.complain(ValueError, "rtol", f"at least {tails[-1] / sketched.norm:.2g} for this A", rtol)
-    return cut(U, s, Vh, int(np.argmax(tails <= rtol * sketched.norm)), remainder, sketched)
+    return cut(U, s, Vh, rank, remainder, sketched)
+
+
+def left_over(sketched, basis, images, unseen, safety):
+    """``||A - Q Q^H A||_F``, and what it is at most: exact by the energies of A and of what is inside, where A's is.
+
+    Below their rounding, and of what gives products alone, it is as vectors kept out of the basis show it.
+    """
+    remainder = norm_outside(unseen, basis)
+    if not hasattr(sketched.operand, "take"):  # the norm itself is seen on random vectors
+        return remainder, safety * remainder
+    exact = error_by_energy(sketched.norm, images)
+    if exact is not None:
+        return exact * sketched.norm, exact * sketched.norm
+    return remainder, min(safety * remainder, ENERGY_FLOOR * np.sqrt(np.finfo(images.dtype).eps) * sketched.norm)
 
 
 def single_pass_svd(operand, A, rank, oversampling, sketch, rng):

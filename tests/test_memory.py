@@ -83,6 +83,7 @@ FUNCTIONS = {
     "svd": lambda A, first: ct.randomized_svd(A, 5, rng=0),
     "svd, subspace": lambda A, first: ct.randomized_svd(A, 5, method="subspace", rng=0),
     "svd, single pass": lambda A, first: ct.randomized_svd(A, 5, method="single_pass", rng=0),
+    "svd, rtol": lambda A, first: ct.randomized_svd(A, rtol=0.5, rng=0),
     "leverage of rows": lambda A, first: ct.leverage_scores(A, 5, method="sketch", rng=0),
     "leverage of columns": lambda A, first: ct.leverage_scores(A, 5, axis=1, method="sketch", rng=0),
     "error": lambda A, first: ct.relative_error(A, first),

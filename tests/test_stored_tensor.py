@@ -359,7 +359,7 @@ def test_chunks_of_another_kind_than_declared_are_refused(call):
         call(X.map_blocks(np.ma.masked_less, 0.5, meta=whole), 1)
     with pytest.raises(TypeError, match="each chunk of X must be of dtype float64, as declared, got dtype complex128"):
         call(X.map_blocks(lambda block: block * 1j, meta=whole), 1)
-    with pytest.raises(ValueError, match="each chunk of X must be of shape .* as declared, got shape"):
+    with pytest.raises(ValueError, match=r"each chunk of X must be of shape .* as declared, got shape"):
         call(X.map_blocks(lambda block: np.ones((4, 4, 3)), meta=whole), 1)
 
 

@@ -113,6 +113,17 @@ def test_tolerance_is_held_with_the_smallest_rank(method, rtol, rng):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_a_floor_of_noise_below_the_tolerance_does_not_make_the_basis_grow(dtype, distant, rng):
+    A = low_rank(300, 200, 6, dtype, rng)
+    noise = normal(A.shape, dtype, rng)
+    A = A + (0.035 * np.linalg.norm(A) / np.linalg.norm(noise)) * noise
+    whole = distant(A.astype(dtype))
+    result = ct.randomized_svd(whole, rtol=0.1, rng=0)
+    assert result.rank <= 6 and whole.passes == 2 * 4 + 2
+    assert np.linalg.norm(A - result.to_array()) <= 0.1 * np.linalg.norm(A)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_tolerance_is_held_in_every_dtype(dtype, rng):
     A = FAMILIES["exponential"](80, 60, dtype, rng)
     for rtol in (1e-1, 1e-3, 1e-5 if eps(dtype) > 1e-10 else 1e-12):
