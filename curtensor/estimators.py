@@ -8,7 +8,7 @@ from sklearn.feature_selection import SelectorMixin
 from sklearn.utils import _safe_indexing, check_array, check_random_state
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
-from curtensor import operands
+from curtensor import _validation, operands
 from curtensor.cur import cur_decomposition
 from curtensor.interpolative import interpolative_decomposition
 from curtensor.operands import dense
@@ -33,7 +33,10 @@ class ColumnSelector(SelectorMixin, BaseEstimator):
         Largest ``||X - C C^+ X||_F / ||X||_F`` wanted for the chosen columns C, 64 times the dtype's epsilon to below
         1; held, or an error. Not with `rank`.
     method : str or callable, default "osinsky"
-        Rule for the choice, as in `curtensor.select_columns`.
+        Rule for the choice, as in `curtensor.select_columns`; with "leverage" and "uniform" `rank` may be as high
+        as the number of features.
+    score_rank : int, optional
+        The `rank` of `curtensor.select_columns`, that of the scores which "leverage" draws by. Not with `rtol`.
     sketch : str or callable, default "sparse_sign"
         As in `curtensor.select_columns`.
     random_state : int, RandomState or None, default None
@@ -63,10 +66,13 @@ class ColumnSelector(SelectorMixin, BaseEstimator):
     True
     """
 
-    def __init__(self, rank=None, *, rtol=None, method="osinsky", sketch="sparse_sign", random_state=None):
+    def __init__(
+        self, rank=None, *, rtol=None, method="osinsky", score_rank=None, sketch="sparse_sign", random_state=None
+    ):
         self.rank = rank
         self.rtol = rtol
         self.method = method
+        self.score_rank = score_rank
         self.sketch = sketch
         self.random_state = random_state
 
@@ -103,7 +109,10 @@ class RowSelector(BaseEstimator):
         Largest ``||X - X R^+ R||_F / ||X||_F`` wanted for the chosen rows R, 64 times the dtype's epsilon to below 1;
         held, or an error. Not with `rank`.
     method : str or callable, default "osinsky"
-        Rule for the choice, as in `curtensor.select_rows`.
+        Rule for the choice, as in `curtensor.select_rows`; with "leverage" and "uniform" `rank` may be as high
+        as the number of samples.
+    score_rank : int, optional
+        The `rank` of `curtensor.select_rows`, that of the scores which "leverage" draws by. Not with `rtol`.
     sketch : str or callable, default "sparse_sign"
         As in `curtensor.select_rows`.
     random_state : int, RandomState or None, default None
@@ -132,10 +141,13 @@ class RowSelector(BaseEstimator):
     True
     """
 
-    def __init__(self, rank=None, *, rtol=None, method="osinsky", sketch="sparse_sign", random_state=None):
+    def __init__(
+        self, rank=None, *, rtol=None, method="osinsky", score_rank=None, sketch="sparse_sign", random_state=None
+    ):
         self.rank = rank
         self.rtol = rtol
         self.method = method
+        self.score_rank = score_rank
         self.sketch = sketch
         self.random_state = random_state
 
@@ -318,9 +330,11 @@ def chosen(selector, X, axis):
     """The columns (axis 1) or rows (axis 0) that a selector chooses, in the order of choice."""
     options = {"method": selector.method, "sketch": selector.sketch, "rng": seed(selector.random_state)}
     rank = rank_or_full(selector, X)
+    if selector.rtol is not None and selector.score_rank is not None:
+        raise _validation.complain(ValueError, "score_rank", "None where rtol is given", selector.score_rank)
     if selector.rtol is not None:
         return interpolative_decomposition(X, rank, rtol=selector.rtol, axis=axis, **options).indices
-    return (select_columns if axis == 1 else select_rows)(X, rank, **options)
+    return (select_columns if axis == 1 else select_rows)(X, rank, rank=selector.score_rank, **options)
 
 
 def mask(size, indices):

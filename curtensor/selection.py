@@ -22,6 +22,7 @@ PANEL = 1024  # candidates scanned at a time, to stay in the cache
 POOL = 1024  # candidates that one stretch of the default rule looks at
 NOISE = 1e3  # times the dtype's epsilon, of ||A||: a residual which is smaller in all is rounding, and tells nothing
 FITTED = 64  # rows looked at for each one that is added to those of the basis
+SCORE_RANK = 50  # of leverage scores by default: with many more vectors all candidates have the same score
 PATIENCE = 2  # how much worse than the worst of the pool a choice may be before all candidates are scanned again
 SKETCH_WORK = 1e8  # operations which a sketch of more than twice the rank may cost for itself
 
@@ -403,8 +404,11 @@ def fit_growth(basis, residual, chosen, others):
     return 2 * slope + row_norms_squared(step) * row_norms_squared(gain.T)
 
 
-def choose_from_sketch(sketch, k, rule, rng, *, weights=None, include=(), exclude=()):
-    """At most k rows of a sketch (n, l): the included ones, then the best beyond their span, by a rule."""
+def choose_from_sketch(sketch, k, rule, rng, *, rank=None, weights=None, include=(), exclude=()):
+    """At most k rows of a sketch (n, l): the included ones, then the best beyond their span, by a rule.
+
+    With a rank the rule sees so many singular vectors and may take more rows than that.
+    """
     include = np.asarray(include, dtype=np.intp)
     scale = 0.0
     if len(include):
@@ -412,7 +416,8 @@ def choose_from_sketch(sketch, k, rule, rng, *, weights=None, include=(), exclud
         sketch = orthonormal_rest(sketch, include)
     if k == len(include) or not sketch.any():
         return include
-    basis, residual = (sketch, sketch[:, :0]) if rule in SKETCH_RULES else split_sketch(sketch, k - len(include), scale)
+    size = rank or k - len(include)
+    basis, residual = (sketch, sketch[:, :0]) if rule in SKETCH_RULES else split_sketch(sketch, size, scale)
     allowed = np.ones(len(sketch), dtype=bool)
     allowed[include] = False
     allowed[np.asarray(exclude, dtype=np.intp)] = False
@@ -420,7 +425,7 @@ def choose_from_sketch(sketch, k, rule, rng, *, weights=None, include=(), exclud
         allowed &= weights > 0
     if allowed.all():
         allowed = slice(None)
-    wanted = min(k - len(include), len(basis[allowed]), basis.shape[1])
+    wanted = min(k - len(include), len(basis[allowed]), basis.shape[1] if rank is None else len(basis))
     if wanted == 0:
         return include
     options = {} if weights is None else {"weights": weights[allowed]}
@@ -442,6 +447,7 @@ def select_columns(
     A: Any,
     k: int,
     *,
+    rank: int | None = None,
     method: str | Callable = "osinsky",
     weights: Any = None,
     include: Sequence[int] = (),
@@ -458,7 +464,11 @@ def select_columns(
     A : array_like, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
         Real or complex; integers and bool are taken as float64.
     k : int
-        Number of columns, 1 to min(m, n).
+        Number of columns, 1 to min(m, n); with "leverage" and "uniform" up to all columns.
+    rank : int, optional
+        Number of singular vectors whose leverage scores are drawn by, 1 to min(m, n), for "leverage" (by default k, but
+        no more than 50) and for functions (k), which then get so many and may take any number of columns. "uniform"
+        draws all alike for any rank; with other methods it must be left out.
     method : str or callable, default "osinsky"
         A rule of `curtensor.selection.SELECTION_RULES`, or "rpcholesky" for positive semidefinite A, or a function
         ``(basis, residual, k, rng)`` to at most k distinct row numbers of the basis (n, k). With `weights` it is
@@ -476,7 +486,8 @@ def select_columns(
     Returns
     -------
     indices : ndarray of int, shape (k,)
-        Distinct column numbers in the order of choice; fewer than k where the numerical rank of A is lower.
+        Distinct column numbers in the order of choice; fewer than k where the numerical rank of A is lower, and with
+        "leverage" where fewer have a score.
 
     Raises
     ------
@@ -488,8 +499,10 @@ def select_columns(
 
     Notes
     -----
-    One pass over A (`rpcholesky`: none, it reads k columns). A sketch of l = max(2 k, k + 20) rows, then
-    O(n k (k + l)) operations and O(n l) memory. The default takes the leading singular vectors and the residual
+    One pass over A (`rpcholesky`: none, it reads k columns; `uniform`: none, it reads nothing, not even NaN).
+    A sketch of l = max(2 k, k + 20) rows, then O(n k (k + l)) operations and O(n l) memory, with the rank in place of k
+    for "leverage". Scores that differ by less than rounding can explain, the square root of the dtype's epsilon, are
+    ties, of which the lowest index is taken. The default takes the leading singular vectors and the residual
     of the sketch and applies Osinsky's greedy rule with a small ridge. With exact singular vectors and no ridge
     the error is at most sqrt(k + 1) times that of the truncated SVD [1]_; for a sketch this bound is not proved.
 
@@ -507,13 +520,14 @@ def select_columns(
     >>> sorted(ct.select_columns(A, 2, rng=0).tolist())
     [1, 2]
     """
-    return indices_along(1, A, k, method, weights, include, exclude, sketch, rng)
+    return indices_along(1, A, k, rank, method, weights, include, exclude, sketch, rng)
 
 
 def select_rows(
     A: Any,
     k: int,
     *,
+    rank: int | None = None,
     method: str | Callable = "osinsky",
     weights: Any = None,
     include: Sequence[int] = (),
@@ -530,7 +544,9 @@ def select_rows(
     A : array_like, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
         Real or complex; integers and bool are taken as float64.
     k : int
-        Number of rows, 1 to min(m, n).
+        Number of rows, 1 to min(m, n); with "leverage" and "uniform" up to all rows.
+    rank : int, optional
+        As for `select_columns`: the rank of the scores, where more rows than that are drawn by "leverage".
     method : str or callable, default "osinsky"
         As for `select_columns`.
     weights : array_like of float, shape (m,), optional
@@ -545,7 +561,8 @@ def select_rows(
     Returns
     -------
     indices : ndarray of int, shape (k,)
-        Distinct row numbers in the order of choice; fewer than k where the numerical rank of A is lower.
+        Distinct row numbers in the order of choice; fewer than k where the numerical rank of A is lower, and with
+        "leverage" where fewer have a score.
 
     Raises
     ------
@@ -566,23 +583,43 @@ def select_rows(
     >>> sorted(ct.select_rows(np.diag([1.0, 5, 2, 9]), 2, rng=0).tolist())
     [1, 3]
     """
-    return indices_along(0, A, k, method, weights, include, exclude, sketch, rng)
+    return indices_along(0, A, k, rank, method, weights, include, exclude, sketch, rng)
 
 
-def indices_along(axis, A, k, method, weights, include, exclude, sketch, rng):
+def indices_along(axis, A, k, rank, method, weights, include, exclude, sketch, rng):
     """The checks and the body of `select_columns` (axis 1) and `select_rows` (axis 0)."""
     operand, A = operands.find(A)
-    k = _validation.integer(k, "k", 1, min(A.shape))
+    n = A.shape[axis]
     sketch = _validation.choose(SKETCHES, sketch, "sketch")
     rng = _validation.generator(rng)
     rule = _validation.choose(SELECTION_RULES | ENTRY_RULES, method, "method")
-    n = A.shape[axis]
+    k, rank = size_and_rank(k, rank, rule, method, n, min(A.shape))
     include = _validation.index_list(include, "include", n)
     exclude = _validation.index_list(exclude, "exclude", n)
     weights = None if weights is None else _validation.candidate_weights(weights, n)
     _validation.enough_candidates(k, n, include, exclude, weights)
 
-    return chosen_indices(axis, operand, A, k, rule, sketch, rng, weights=weights, include=include, exclude=exclude)
+    options = {"weights": weights, "include": include, "exclude": exclude}
+    if rule is uniform:
+        return uniform_indices(n, k, rng, **options)
+    return chosen_indices(axis, operand, A, k, rule, sketch, rng, rank=rank, **options)
+
+
+def size_and_rank(k, rank, rule, method, n, least):
+    """The number of candidates to choose, and the rank of the basis where that is another number, checked."""
+    bounded = rule not in SAMPLING_RULES and rule in (SELECTION_RULES | ENTRY_RULES).values()
+    if rank is not None and bounded:
+        raise _validation.complain(ValueError, "rank", f"None where method={method!r}, which takes k for it", rank)
+    rank = None if rank is None else _validation.integer(rank, "rank", 1, least)
+    k = _validation.integer(k, "k", 1, n if rank is not None or rule in SAMPLING_RULES else least)
+    return k, min(k, SCORE_RANK, least) if rank is None and rule is leverage else rank
+
+
+def uniform_indices(n, k, rng, weights=None, include=(), exclude=()):
+    """The included indices, and others drawn by the weights alone; nothing is read."""
+    weights = np.ones(n) if weights is None else weights.copy()
+    weights[include] = weights[exclude] = 0
+    return np.concatenate([include, weighted_sample(weights, k - len(include), rng)])
 
 
 def sketch_size(k, candidates, limit):
@@ -591,7 +628,7 @@ def sketch_size(k, candidates, limit):
     return min(max(2 * k, k + 20, min(affordable, max(8 * k, k + 80))), limit)
 
 
-def chosen_indices(axis, operand, A, k, rule, sketch, rng, *, weights=None, include=(), exclude=()):
+def chosen_indices(axis, operand, A, k, rule, sketch, rng, *, rank=None, weights=None, include=(), exclude=()):
     """At most k columns (axis 1) or rows (axis 0) by a rule, which sees A, or A sketched along the other axis."""
     n, depth = A.shape[axis], A.shape[1 - axis]
     if rule in ENTRY_RULES.values():
@@ -599,11 +636,12 @@ def chosen_indices(axis, operand, A, k, rule, sketch, rng, *, weights=None, incl
         weights[np.asarray(exclude, dtype=np.intp)] = 0
         return rule(operand, A, k, rng, weights, include)
     kind = operand.dtype(A)
-    test = random_matrix(sketch, depth, sketch_size(k, n, depth), kind, rng)
+    test = random_matrix(sketch, depth, sketch_size(rank or k, n, depth), kind, rng)
     nothing = sparse.csr_array((n, 0), dtype=test.dtype)
     sketched = sketch_matrix(operand, A, *((test, nothing) if axis == 1 else (nothing, test)))
     candidates = sketched.left if axis == 1 else sketched.right
-    return choose_from_sketch(candidates, k, rule, rng, weights=weights, include=include, exclude=exclude)
+    options = {"weights": weights, "include": include, "exclude": exclude}
+    return choose_from_sketch(candidates, k, rule, rng, rank=rank, **options)
 
 
 def column_basis(operand, sketched, k, rule, rng, include=()):

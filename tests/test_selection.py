@@ -18,6 +18,7 @@ from matrices import (
 )
 from naive import osinsky_pass
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import linalg, sparse
 
 import curtensor as ct
 from curtensor.selection import (
@@ -27,7 +28,9 @@ from curtensor.selection import (
     SELECTION_RULES,
     choose_more_rows,
     choose_rows,
+    fit_growth,
     osinsky,
+    oversample,
     row_norms_squared,
     split_sketch,
     weighted_sample,
@@ -202,14 +205,14 @@ def test_same_seed_same_result(rule, rng):
 def test_one_pass_over_the_matrix(select, rule, distant, rng):
     A = distant(rng.standard_normal((90, 80)))
     select(A, 5, method=rule, rng=0)
-    assert A.log == ["sketch_both"]
+    assert A.log == ([] if rule == "uniform" else ["sketch_both"])
 
 
 @pytest.mark.parametrize("method", [*SELECTION_RULES, "rpcholesky"])
 @pytest.mark.parametrize("A", [np.zeros((5, 5)), np.ones((5, 5)), np.ones((1, 1))])
 def test_zero_and_constant(method, A):
     indices = ct.select_columns(A, 1, method=method, rng=0)
-    assert len(indices) == (1 if A.any() else 0)
+    assert len(indices) == (1 if A.any() or method == "uniform" else 0)  # which does not look
 
 
 @pytest.mark.parametrize("scale", [1e300, 1e-300, 1e-310])
@@ -334,3 +337,118 @@ def test_rpcholesky_refuses_what_is_slightly_indefinite(dtype, rng):
     A = (Q * np.linspace(-1e-2, 1, 100) @ Q.conj().T).astype(dtype)
     with pytest.raises(ValueError, match="A must be positive semidefinite"):
         ct.select_columns(A, 100, method="rpcholesky", rng=0)
+
+
+def layouts(A):
+    """The same matrix in other orders and kinds."""
+    dask = pytest.importorskip("dask.array")
+    wide = np.zeros((2 * A.shape[0], 3 * A.shape[1]), A.dtype)
+    wide[::2, ::3] = A
+    yield np.asfortranarray(A)
+    yield wide[::2, ::3]
+    yield np.ascontiguousarray(A[::-1, ::-1])[::-1, ::-1]
+    yield dask.from_array(A, chunks=(A.shape[0] // 3, A.shape[1] // 2))
+    yield sparse.csr_array(A)
+
+
+TIED = {
+    "exact rank": lambda rng: rng.standard_normal((90, 5)) @ rng.standard_normal((5, 70)),
+    "repeated columns": lambda rng: np.tile(rng.standard_normal((60, 20)), (1, 4)),
+    "repeated rows": lambda rng: np.repeat(rng.standard_normal((20, 60)), 4, axis=0),
+    "one-hot": lambda rng: np.eye(12)[rng.integers(0, 12, 100)],
+    "orthonormal columns": lambda rng: orthonormal(80, 40, "float64", rng),
+    "Hadamard": lambda rng: linalg.hadamard(64).astype(float),
+    "two singular values": lambda rng: (
+        orthonormal(90, 40, "float64", rng) * np.where(np.arange(40) < 20, 1, 0.1) @ orthonormal(40, 40, "float64", rng)
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex64"])
+@pytest.mark.parametrize("name", TIED)
+@pytest.mark.parametrize("rule", sorted(set(GREEDY) - SAMPLING))
+def test_every_layout_has_the_same_columns_where_scores_tie(rule, name, dtype, rng):
+    A = TIED[name](rng).astype(dtype)
+    for k in (5, 12):
+        first = ct.select_columns(A, k, method=rule, rng=0)
+        for X in layouts(A):
+            assert_array_equal(ct.select_columns(X, k, method=rule, rng=0), first)
+            assert_array_equal(ct.select_rows(X.T, k, method=rule, rng=0), first)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_the_choice_of_exact_rank_ignores_rounding_and_is_well_conditioned(dtype, rng):
+    for shape in ((200, 150), (60, 300)):
+        A = low_rank(*shape, 5, dtype, rng)
+        for k in (5, 9):
+            columns = ct.select_columns(A, k, rng=0)
+            nearly = A * (1 + 1e-15 * rng.standard_normal(A.shape))
+            assert_array_equal(ct.select_columns(nearly, k, rng=0), columns)
+            assert np.abs(np.linalg.lstsq(A[:, columns], A)[0]).max() < 2.5
+
+
+@pytest.mark.parametrize("rule", sorted(set(GREEDY) - SAMPLING))
+def test_of_repeated_columns_the_first_is_chosen(rule, rng):
+    A = rng.standard_normal((30, 8))
+    assert (ct.select_columns(np.tile(A, (1, 300)), 6, method=rule, rng=0) < 8).all()
+
+
+def test_growth_of_the_fit_is_that_of_its_definition(rng):
+    basis, residual = orthonormal(30, 4, "complex128", rng), normal((30, 5), "complex128", rng)
+    chosen, others = np.array([1, 5, 9, 20, 3]), np.arange(10, 15)
+
+    def size(rows):
+        return np.linalg.norm(np.linalg.pinv(basis[rows]) @ residual[rows]) ** 2
+
+    growth = [size(np.append(chosen, j)) - size(chosen) for j in others]
+    assert_allclose(fit_growth(basis, residual, chosen, others), growth, rtol=1e-9, atol=1e-9 * size(chosen))
+
+
+def test_rows_of_large_residual_do_not_make_the_fit_worse(rng):
+    for _ in range(10):
+        basis = orthonormal(80, 6, "float64", rng)
+        residual = normal((80, 20), "float64", rng) * (rng.pareto(1.0, (80, 1)) + 1e-3)
+        few = osinsky(basis, residual, 6, rng)
+        sizes = []
+        for k in (6, 7, 9, 12):
+            rows = oversample(basis, residual, few, k)
+            sizes.append(np.linalg.norm(np.linalg.pinv(basis[rows]) @ residual[rows]))
+        assert max(sizes) <= 1.03 * sizes[0]
+
+
+@pytest.mark.parametrize("rule", ["leverage", "uniform"])
+def test_sampling_takes_more_rows_than_the_matrix_has_columns(rule, rng):
+    A = rng.standard_normal((300, 20))
+    rows = ct.select_rows(A, 120, method=rule, rank=5, include=[7], exclude=[0, 1], rng=0)
+    assert rows[0] == 7 and len(set(rows.tolist())) == 120 and rows.min() > 1
+    assert len(ct.select_rows(A, 300, method=rule, rng=0)) == 300
+    with pytest.raises(ValueError, match="rank must be between 1 and 20, got 21"):
+        ct.select_rows(A, 30, method=rule, rank=21)
+
+
+@pytest.mark.parametrize("rule", sorted({*GREEDY, "rpcholesky"}))
+def test_a_rank_is_refused_where_a_rule_cannot_take_more_than_it(rule):
+    with pytest.raises(ValueError, match=f"rank must be None where method='{rule}'"):
+        ct.select_columns(np.eye(9), 3, method=rule, rank=2)
+
+
+def test_a_function_gets_a_basis_of_the_rank():
+    def first(basis, residual, k, rng):
+        assert basis.shape == (40, 4)
+        return np.arange(k)
+
+    A = np.random.default_rng(0).standard_normal((40, 10))
+    assert_array_equal(ct.select_rows(A, 30, rank=4, method=first, rng=0), np.arange(30))
+
+
+@pytest.mark.slow
+def test_scores_of_low_rank_keep_rare_samples(rng):
+    types = rng.choice(4, 8000, p=[0.6, 0.3, 0.096, 0.004])
+    profiles = rng.gamma(0.3, 0.5, 400) * np.where(rng.random((4, 400)) < 0.1, 60, 1)
+    A = sparse.csr_array(np.log1p(rng.poisson(profiles[types])))
+    kept = {rank: np.mean([(types[r] == 3).sum() for r in draws(A, 300, rank)]) for rank in (10, 300)}
+    assert kept[10] >= 4 * max(kept[300], 1)
+
+
+def draws(A, k, rank):
+    return [ct.select_rows(A, k, method="leverage", rank=rank, rng=seed) for seed in range(5)]
