@@ -164,6 +164,95 @@ def other_photograph(shape, seed):
     return cut(load_sample_image("flower.jpg"), shape)
 
 
+def unit(shape):
+    """Coordinates from 0 to 1 of each mode, to be broadcast."""
+    return np.ix_(*(np.linspace(0, 1, length) for length in shape))
+
+
+def source(shape, wave_number, *origin):
+    """The complex field of a point source, as wide as `wave_number` at the far end of the last mode."""
+    *places, last = unit(shape)
+    distance = np.sqrt(sum((x - x0) ** 2 for x, x0 in zip(places, origin, strict=True)))
+    return np.exp(1j * wave_number * (0.1 + last) * distance) / distance
+
+
+def damped(shape, rate, frequency):
+    """A complex wave of a product of the coordinates, which dies away from a corner."""
+    axes = unit(shape)
+    return np.exp((-rate + 1j * frequency / 2) * sum(axes) + 1j * frequency * np.prod(np.broadcast_arrays(*axes), 0))
+
+
+def packets(shape, count, width, frequency, seed):
+    """Narrow wave packets at random places, each of its own direction and size."""
+    rng, axes, X = np.random.default_rng(seed), unit(shape), np.zeros(shape, complex)
+    for centre, direction, size in zip(
+        rng.random((count, len(shape))),
+        rng.standard_normal((count, len(shape))),
+        10 ** rng.uniform(-3, 0, count),
+        strict=True,
+    ):
+        distance = sum((x - c) ** 2 for x, c in zip(axes, centre, strict=True))
+        phase = sum(d * x for d, x in zip(direction, axes, strict=True))
+        X += size * np.exp(-distance / (2 * width**2) + 1j * frequency * phase)
+    return X
+
+
+def decaying(shape, ratio, seed, complex_too=False):
+    """Noise in random orthogonal bases, whose singular values fall by a ratio in each mode."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal(shape) + (1j * rng.standard_normal(shape) if complex_too else 0)
+    bases = [np.linalg.qr(rng.standard_normal((n, n)))[0] * ratio ** np.arange(n) for n in shape]
+    return np.ascontiguousarray(ct.multi_mode_dot(X, bases))
+
+
+def cornered(shape, ratio, seed):
+    """Noise which falls off from a corner: few slices of each mode hold nearly all of the norm."""
+    X = np.random.default_rng(seed).standard_normal(shape)
+    return X * np.prod(np.broadcast_arrays(*(ratio**index for index in np.ogrid[tuple(map(slice, shape))])), 0)
+
+
+def yukawa(shape, rate, *origin):
+    """exp(-rate r) / r of the distance from a point outside the cube."""
+    distance = np.sqrt(sum((x - x0) ** 2 for x, x0 in zip(unit(shape), origin, strict=True)))
+    return np.exp(-rate * distance) / distance
+
+
+# name -> () to a dense tensor: none of them looked at when a constant was chosen
+UNSEEN = {
+    "source near a corner": lambda: source((96, 84, 40), 26, -0.03, -0.1),
+    "source near an edge": lambda: source((70, 96, 60), 40, 0.4, -0.05),
+    "source, 4 modes": lambda: source((32, 30, 28, 26), 15, -0.1, 0.3, -0.2),
+    "standing wave": lambda: source((90, 80, 50), 30, -0.04, -0.07).real,
+    "standing wave in single precision": lambda: source((90, 80, 50), 30, -0.07, -0.04).real.astype(np.float32),
+    "damped": lambda: damped((80, 70, 60), 9, 50),
+    "damped, longest mode last": lambda: damped((40, 60, 110), 5, 70),
+    "damped, real": lambda: damped((64, 90, 72), 7, 60).imag,
+    "damped, 4 modes": lambda: damped((30, 26, 34, 28), 6, 40),
+    "damped in single precision": lambda: damped((80, 70, 60), 6, 50).astype(np.complex64),
+    "narrow packets": lambda: packets((80, 90, 70), 20, 0.04, 40, 1),
+    "packets, real": lambda: packets((96, 64, 64), 12, 0.08, 60, 2).real,
+    "one packet and little noise": lambda: packets((80, 80, 80), 1, 0.05, 60, 3) + 1e-4 * noise((80,) * 3, rng_of(4)),
+    "decaying": lambda: decaying((80, 70, 60), 0.8, 5),
+    "decaying slowly, complex": lambda: decaying((60, 70, 80), 0.93, 6, True),
+    "cornered": lambda: cornered((90, 70, 60), 0.75, 7),
+    "cornered slowly": lambda: cornered((60, 70, 90), 0.92, 8),
+    "Yukawa": lambda: yukawa((80, 90, 64), 8, -0.02, -0.03, -0.01),
+    "Yukawa from a side": lambda: yukawa((64, 70, 100), 20, 0.5, 0.2, -0.02),
+    "Hilbert, permuted": lambda: hilbert((60, 90, 80), 0)[rng_of(9).permutation(60)][:, :, rng_of(10).permutation(80)],
+    "Coulomb, reversed": lambda: coulomb((90, 70, 80), 0)[::-1, :, ::-1],
+    "low rank and more noise": lambda: low_rank((70, 80, 90), 14, rng_of(11)) + 0.05 * noise((70, 80, 90), rng_of(12)),
+    "spikes in a corner": lambda: np.exp(5 * cornered((60, 60, 60), 0.8, 13)),
+    "rank deficient": lambda: low_rank((70, 80, 60), 9, rng_of(14)),
+    "image of Indian Pines": lambda: indian_pines((145, 145, 60), 0)[20:120, 40:],
+    "kinetic": lambda: kinetic((1000,) * 4, 0),
+    "part of a photograph": lambda: photograph((427, 640, 3), 0)[100:260, 200:380],
+}
+
+
+def rng_of(seed):
+    return np.random.default_rng(seed)
+
+
 # name -> (shape, seed) to a dense tensor of at most that shape
 SMOOTH = {"Hilbert": hilbert, "Coulomb": coulomb, "Gaussian mixture": gaussian_mixture}
 RANDOM = {

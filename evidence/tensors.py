@@ -15,7 +15,7 @@ import numpy as np
 import curtensor as ct
 from benchmarks import bench_tubal, bench_tucker, bench_unfolding
 from benchmarks.common import cpu_seconds
-from benchmarks.tensors import TENSORS
+from benchmarks.tensors import TENSORS, UNSEEN
 from curtensor.tensors.entries import tucker_entries
 from curtensor.tubal import CORES
 from evidence.claims import Line, at_least, at_most, command
@@ -181,6 +181,30 @@ def cur_errors():
     yield Line("tensor_cur: ratio above 1.5, and the result does not say so", "0", str(len(silent)), not silent)
 
 
+def unseen():
+    """tensor_cur over st_hosvd on tensors that no constant was chosen by, as it comes and cut to the ranks; 3 seeds."""
+    whole, cut, runs = {}, {}, 0
+    for name, make in UNSEEN.items():
+        X = make()
+        floor = max(X.shape) * float(np.finfo(X.dtype).eps)  # rounding, and no more to be had
+        for r in (5, 8, 12, 18, 24, 30):
+            ranks = tuple(min(r, length) for length in X.shape)
+            if np.prod(ranks) * 4 > X.size:
+                continue
+            best = max(relative(X, ct.st_hosvd(X, ranks).to_array()), floor)
+            results = [ct.tensor_cur(X, ranks, rng=seed) for seed in range(3)]
+            runs += len(results)
+            for seed, result in enumerate(results):
+                whole[name, r, seed] = relative(X, result.to_array()) / best
+                cut[name, r, seed] = relative(X, ct.tucker_to_tensor(*result.to_tucker(ranks))) / best
+    for what, ratios, typical, limit in (("", whole, 1.02, 1.25), (", cut to the ranks", cut, 1.03, 1.15)):
+        note = f" ({len(UNSEEN)} tensors, {runs} runs)"
+        median = float(np.median(list(ratios.values())))
+        where, worst = max(ratios.items(), key=lambda item: item[1])
+        yield at_most(f"tensor_cur{what}, unseen tensors: error over st_hosvd's, median", typical, median, note)
+        yield at_most(f"tensor_cur{what}, unseen tensors: error over st_hosvd's, worst", limit, worst, f" {where}")
+
+
 def cur_smooth():
     """Chidori with chosen slices on smooth tensors of 200^3, where uniform slices fail."""
     for name in ("Hilbert", "Coulomb"):
@@ -240,6 +264,7 @@ CLAIMS = {
     "tucker_errors": tucker_errors,
     "tucker_tolerances": tucker_tolerances,
     "cur_errors": cur_errors,
+    "unseen": unseen,
     "cur_smooth": cur_smooth,
     "cur_speed": cur_speed,
     "cur_of_a_function": cur_of_a_function,

@@ -9,7 +9,7 @@ import curtensor as ct
 
 LENGTH = 128
 RANK = 6
-PIECES = 2**22  # bytes of pieces in work, and of thin factors, whatever the tensor's size
+PIECES = 2**21  # bytes of pieces in work, and of thin factors, whatever the tensor's size
 
 # (X) to a result, and the largest share of X that its docstring names
 CALLS = {

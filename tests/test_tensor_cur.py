@@ -9,9 +9,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import curtensor as ct
 from curtensor.selection import SELECTION_RULES
+from curtensor.sketching import random_matrix, sparse_sign
 from curtensor.tensors import TENSOR_METHODS
 from curtensor.tensors.decomposition import TENSOR_CORES
-from curtensor.tensors.entries import tucker_entries
+from curtensor.tensors.entries import ArrayEntries, tucker_entries
+from curtensor.tensors.indices import MIXED, mixed_fibres, through
 
 SHAPES = [(20, 30, 25), (6, 40, 30), (12, 9, 10, 11), (30, 20), (1, 25, 30), (25, 1, 30)]
 
@@ -38,6 +40,13 @@ def hilbert(i, j, k):
     return 1 / (1.0 + i + j + k)
 
 
+def localised(shape, wave_number=30):
+    """The field of a source beside the first corner, near which it has nearly all of its norm."""
+    x, y, z = np.ix_(*(np.linspace(0, 1, length) for length in shape))
+    distance = np.sqrt((3 * x - 0.1) ** 2 + (2 * y + 0.2) ** 2)
+    return np.exp(1j * wave_number * (0.1 + z) * distance) / distance
+
+
 def smooth(length):
     return hilbert(*np.ogrid[:length, :length, :length])
 
@@ -62,6 +71,17 @@ def test_tensorly_takes_the_result(rng):
     result = ct.tensor_cur(low_rank((12, 14, 13), 3, "float64", rng), 3, rng=0)
     assert_allclose(tucker_to_tensor(result), result.to_array(), atol=1e-12)
     assert_allclose(result.to_tensorly().to_tensor(), result.to_array(), atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [2, 3, 50])
+def test_mixed_fibres_are_combinations_of_all_fibres_or_the_fibres(size, rng):
+    X = rng.standard_normal((30, 12, 11))
+    places = through([np.arange(30), np.arange(12), np.arange(11)], 0)
+    entries = ArrayEntries(X)
+    entries.fibres_at_once = lambda mode: 7
+    mixed = mixed_fibres(entries, 0, places, size, np.random.default_rng(1))
+    mixing = random_matrix(sparse_sign, 132, MIXED * size, X.dtype, np.random.default_rng(1))
+    assert_allclose(mixed, X.reshape(30, -1) @ mixing.toarray(), atol=1e-12)
 
 
 # exactness
@@ -139,6 +159,46 @@ def test_same_seed_same_result(method, rng):
     for some, others in zip(first.indices, second.indices, strict=True):
         assert_array_equal(some, others)
     assert_allclose(first.to_array(), second.to_array(), rtol=0, atol=1e-11 * np.abs(X).max())
+
+
+def in_store(kind, X, folder):
+    """The tensor as a memory map, in a zarr or HDF5 file, or as a dask array."""
+    if kind == "memmap":
+        mapped = np.memmap(folder / "X.bin", X.dtype, "w+", shape=X.shape)
+        mapped[:] = X
+        mapped.flush()
+        return mapped
+    if kind == "zarr":
+        zarr = pytest.importorskip("zarr")
+        stored = zarr.create_array(str(folder / "X.zarr"), shape=X.shape, chunks=(7, 16, 9), dtype=X.dtype)
+        stored[:] = X
+        return stored
+    if kind == "h5py":
+        h5py = pytest.importorskip("h5py")
+        return h5py.File(folder / "X.h5", "w").create_dataset("X", data=X, chunks=(11, 6, 13))
+    return pytest.importorskip("dask.array").from_array(X, chunks=(9, 20, 11))
+
+
+LAYOUTS = {
+    "Fortran": lambda X: np.asfortranarray(X),
+    "permuted": lambda X: np.ascontiguousarray(X.transpose(1, 2, 0)).transpose(2, 0, 1),
+    "reversed": lambda X: X[::-1, ::-1, ::-1].copy()[::-1, ::-1, ::-1],
+    "strided": lambda X: np.repeat(X, 2, axis=2)[:, :, ::2],
+}
+
+
+@pytest.mark.parametrize("method", ["chidori", "fiber"])
+@pytest.mark.parametrize("kind", [*LAYOUTS, "memmap", "zarr", "h5py", "dask"])
+@pytest.mark.parametrize("shape", [(40, 40, 30), (20, 45, 35)])
+def test_same_choice_in_every_memory_order_and_store(shape, kind, method, tmp_path, rng):
+    exact = low_rank(shape, 5, "complex128", rng)
+    for i, X in enumerate((exact, exact.real + 1e-3 * rng.standard_normal(shape), localised(shape))):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        Y = LAYOUTS[kind](X) if kind in LAYOUTS else in_store(kind, X, folder)
+        expected, result = (ct.tensor_cur(Z, 6, method=method, rng=3) for Z in (X, Y))
+        for some, others in zip(expected.indices, result.indices, strict=True):
+            assert_array_equal(some, others)
 
 
 def test_slices_are_four_times_the_rank_or_as_many_as_asked(rng):
@@ -345,6 +405,29 @@ def test_chosen_slices_are_close_to_st_hosvd_on_smooth_tensors(rank, seed):
     best = relative(X, ct.st_hosvd(X, (rank,) * 3).to_array())
     for method in ("chidori", "fiber"):
         assert relative(X, ct.tensor_cur(X, rank, method=method, rng=seed).to_array()) <= 1.5 * best
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+@pytest.mark.parametrize("ranks", [(8, 8, 6), (14, 14, 10), (18, 18, 14), (28, 28, 20)])
+def test_fibres_span_the_modes_where_the_norm_sits_in_one_corner(ranks, order, dtype):
+    field = localised((60, 52, 40), 24)
+    X = (field if np.dtype(dtype).kind == "c" else field.real).astype(dtype).transpose(order)
+    ranks = tuple(ranks[mode] for mode in order)
+    best = max(relative(X, ct.st_hosvd(X, ranks).to_array()), 60 * eps(dtype))
+    result = ct.tensor_cur(X, ranks, rng=0)
+    assert relative(X, result.to_array()) <= 1.25 * best
+    assert relative(X, ct.tucker_to_tensor(*result.to_tucker(ranks))) <= 1.15 * best
+
+
+@pytest.mark.parametrize("core", TENSOR_CORES)
+@pytest.mark.parametrize("method", ["chidori", "fiber"])
+def test_good_to_rounding_where_the_ranks_exceed_the_numerical_rank(method, core):
+    for X in (smooth(60), localised((60, 50, 40), 3)):
+        for dtype in (X.dtype, np.complex64 if X.dtype.kind == "c" else np.float32):
+            Y = X.astype(dtype)
+            result = ct.tensor_cur(Y, 20, method=method, core=core, rng=0)
+            assert relative(Y, result.to_array()) < 200 * eps(dtype)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -56,9 +56,9 @@ def tensor_cur(
         Largest ``||X - approximation||_F / ||X||_F`` wanted, 64 times the dtype's epsilon to below 1: held for every
         entry of an array, or an error; for a function on probes which the choice has not seen.
     method : str or callable, default "auto"
-        "chidori" reads fibres through the chosen slices of the other modes, "fiber" the best of these and of random
-        ones, "cross" chooses slices by fibres in sweeps and reads nothing else; "auto" is "chidori" for an array and
-        "cross" for a callable.
+        "chidori" reads all fibres through the chosen slices of the other modes, of which random combinations stand for
+        all, "fiber" the best of these and of random ones, "cross" chooses slices by fibres in sweeps and reads nothing
+        else; "auto" is "chidori" for an array and "cross" for a callable.
     selection : str or callable, default "osinsky"
         Rule for slices and fibres, one of `curtensor.selection.SELECTION_RULES`, or such a function; "uniform" is that
         of [1]_.
@@ -79,8 +79,8 @@ def tensor_cur(
     Returns
     -------
     result : TensorCUR
-        Unpacks to ``core, factors``. Its `error_estimate` is for an array what a random sketch of the longest stretch
-        in memory shows of the error, in which every entry has its share; for a function the largest of the relative
+        Unpacks to ``core, factors``. Its `error_estimate` is for an array what a random sketch of the longest mode
+        shows of the error, in which every entry has its share; for a function the largest of the relative
         errors on some kinds of random entries: what none of these meets, such as one entry unlike all others, no
         estimate can show. Where all of these are zero it is 1, and `converged` is False.
 
@@ -96,12 +96,18 @@ def tensor_cur(
 
     Notes
     -----
-    Array: one pass, for the sketch, besides reading fibres: O(size(X) r) operations and
-    O(size(X) r / d) memory for the longest stretch d. Function: O(N d (r^2 + p)) entries a sweep for p = 1024 fibres a
-    mode. HDF5, zarr or dask by "cross": each chunk once where all of them fit into 128 MiB; in larger stores random
-    places are taken from few chunks, and sweeps end, not converged, before 3.5 times the chunks have been read. The
-    factors are cut to twice the rank, so that the approximation has a multilinear rank of up to 2 r: it can be better
-    than a truncated HOSVD of rank r, and holds more numbers; `TensorCUR.to_tucker` cuts it to r.
+    Array: one pass, for the sketch, besides reading fibres: O(size(X) r) operations. Memory beside the result, in any
+    order of the array in memory: the sketch of the longest mode d, which is (r + 10) / d of X or a tenth, whichever is
+    more, and about as much again in pieces and thin factors; up to twice X below a million entries; a copy of X where
+    squares of its entries would overflow or vanish. The choice follows from the data and the seed alone, whatever
+    their order in memory and kind of store, ties of symmetric tensors apart.
+
+    Function: O(N d (r^2 + p)) entries a sweep for p = 1024 fibres a mode. HDF5, zarr or dask by "cross": each chunk
+    once where all of them fit into 128 MiB; in larger stores random places are taken from few chunks, and sweeps end,
+    not converged, before 3.5 times the chunks have been read.
+
+    The factors are cut to twice the rank, so that the approximation has a multilinear rank of up to 2 r: it can be
+    better than a truncated HOSVD of rank r, and holds more numbers; `TensorCUR.to_tucker` cuts it to r.
 
     Exact if the rank of each U_n is the multilinear rank ([1]_, Theorem 3.3). The pseudo-inverse is never formed.
 

@@ -14,7 +14,7 @@ from curtensor.sketching import random_matrix, sparse_sign
 from curtensor.unfolding import mode_product, ordered_pieces, unfold
 
 KEPT = 2  # vectors of a basis, and singular values of U, over the rank
-ROUNDING = 1e3  # epsilons of the norm, below which all is taken for rounding
+ROUNDING = 16  # epsilons of the norm, below which all is taken for rounding
 SPARE = 20  # columns of a compressed block beyond those of the basis
 MIXED = 16  # combinations of the fibres of a mode, over its slices: with fewer, noise costs more
 
@@ -124,5 +124,5 @@ def through(indices, mode):
 def fibre_factor(C, indices, rank):
     """``C U^+`` with U = C[indices] cut to its leading singular values; the pseudo-inverse itself is never formed."""
     W, s, Vh = np.linalg.svd(C[indices], full_matrices=False)
-    count = min(KEPT * rank, np.count_nonzero(s > len(s) * np.finfo(s.dtype).eps * s[0]))
+    count = min(KEPT * rank, np.count_nonzero(s > 8 * np.finfo(s.dtype).eps * s[0]))
     return (C @ Vh[:count].conj().T / s[:count]) @ W[:, :count].conj().T
