@@ -1,16 +1,60 @@
 """Low-rank approximation out of the data's own rows, columns and fibres."""
 
-import importlib
+import importlib.util
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-# Each public name and the module it is loaded from when first asked for.
+if TYPE_CHECKING:  # what checkers and editors see; at run time each name is loaded when first asked for
+    from curtensor import adapters as adapters
+    from curtensor import comparison as comparison
+    from curtensor import files as files
+    from curtensor import selection as selection
+    from curtensor import sketching as sketching
+    from curtensor import tensor_comparison as tensor_comparison
+    from curtensor.accuracy import relative_error as relative_error
+    from curtensor.comparison import Comparison as Comparison
+    from curtensor.comparison import compare as compare
+    from curtensor.cur import CUR as CUR
+    from curtensor.cur import cur_decomposition as cur_decomposition
+    from curtensor.estimators import ColumnSelector as ColumnSelector
+    from curtensor.estimators import CURTransformer as CURTransformer
+    from curtensor.estimators import RowSelector as RowSelector
+    from curtensor.interpolative import ID as ID
+    from curtensor.interpolative import interpolative_decomposition as interpolative_decomposition
+    from curtensor.leverage import leverage_scores as leverage_scores
+    from curtensor.operands.blocks import RowBlocks as RowBlocks
+    from curtensor.operands.blocks import row_blocks as row_blocks
+    from curtensor.selection import select_columns as select_columns
+    from curtensor.selection import select_rows as select_rows
+    from curtensor.svd import SVD as SVD
+    from curtensor.svd import randomized_svd as randomized_svd
+    from curtensor.tensors import TensorCUR as TensorCUR
+    from curtensor.tensors import tensor_cur as tensor_cur
+    from curtensor.tubal import TubalCUR as TubalCUR
+    from curtensor.tubal import TubalSVD as TubalSVD
+    from curtensor.tubal import t_adjoint as t_adjoint
+    from curtensor.tubal import t_product as t_product
+    from curtensor.tubal import tubal_cur as tubal_cur
+    from curtensor.tubal import tubal_svd as tubal_svd
+    from curtensor.tucker import Tucker as Tucker
+    from curtensor.tucker import hooi as hooi
+    from curtensor.tucker import st_hosvd as st_hosvd
+    from curtensor.tucker import tucker_to_tensor as tucker_to_tensor
+    from curtensor.unfolding import fold as fold
+    from curtensor.unfolding import mode_dot as mode_dot
+    from curtensor.unfolding import mode_gram as mode_gram
+    from curtensor.unfolding import multi_mode_dot as multi_mode_dot
+    from curtensor.unfolding import unfold as unfold
+
+# Each public name and the module it is loaded from.
 _HOMES = {
     "CUR": "cur",
     "CURTransformer": "estimators",
     "ColumnSelector": "estimators",
     "Comparison": "comparison",
     "ID": "interpolative",
+    "RowBlocks": "operands.blocks",
     "RowSelector": "estimators",
     "SVD": "svd",
     "TensorCUR": "tensors",
@@ -44,14 +88,17 @@ _HOMES = {
 # Not the estimators, so that `from curtensor import *` needs no scikit-learn.
 __all__ = [name for name, home in _HOMES.items() if home != "estimators"]
 
+if not TYPE_CHECKING:  # for checkers, a name that is not above is a mistake
 
-def __getattr__(name):
-    if name not in _HOMES:
-        raise AttributeError(f"module 'curtensor' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"curtensor.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name):
+        if name in _HOMES:
+            value = getattr(importlib.import_module(f"curtensor.{_HOMES[name]}"), name)
+        elif not name.startswith("_") and importlib.util.find_spec(f"curtensor.{name}"):
+            value = importlib.import_module(f"curtensor.{name}")
+        else:
+            raise AttributeError(f"module 'curtensor' has no attribute {name!r}")
+        globals()[name] = value
+        return value
 
-
-def __dir__():
-    return [*globals(), *_HOMES]
+    def __dir__():
+        return [*globals(), *_HOMES]

@@ -17,6 +17,8 @@ from curtensor.operands import ndarray
 threadpool_limits(1, "blas")
 os.environ |= dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
+collect_ignore = ["typed_calls.py"]  # read by a type checker, never run
+
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=60, database=None)
 hypothesis.settings.load_profile("repeatable")
 

@@ -10,7 +10,7 @@ import curtensor
 
 PUBLIC = {name: getattr(curtensor, name) for name in curtensor.__all__}
 FUNCTIONS = {name: value for name, value in PUBLIC.items() if inspect.isfunction(value)}
-RESULTS = {name: value for name, value in PUBLIC.items() if dataclasses.is_dataclass(value)}
+RESULTS = {name: value for name, value in PUBLIC.items() if dataclasses.is_dataclass(value) and name != "RowBlocks"}
 SECTIONS = ("Parameters", "Returns", "Raises", "Notes", "References", "Examples")
 # Definitions, which implement no published algorithm.
 PLAIN = {"fold", "unfold", "mode_dot", "multi_mode_dot", "mode_gram", "tucker_to_tensor"}
