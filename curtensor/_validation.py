@@ -25,10 +25,10 @@ def complain(error, name, what, got):
     return error(f"{name} must be {what}, got {got}")
 
 
-def choose(table, choice, name):
-    """The entry of a dict by its name; a function passes through."""
+def choose(table, choice, name, plain=None):
+    """The entry of a dict by its name; an entry passes through, and a function, made an entry by `plain` if given."""
     if callable(choice):
-        return choice
+        return choice if plain is None or type(choice) in map(type, table.values()) else plain(choice)
     if not isinstance(choice, str):
         raise complain(TypeError, name, f"a function or one of {', '.join(table)}", describe(choice))
     if choice not in table:

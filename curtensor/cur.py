@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy import sparse
@@ -11,10 +11,9 @@ from scipy import sparse
 from curtensor import _validation, archive, operands
 from curtensor.operands import dense, times_power
 from curtensor.selection import (
-    ENTRY_RULES,
-    SELECTION_RULES,
     beyond_rounding,
     choose_more_rows,
+    chosen_rule,
     column_basis,
     orthonormal_columns,
     sketch_size,
@@ -189,8 +188,8 @@ class CUR:
         _validation.of_shape(A, self.shape)
         least = max(self.rank, 1)
         rank, rtol = _validation.rank_or_rtol(rank, rtol, A.shape, operand.dtype(A), least)
-        rule = _validation.choose(SELECTION_RULES | ENTRY_RULES, method, "method")
-        if rule in ENTRY_RULES.values() and not np.array_equal(self.col_indices, self.row_indices):
+        rule = chosen_rule(method)
+        if rule.sees == "entries" and not np.array_equal(self.col_indices, self.row_indices):
             raise _validation.complain(
                 ValueError, "method", "one for any A where I is not J", _validation.describe(method)
             )
@@ -198,13 +197,13 @@ class CUR:
         rng = _validation.generator(rng)
         callback = _validation.callback_function(callback)
 
-        include = self.col_indices, self.row_indices
+        include, best = (self.col_indices, self.row_indices), CORES["projection"]
         if rank is None:
-            result = cur_to_tolerance(operand, A, rtol, rule, projection, sketch, rng, callback, include=include)
+            result = cur_to_tolerance(operand, A, rtol, rule, best, sketch, rng, callback, include=include)
         else:
             view = two_sided_sketch(operand, A, sketch_size(rank, max(A.shape), max(A.shape)), sketch, rng)
             callback(1 / 3)
-            result = cur_from_sketch(operand, A, view, rank, rank, rule, projection, rng, include=include)
+            result = cur_from_sketch(operand, A, view, rank, rank, rule, best, rng, include=include)
         _validation.continued(result, self)
         callback(1.0)
         return named(result, given)
@@ -239,22 +238,51 @@ def _arrays(part):
     return (part.data, part.indices, part.indptr) if sparse.issparse(part) else (part,)
 
 
-def projection(operand, A, left, right, R, rows):
-    """``left^H A right^H``: the best middle for the given columns and rows; one pass over A."""
-    return projected(right, operand.rmatmat(A, left))
+@dataclass(frozen=True)
+class Core:
+    """A core: the function that makes the middle matrix, and what it needs. A bare function is ``Core(function)``.
+
+    Attributes
+    ----------
+    function : callable
+        To the middle matrix between the orthonormal bases `left` of the columns and `right` of the rows; its arguments
+        are those that `sees` says.
+    sees : "matrix", "image" or "rows", default "matrix"
+        ``(operand, A, left, right, R, rows)``; or ``(right, image)`` with ``image = A^H @ left``, made in the pass that
+        takes R; or ``(left, right, R, rows)``, which reads nothing more of A and needs no fewer rows than columns.
+    best : bool, default False
+        Whether no other middle matrix leaves less of A, so that the error follows from the norms.
+    """
+
+    function: Callable
+    sees: Literal["matrix", "image", "rows"] = "matrix"
+    best: bool = False
+
+    def __call__(self, operand: Any, A: Any, left: Any, right: Any, R: Any, rows: Any, image: Any) -> np.ndarray:
+        """The middle matrix."""
+        if self.sees == "image":
+            return self.function(right, image)
+        return (
+            self.function(left, right, R, rows)
+            if self.sees == "rows"
+            else self.function(operand, A, left, right, R, rows)
+        )
 
 
-def projected(right, image):
-    """``left^H A right^H`` from ``image = A^H left``."""
+def projection(right, image):
+    """``left^H A right^H`` from ``image = A^H left``: the best middle for the given columns and rows."""
     return dense(right @ image).conj().T
 
 
-def intersection(operand, A, left, right, R, rows):
+def intersection(left, right, R, rows):
     """Least-squares fit of the chosen rows by C's basis, which makes U = A[I, J]^+; no pass over A."""
     return np.linalg.lstsq(dense(left[rows]), dense(R @ right.conj().T))[0]
 
 
-CORES = {"projection": projection, "intersection": intersection}
+CORES = {
+    "projection": Core(projection, sees="image", best=True),
+    "intersection": Core(intersection, sees="rows"),
+}
 DOUBTFUL = 0.8  # of ||A||_F left, as a sketch shows it: an intersection core could be worse than nothing
 
 
@@ -353,20 +381,20 @@ def cur_decomposition(
     given, (operand, A) = A, operands.find(A)
     rank, rtol = _validation.rank_or_rtol(rank, rtol, A.shape, operand.dtype(A))
     n_columns, n_rows = _validation.factor_sizes(rank, n_columns, n_rows, A.shape)
-    rule = _validation.choose(SELECTION_RULES | ENTRY_RULES, method, "method")
-    core = _validation.choose(CORES, core, "core")
-    if core is intersection and rank is not None and n_rows < n_columns:
+    rule = chosen_rule(method)
+    middle_of = _validation.choose(CORES, core, "core", Core)
+    if middle_of.sees == "rows" and rank is not None and n_rows < n_columns:
         raise _validation.complain(ValueError, "n_rows", f"at least n_columns = {n_columns} for this core", n_rows)
     sketch = _validation.choose(SKETCHES, sketch, "sketch")
     rng = _validation.generator(rng)
     callback = _validation.callback_function(callback)
 
     if rank is None:
-        result = cur_to_tolerance(operand, A, rtol, rule, core, sketch, rng, callback)
+        result = cur_to_tolerance(operand, A, rtol, rule, middle_of, sketch, rng, callback)
     else:
         view = two_sided_sketch(operand, A, sketch_size(n_columns, max(A.shape), max(A.shape)), sketch, rng)
         callback(1 / 3)
-        result = cur_from_sketch(operand, A, view, n_columns, n_rows, rule, core, rng)
+        result = cur_from_sketch(operand, A, view, n_columns, n_rows, rule, middle_of, rng)
     callback(1.0)
     return named(result, given)
 
@@ -392,23 +420,24 @@ def cur_from_sketch(operand, A, view, n_columns, n_rows, rule, core, rng, includ
     if len(columns) < n_columns:  # the numerical rank is lower
         n_rows = min(n_rows, len(columns))
     n_rows = max(n_rows, len(include[1]))
-    if rule in ENTRY_RULES.values():
+    if rule.sees == "entries":
         rows = columns
     else:
         rest = beyond_rounding(sketched.right, sketched.norm)
         rows = row_choice(left, rest, n_rows, rule, rng, include=include[1])
-    if core is projection:
+    image = None
+    if core.sees == "image":
         R, image = operands.take_and_rmatmat(sketched.operand, sketched.A, rows, left)
     else:
         R = sketched.operand.take(sketched.A, rows, 0)
     right = orthonormal_columns(R.conj().T).conj().T
-    middle = projected(right, image) if core is projection else core(sketched.operand, sketched.A, left, right, R, rows)
-    error = error_by_energy(sketched.norm, middle) if core is projection else None
+    middle = core(sketched.operand, sketched.A, left, right, R, rows, image)
+    error = error_by_energy(sketched.norm, middle) if core.best else None
     if error is None:
         probes = dense(right @ X)
         error = error_on_sketch(sketched, inside - middle @ probes)
-        if core is not projection and error > DOUBTFUL:
-            middle = fitted(middle, projection(sketched.operand, sketched.A, left, right, R, rows))
+        if not core.best and error > DOUBTFUL:
+            middle = fitted(middle, projection(right, sketched.operand.rmatmat(sketched.A, left)))
             error = error_on_sketch(sketched, inside - middle @ probes)
     middle = times_power(middle, -sketched.exponent)
     if sketched.exponent != 0:  # to the bit: the power of two may have cost digits
@@ -424,12 +453,12 @@ def cur_to_tolerance(operand, A, rtol, rule, core, sketch, rng, callback, includ
         return view, relative_tails(view[0].left, view[0].norm)
 
     def attempt(view, k):
-        n_rows = k if core is projection else min(k + (k + 1) // 2, A.shape[0])
+        n_rows = k if core.best else min(k + (k + 1) // 2, A.shape[0])
         sketched, X = view
         own = sketched._replace(right=sketched.right.copy("K"))
         result = cur_from_sketch(operand, A, (own, X), k, n_rows, rule, core, rng, include=include)
         middle = times_power(result.middle, sketched.exponent)
-        error = error_by_energy(sketched.norm, middle) if core is projection else None
+        error = error_by_energy(sketched.norm, middle) if core.best else None
         if error is None:
             product = result.left @ middle, dense(result.right)
             error = operands.residual_norm(sketched.operand, sketched.A, *product) / (sketched.norm or 1)

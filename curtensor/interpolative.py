@@ -10,7 +10,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from curtensor import _validation, operands
 from curtensor.operands import dense, times_power
-from curtensor.selection import ENTRY_RULES, SELECTION_RULES, column_basis, sketch_size
+from curtensor.selection import chosen_rule, column_basis, sketch_size
 from curtensor.sketching import SKETCHES, error_by_energy, two_sided_sketch
 from curtensor.tolerance import relative_tails, smallest_rank
 
@@ -142,7 +142,7 @@ def interpolative_decomposition(
     operand, A = operands.find(A)
     rank, rtol = _validation.rank_or_rtol(rank, rtol, A.shape, operand.dtype(A))
     axis = _validation.integer(axis, "axis", 0, 1)
-    rule = _validation.choose(SELECTION_RULES | ENTRY_RULES, method, "method")
+    rule = chosen_rule(method)
     sketch = _validation.choose(SKETCHES, sketch, "sketch")
     rng = _validation.generator(rng)
 

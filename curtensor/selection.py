@@ -7,7 +7,8 @@ candidate has outside the basis. It returns at most k distinct indices, in the o
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from scipy import linalg, sparse
@@ -25,6 +26,33 @@ FITTED = 64  # rows looked at for each one that is added to those of the basis
 SCORE_RANK = 50  # of leverage scores by default: with many more vectors all candidates have the same score
 PATIENCE = 2  # how much worse than the worst of the pool a choice may be before all candidates are scanned again
 SKETCH_WORK = 1e8  # operations which a sketch of more than twice the rank may cost for itself
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule of choice: its function, and what it needs. A bare function is as good as ``Rule(function)``.
+
+    Attributes
+    ----------
+    function : callable
+        To at most k distinct indices in the order of choice; its arguments are those that `sees` says.
+    sees : "basis", "sketch", "entries" or "nothing", default "basis"
+        ``(basis, residual, k, rng)``, and ``weights=`` where there are any; the same with the sketch itself in the
+        basis' place; ``(operand, A, k, rng, weights, include)`` to read A by; or as for "basis", by the weights alone.
+    beyond_rank : bool, default False
+        Whether it may choose more candidates than the basis has columns.
+    most_vectors : int, optional
+        Columns of the basis at most, unless the caller gives the rank of it.
+    """
+
+    function: Callable
+    sees: Literal["basis", "sketch", "entries", "nothing"] = "basis"
+    beyond_rank: bool = False
+    most_vectors: int | None = None
+
+    def __call__(self, *arguments: Any, **options: Any) -> np.ndarray:
+        """What the function chooses."""
+        return self.function(*arguments, **options)
 
 
 def osinsky(basis, residual, k, rng, weights=None):
@@ -259,22 +287,19 @@ def rpcholesky(operand, A, k, rng, weights, include=()):
     return np.array(chosen, dtype=np.intp)
 
 
-# (basis, residual, k, rng); those of SKETCH_RULES get the sketch itself in place of the basis.
 SELECTION_RULES = {
-    "osinsky": osinsky,
-    "lupp": lupp,
-    "cpqr": cpqr,
-    "deim": deim,
-    "qdeim": qdeim,
-    "arp": arp,
-    "bsqr": bsqr,
-    "maxvol": maxvol,
-    "leverage": leverage,
-    "uniform": uniform,
+    "osinsky": Rule(osinsky),
+    "lupp": Rule(lupp, sees="sketch"),
+    "cpqr": Rule(cpqr, sees="sketch"),
+    "deim": Rule(deim),
+    "qdeim": Rule(qdeim),
+    "arp": Rule(arp),
+    "bsqr": Rule(bsqr),
+    "maxvol": Rule(maxvol),
+    "leverage": Rule(leverage, beyond_rank=True, most_vectors=SCORE_RANK),
+    "uniform": Rule(uniform, sees="nothing", beyond_rank=True),
 }
-SKETCH_RULES = (lupp, cpqr)
-SAMPLING_RULES = (leverage, uniform)  # which draw any number of rows, also more than the basis has columns
-ENTRY_RULES = {"rpcholesky": rpcholesky}  # (operand, A, k, rng, weights): read A itself
+ENTRY_RULES = {"rpcholesky": Rule(rpcholesky, sees="entries")}  # of matrices alone
 
 
 def row_norms_squared(X):
@@ -417,7 +442,7 @@ def choose_from_sketch(sketch, k, rule, rng, *, rank=None, weights=None, include
     if k == len(include) or not sketch.any():
         return include
     size = rank or k - len(include)
-    basis, residual = (sketch, sketch[:, :0]) if rule in SKETCH_RULES else split_sketch(sketch, size, scale)
+    basis, residual = (sketch, sketch[:, :0]) if rule.sees == "sketch" else split_sketch(sketch, size, scale)
     allowed = np.ones(len(sketch), dtype=bool)
     allowed[include] = False
     allowed[np.asarray(exclude, dtype=np.intp)] = False
@@ -431,7 +456,7 @@ def choose_from_sketch(sketch, k, rule, rng, *, rank=None, weights=None, include
     options = {} if weights is None else {"weights": weights[allowed]}
     found = rule(basis[allowed], residual[allowed], wanted, rng, **options)
     chosen = np.arange(len(sketch))[allowed][_validation.rule_choice(found, len(basis[allowed]), wanted)]
-    if rule in SKETCH_RULES:  # which do not see the numerical rank by themselves
+    if rule.sees == "sketch":  # which does not see the numerical rank by themselves
         chosen = chosen[independent(sketch[chosen], scale)]
     return np.concatenate([include, chosen])
 
@@ -592,7 +617,7 @@ def indices_along(axis, A, k, rank, method, weights, include, exclude, sketch, r
     n = A.shape[axis]
     sketch = _validation.choose(SKETCHES, sketch, "sketch")
     rng = _validation.generator(rng)
-    rule = _validation.choose(SELECTION_RULES | ENTRY_RULES, method, "method")
+    rule = chosen_rule(method, beyond_rank=rank is not None)
     k, rank = size_and_rank(k, rank, rule, method, n, min(A.shape))
     include = _validation.index_list(include, "include", n)
     exclude = _validation.index_list(exclude, "exclude", n)
@@ -600,19 +625,29 @@ def indices_along(axis, A, k, rank, method, weights, include, exclude, sketch, r
     _validation.enough_candidates(k, n, include, exclude, weights)
 
     options = {"weights": weights, "include": include, "exclude": exclude}
-    if rule is uniform:
+    if rule.sees == "nothing":
         return uniform_indices(n, k, rng, **options)
     return chosen_indices(axis, operand, A, k, rule, sketch, rng, rank=rank, **options)
 
 
+def chosen_rule(method, name="method", *, entries=True, beyond_rank=False):
+    """The `Rule` that a name or a function stands for; one that reads entries only where these can be had."""
+    rules = SELECTION_RULES | ENTRY_RULES if entries else SELECTION_RULES
+    rule = _validation.choose(rules, method, name, lambda function: Rule(function, beyond_rank=beyond_rank))
+    if rule.sees == "entries" and not entries:
+        raise _validation.complain(
+            ValueError, name, "a rule of which `sees` is not 'entries'", _validation.describe(method)
+        )
+    return rule
+
+
 def size_and_rank(k, rank, rule, method, n, least):
     """The number of candidates to choose, and the rank of the basis where that is another number, checked."""
-    bounded = rule not in SAMPLING_RULES and rule in (SELECTION_RULES | ENTRY_RULES).values()
-    if rank is not None and bounded:
+    if rank is not None and not rule.beyond_rank:
         raise _validation.complain(ValueError, "rank", f"None where method={method!r}, which takes k for it", rank)
     rank = None if rank is None else _validation.integer(rank, "rank", 1, least)
-    k = _validation.integer(k, "k", 1, n if rank is not None or rule in SAMPLING_RULES else least)
-    return k, min(k, SCORE_RANK, least) if rank is None and rule is leverage else rank
+    k = _validation.integer(k, "k", 1, n if rule.beyond_rank else least)
+    return k, min(k, rule.most_vectors, least) if rank is None and rule.most_vectors else rank
 
 
 def uniform_indices(n, k, rng, weights=None, include=(), exclude=()):
@@ -631,7 +666,7 @@ def sketch_size(k, candidates, limit):
 def chosen_indices(axis, operand, A, k, rule, sketch, rng, *, rank=None, weights=None, include=(), exclude=()):
     """At most k columns (axis 1) or rows (axis 0) by a rule, which sees A, or A sketched along the other axis."""
     n, depth = A.shape[axis], A.shape[1 - axis]
-    if rule in ENTRY_RULES.values():
+    if rule.sees == "entries":
         weights = np.ones(n) if weights is None else weights.copy()
         weights[np.asarray(exclude, dtype=np.intp)] = 0
         return rule(operand, A, k, rng, weights, include)
@@ -650,7 +685,7 @@ def column_basis(operand, sketched, k, rule, rng, include=()):
     What S has outside of the basis takes its place in memory.
     """
     operand = sketched.operand
-    if rule in ENTRY_RULES.values():
+    if rule.sees == "entries":
         columns = rule(operand, sketched.A, k, rng, np.ones(sketched.A.shape[1]), include)
     else:
         columns = choose_from_sketch(sketched.left, k, rule, rng, include=include)

@@ -8,6 +8,7 @@ the h = d3 // 2 + 1 slices are held which determine the others, so that results 
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,10 +17,10 @@ from scipy import fft
 from curtensor import _validation, archive, operands
 from curtensor.operands import horizontal_slices, times_power
 from curtensor.selection import (
-    SELECTION_RULES,
     beyond_rounding,
     choose_from_sketch,
     choose_rows,
+    chosen_rule,
     sketch_size,
     split_sketch,
 )
@@ -418,6 +419,32 @@ def spectral_panels(X):
         yield rows, spectrum(panel, is_real(X))
 
 
+@dataclass(frozen=True)
+class TubalCore:
+    """A core: the function that makes the factored form, and what it needs. A bare function is ``TubalCore(function)``.
+
+    Attributes
+    ----------
+    function : callable
+        ``(X, C, R, rows, rank)`` to ``left, middle, right``, the last four as spectra, `rows` the chosen slices.
+    best : bool, default False
+        Whether no other middle leaves less of X, so that the error follows from the norms.
+    slices : float, default 1
+        Slices to choose, over the rank.
+    solves : bool, default False
+        Whether it solves for the columns by the rows, of which there must be no fewer then.
+    """
+
+    function: Callable
+    best: bool = False
+    slices: float = 1
+    solves: bool = False
+
+    def __call__(self, *arguments: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The factored form."""
+        return self.function(*arguments)
+
+
 def projection(X, C, R, rows, rank):
     """``C^+ * X * R^+``: the best for the given slices; one pass over X."""
     left, right = column_bases(C), row_bases(R)
@@ -439,7 +466,11 @@ def intersection(X, C, R, rows, rank):
     return left, least_squares(left[:, rows], R @ adjoint(right)), right
 
 
-CORES = {"projection": projection, "truncated": truncated, "intersection": intersection}
+CORES = {
+    "projection": TubalCore(projection, best=True),
+    "truncated": TubalCore(truncated, slices=2),
+    "intersection": TubalCore(intersection, solves=True),
+}
 
 
 def tubal_cur(
@@ -532,16 +563,16 @@ def tubal_cur(
     """
     X = _validation.third_order(X)
     rank = _validation.integer(rank, "rank", 1, min(X.shape[:2]))
-    middle_of = _validation.choose(CORES, core, "core")
-    spare = rank if middle_of is truncated else 0
-    n_columns = min(rank + spare, X.shape[1]) if n_columns is None else n_columns
-    n_rows = min(rank + spare, X.shape[0]) if n_rows is None else n_rows
+    middle_of = _validation.choose(CORES, core, "core", TubalCore)
+    wanted = int(middle_of.slices * rank)
+    n_columns = min(wanted, X.shape[1]) if n_columns is None else n_columns
+    n_rows = min(wanted, X.shape[0]) if n_rows is None else n_rows
     n_columns, n_rows = _validation.factor_sizes(rank, n_columns, n_rows, X.shape)
     # no more than the unfoldings can have of rank, to keep the sketches small
     n_columns, n_rows = min(n_columns, X.shape[0] * X.shape[2]), min(n_rows, X.shape[1] * X.shape[2])
-    if middle_of is intersection and n_rows < n_columns:
+    if middle_of.solves and n_rows < n_columns:
         raise _validation.complain(ValueError, "n_rows", f"at least n_columns = {n_columns} for this core", n_rows)
-    rule = _validation.choose(SELECTION_RULES, method, "method")
+    rule = chosen_rule(method, entries=False)
     sketch = _validation.choose(SKETCHES, sketch, "sketch")
     rng = _validation.generator(rng)
     _validation.finite(horizontal_slices, X, "X")
@@ -553,7 +584,7 @@ def tubal_cur(
     R = X[rows].astype(horizontal_slices.dtype(X), order="C", copy=False)
     spectra = (spectrum(times_power(part, sketched.exponent), is_real(X)) for part in (C, R))
     left, middle, right = middle_of(sketched.A, *spectra, rows, rank)
-    if middle_of is projection:
+    if middle_of.best:
         error = projection_error(sketched, left, middle, right)
     else:
         middle, error = shrunken(sketched, left, middle, right, rng)

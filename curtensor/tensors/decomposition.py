@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,10 +11,10 @@ from numpy.typing import ArrayLike
 from curtensor import _validation, operands
 from curtensor.operands import times_power
 from curtensor.operands.stored_tensor import StoredTensor, readable
-from curtensor.selection import SELECTION_RULES
+from curtensor.selection import chosen_rule
 from curtensor.tensors.entries import ArrayEntries, FunctionEntries, StoreEntries
 from curtensor.tensors.indices import fibre_factor, mixed_fibres
-from curtensor.tensors.methods import TENSOR_METHODS, cross
+from curtensor.tensors.methods import TENSOR_METHODS, TensorMethod
 from curtensor.tensors.result import TensorCUR
 
 SAMPLES = 4  # slices of a mode, over its rank
@@ -135,20 +136,22 @@ def tensor_cur(
     >>> implicit.error_estimate < 1e-2, implicit.n_entries_read < 1e8
     (True, True)
     """
-    method = _validation.choose(TENSOR_METHODS, method, "method")
-    core = _validation.choose(TENSOR_CORES, core, "core")
-    entries = entries_of(X, shape, only_some=method is cross and core is not projection)
+    choose = _validation.choose(TENSOR_METHODS, method, "method", TensorMethod)
+    middle_of = _validation.choose(TENSOR_CORES, core, "core", TensorCore)
+    entries = entries_of(X, shape, only_some=choose.sees == middle_of.sees == "entries")
     ranks, rtol = _validation.ranks_or_rtol(ranks, rtol, entries.shape, entries.dtype)
     _validation.only_without(n_samples is not None, "n_samples", ranks is None, "rtol")
-    rule = _validation.choose(SELECTION_RULES, selection, "selection")
-    _validation.only_without(core is projection, "core='projection'", callable(X), "a function")
+    rule = chosen_rule(selection, "selection", entries=False)
+    _validation.only_without(
+        middle_of.sees == "tensor", f"core={_validation.describe(core)}", callable(X), "a function"
+    )
     max_sweeps = _validation.integer(max_sweeps, "max_sweeps", 1, 1000)
     rng = _validation.generator(rng)
     callback = _validation.callback_function(callback)
 
     def attempt(ranks, sizes):
         sweeps = reported(max_sweeps, callback)
-        return approximate(entries, ranks, sizes, method, rule, core, sweeps, rng)
+        return approximate(entries, ranks, sizes, choose, rule, middle_of, sweeps, rng)
 
     if ranks is not None:
         ranks = _validation.possible_ranks(_validation.multilinear_ranks(ranks, entries.shape))
@@ -186,12 +189,35 @@ def approximate(entries, ranks, sizes, method, rule, core, sweeps, rng):
     ]
     middle, factors = core(entries, chosen.indices, factors)
     error = entries.error(middle, factors, chosen.indices, rng)
-    if error > DOUBTFUL and core is not projection:
+    if error > DOUBTFUL and not core.best:
         factors[0] = factors[0] * entries.best_multiple(middle, factors, rng)
         error = entries.error(middle, factors, chosen.indices, rng)
     good = error <= GOOD * chosen.tail + 64 * np.finfo(entries.dtype).eps
     middle = times_power(middle, -entries.exponent)
     return TensorCUR(middle, factors, chosen.indices, entries.n_read, error, bool(chosen.settled and good))
+
+
+@dataclass(frozen=True)
+class TensorCore:
+    """A core of a tensor CUR: its function, and what it needs. A bare function is ``TensorCore(function)``.
+
+    Attributes
+    ----------
+    function : callable
+        ``(entries, indices, factors)`` to the core and the factors that go with it.
+    sees : "entries" or "tensor", default "entries"
+        Some entries, or all of an array: then it is not to be had of a function.
+    best : bool, default False
+        Whether no other core leaves less of X, so that no multiple of it is tried.
+    """
+
+    function: Callable
+    sees: Literal["entries", "tensor"] = "entries"
+    best: bool = False
+
+    def __call__(self, *arguments: Any) -> tuple[np.ndarray, list[np.ndarray]]:
+        """The core and the factors."""
+        return self.function(*arguments)
 
 
 def intersection(entries, indices, factors):
@@ -205,7 +231,10 @@ def projection(entries, indices, factors):
     return entries.projected(factors), factors
 
 
-TENSOR_CORES = {"intersection": intersection, "projection": projection}
+TENSOR_CORES = {
+    "intersection": TensorCore(intersection),
+    "projection": TensorCore(projection, sees="tensor", best=True),
+}
 
 
 def smallest_ranks(entries, attempt, rtol, rng):

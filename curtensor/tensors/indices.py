@@ -39,10 +39,10 @@ def choose_slices(X, rank, size, rule, rng, mode=0):
     basis, sizes = basis[:, sizes > rounding], sizes[sizes > rounding]
     if np.linalg.norm(residual) <= rounding:  # another in each memory order: nothing to choose by
         residual = residual[:, :0]
-    if rule in selection.SAMPLING_RULES:
+    if rule.beyond_rank:
         indices = _validation.rule_choice(rule(basis, residual, size, rng), len(basis), size)
     else:
-        seen = block if rule in selection.SKETCH_RULES else basis
+        seen = block if rule.sees == "sketch" else basis
         most = basis.shape[1]
         indices = _validation.rule_choice(rule(seen, residual, most, rng), len(basis), most)
         indices = selection.oversample(basis, residual, indices, size)

@@ -5,17 +5,38 @@ iterator as long as the largest number of sweeps.
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from curtensor import selection
 from curtensor.tensors.entries import ArrayEntries, between, random_places
 from curtensor.tensors.indices import choices_by_sketch, choose_slices, fibre_factor, fibres, through
 
 POOL = 4096  # fibres from which some are chosen
 ROUNDING = 1e3  # times the dtype's epsilon: what interpolation may make of rounding
 SETTLED = 2  # the second smallest error of a sweep, over the smallest; and that over the tail
+
+
+@dataclass(frozen=True)
+class TensorMethod:
+    """A method of tensor CUR: its function, and what it needs. A bare function is ``TensorMethod(function)``.
+
+    Attributes
+    ----------
+    function : callable
+        ``(entries, ranks, sizes, rule, rng, sweeps)`` to `Chosen`.
+    sees : "tensor" or "entries", default "tensor"
+        All of an array, by its sketch, or some entries, which are then all that is read of a store.
+    """
+
+    function: Callable
+    sees: Literal["tensor", "entries"] = "tensor"
+
+    def __call__(self, *arguments: Any) -> "Chosen":
+        """What the function chooses."""
+        return self.function(*arguments)
 
 
 class Chosen(NamedTuple):
@@ -103,7 +124,7 @@ def slices(entries, ranks, sizes, rule, rng):
     """Slices of each mode by a rule on the sketch of an array, and the tail; drawn uniformly where X is a function."""
     if isinstance(entries, ArrayEntries):
         entries.sketch(max(ranks), rng)  # which also shows whether X is finite
-    if rule is selection.uniform or not isinstance(entries, ArrayEntries):
+    if rule.sees == "nothing" or not isinstance(entries, ArrayEntries):
         drawn = [rng.choice(length, size, replace=False) for length, size in zip(entries.shape, sizes, strict=True)]
         return drawn, math.inf
     choices = choices_by_sketch(entries, ranks, sizes, rule, rng)
@@ -113,7 +134,7 @@ def slices(entries, ranks, sizes, rule, rng):
 def chosen_fibres(entries, mode, indices, ranks, sizes, rule, rng):
     """Places of fibres: the best of those through the other modes' slices and of random ones, and more random ones."""
     fresh = spread(indices, entries.shape, sizes[mode], rng)
-    if rule is selection.uniform:
+    if rule.sees == "nothing":
         return taken(fresh, entries.few(fresh, mode, rng))
     pool = joined(some_of(through(indices, mode), POOL, rng), spread(indices, entries.shape, POOL, rng))
     few = entries.few(pool, mode, rng)
@@ -148,4 +169,9 @@ def some_of(places, limit, rng):
     return [place[few] for place in places]
 
 
-TENSOR_METHODS = {"auto": auto, "chidori": chidori, "fiber": fiber, "cross": cross}
+TENSOR_METHODS = {
+    "auto": TensorMethod(auto),
+    "chidori": TensorMethod(chidori),
+    "fiber": TensorMethod(fiber),
+    "cross": TensorMethod(cross, sees="entries"),
+}
