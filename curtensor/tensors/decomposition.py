@@ -55,9 +55,9 @@ def tensor_cur(
         Largest ``||X - approximation||_F / ||X||_F`` wanted, from 64 times the dtype's epsilon to 1: held for every
         entry of an array, or an error; for a function on probes which the choice has not seen.
     method : str or callable, default "auto"
-        "chidori" reads all fibres through the chosen slices of the other modes, of which random combinations stand for
-        all, "fiber" the best of these and of random ones, "cross" chooses slices by fibres in sweeps and reads nothing else; "auto" is "chidori" for an array and
-        "cross" for a callable.
+        "chidori" reads all fibres through the chosen slices of the other modes, and works on random combinations of
+        them, "fiber" the best of these and of random ones, "cross" chooses slices by fibres in sweeps and reads nothing
+        else; "auto" is "chidori" for an array and "cross" for a callable.
     selection : str or callable, default "osinsky"
         Rule for slices and fibres, one of `curtensor.selection.SELECTION_RULES`, or such a function; "uniform" is that
         of [1]_.
@@ -98,9 +98,12 @@ def tensor_cur(
     order of the array in memory: the sketch of the longest mode d, which is (r + 10) / d of X or a tenth, whichever is
     more, and about as much again in pieces and thin factors; up to twice X below a million entries; a copy of X where
     squares of its entries would overflow or vanish. The choice follows from the data and the seed alone, whatever
-    their order in memory and kind of store, ties of symmetric tensors apart. Function: O(N d (r^2 + p)) entries a sweep for p = 1024 fibres a
-    mode. The factors are cut to twice the rank, so that the approximation has a multilinear rank of up to 2 r: it can
-    be better than a truncated HOSVD of rank r, and holds more numbers; `TensorCUR.to_tucker` cuts it to r.
+    their order in memory and kind of store, ties of symmetric tensors apart.
+
+    Function: O(N d r + N r p) entries a sweep, p = 8192 fibres of which a mode's are chosen.
+
+    The factors are cut to twice the rank, so that the approximation has a multilinear rank of up to 2 r: it can be
+    better than a truncated HOSVD of rank r, and holds more numbers; `TensorCUR.to_tucker` cuts it to r.
 
     Exact if the rank of each U_n is the multilinear rank ([1]_, Theorem 3.3). The pseudo-inverse is never formed.
 
