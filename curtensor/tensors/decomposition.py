@@ -102,9 +102,9 @@ def tensor_cur(
     squares of its entries would overflow or vanish. The choice follows from the data and the seed alone, whatever
     their order in memory and kind of store, ties of symmetric tensors apart.
 
-    Function: O(N d r + N r p) entries a sweep, p = 8192 fibres of which a mode's are chosen. HDF5, zarr or dask by "cross": each chunk
-    once where all of them fit into 128 MiB; in larger stores random places are taken from few chunks, and sweeps end,
-    not converged, before 3.5 times the chunks have been read.
+    Function: O(N d r + N r p) entries a sweep, p = 8192 fibres of which a mode's are chosen. HDF5, zarr or dask by
+    "cross": each chunk once where all of them fit into 128 MiB; in larger stores random places are taken from few
+    chunks, and sweeps end, not converged, before 3.5 times the chunks have been read.
 
     The factors are cut to twice the rank, so that the approximation has a multilinear rank of up to 2 r: it can be
     better than a truncated HOSVD of rank r, and holds more numbers; `TensorCUR.to_tucker` cuts it to r.
