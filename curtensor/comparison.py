@@ -258,7 +258,7 @@ def compare(
     For tensors no optimum is known. ST-HOSVD comes within the square root of the number of modes of the best of this
     multilinear rank [2]_. Tensor CUR keeps more slices than the rank, and the tubal methods far more numbers than a
     Tucker decomposition: read their errors beside the numbers that they hold, which the table says. The approximations
-    are formed whole for their errors.
+    are formed whole for their errors: one tensor's memory, and what the methods take.
 
     The seconds are CPU time of the process, with BLAS held to one thread: more of them wait for each other busily, at
     a multiple of the CPU time. Every method is run once before on a small array, so that no compiling is among them.

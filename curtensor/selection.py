@@ -63,7 +63,7 @@ def osinsky(basis, residual, k, rng, weights=None):
     """
     n, tie = len(basis), rounding(basis.dtype)
     weights = np.ones(n) if weights is None else weights
-    filled = row_norms_squared(basis) > 1e-24  # zero rows, which a sparse C has not even, are no candidates
+    filled = basis.any(axis=1)  # rows of zeros, which a sparse C leaves out, are no candidates
     ridge = RIDGE * (row_norms_squared(residual)[filled].mean() or 1)
     chosen = np.empty(k, dtype=np.int64)
     done = 0
@@ -327,7 +327,8 @@ def split_sketch(sketch, k, scale=0.0):
     squares, P = np.linalg.eigh(gram.conj().T @ gram)
     squares, P = squares[::-1], P[:, ::-1]
     k = min(k, len(squares), len(sketch))
-    if squares[k - 1] > 1e-12 * max(squares[0], scale**2) and squares[k:].sum() > 1e-13 * squares[0]:
+    largest, noise = max(squares[0], scale**2), max(1e-13, (NOISE * np.finfo(sketch.dtype).eps) ** 2)
+    if squares[k - 1] > 1e-12 * largest and squares[k:].sum() > noise * largest:
         parts = settled(sketch @ P.astype(sketch.dtype), squares, k)
         return parts[:, :k] / np.sqrt(squares[:k]).astype(sketch.real.dtype), parts[:, k:]
     Q, R = np.linalg.qr(sketch)
@@ -462,10 +463,9 @@ def choose_from_sketch(sketch, k, rule, rng, *, rank=None, weights=None, include
 
 
 def independent(rows, scale=0.0):
-    """Which rows a pivoted QR factorisation takes before only rounding is left, in order."""
-    R, pivots = linalg.qr(rows.conj().T, mode="r", pivoting=True)
-    size = np.abs(R.diagonal())
-    return np.sort(pivots[: len(size)][size > 64 * np.finfo(size.dtype).eps * max(size.max(), scale)])
+    """Which rows have more than rounding outside of the span of those before them."""
+    size = np.abs(np.linalg.qr(rows.conj().T, mode="r").diagonal())
+    return np.flatnonzero(size > 64 * np.finfo(size.dtype).eps * max(size.max(), scale))
 
 
 def select_columns(

@@ -415,8 +415,8 @@ def hooi(
     Notes
     -----
     Passes over X: two for the start, N for each sweep, one more for the error where that is below 1e-6. About
-    2 N r size(X) operations a sweep for ranks r. Converges to a stationary point, not always the best [1]_; its error
-    is at most sqrt(N) times that of the best, as is the start's.
+    2 N r size(X) operations a sweep for ranks r, and r / d to 1.5 r / d of X's memory. Converges to a stationary point,
+    not always the best [1]_; its error is at most sqrt(N) times that of the best, as is the start's.
 
     References
     ----------

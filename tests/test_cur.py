@@ -648,3 +648,16 @@ def test_any_small_matrix_of_any_scale_has_finite_factors(A, core, rank):
 def test_tolerance_is_held_for_any_small_matrix(A, rtol, core):
     result = ct.cur_decomposition(A, rtol=rtol, core=core, rng=0)
     assert np.linalg.norm(A - result.to_array()) <= rtol * np.linalg.norm(A)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("core", CORES)
+def test_every_layout_of_exact_rank_has_the_same_indices(core, dtype, rng):
+    A = low_rank(90, 70, 5, dtype, rng)
+    A[40:60] = 0
+    for rank in (3, 5, 9):
+        first = ct.cur_decomposition(A, rank, core=core, rng=0)
+        for X in (np.asfortranarray(A), A[::-1].copy()[::-1], sparse.csr_array(A)):
+            result = ct.cur_decomposition(X, rank, core=core, rng=0)
+            assert_array_equal(result.col_indices, first.col_indices)
+            assert_array_equal(result.row_indices, first.row_indices)

@@ -280,3 +280,13 @@ def test_star_import_needs_no_scikit_learn():
     code = "import sys; sys.modules['sklearn'] = None; from curtensor import *; print(select_columns.__name__)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "select_columns"
+
+
+def test_more_samples_than_features_are_drawn_by_scores_of_low_rank(rng):
+    X = rng.standard_normal((200, 10))
+    selector = ct.RowSelector(60, method="leverage", score_rank=4, random_state=0).fit(X)
+    assert_array_equal(selector.row_indices_, ct.select_rows(X, 60, method="leverage", rank=4, rng=0))
+    with pytest.raises(ValueError, match="score_rank must be None where rtol is given, got 4"):
+        ct.RowSelector(rtol=0.1, score_rank=4).fit(X)
+    with pytest.raises(ValueError, match="rank must be None where method='osinsky'"):
+        ct.ColumnSelector(3, score_rank=4).fit(X)

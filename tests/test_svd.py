@@ -6,6 +6,7 @@ from hypothesis.extra import numpy as hnp
 from matrices import DTYPES, FAMILIES, SHAPES, eps, low_rank, normal, optimum, sparse_low_rank, with_spectrum
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
+from scipy.linalg import hadamard
 from scipy.sparse.linalg import aslinearoperator
 
 import curtensor as ct
@@ -243,3 +244,24 @@ def test_any_small_matrix_of_zeros_and_ones_comes_back(A, method):
 def test_sparse_and_dense_have_the_same_values(rng):
     A = sparse.random_array((80, 60), density=0.1, rng=rng)
     assert_allclose(ct.randomized_svd(A, 10, rng=0).s, ct.randomized_svd(A.toarray(), 10, rng=0).s, rtol=1e-10)
+
+
+FEW_VALUES = {
+    "two values": lambda rng: with_spectrum(250, 100, np.repeat([1, 0.1], 50), "float64", rng),
+    "small second value": lambda rng: with_spectrum(250, 100, np.repeat([1, 1e-6], 50), "float64", rng),
+    "orthonormal columns": lambda rng: with_spectrum(250, 100, np.ones(100), "float64", rng),
+    "one-hot": lambda rng: np.eye(100)[rng.integers(0, 100, 2000)],
+    "stacked Hadamard": lambda rng: np.vstack([hadamard(64).astype(float)] * 4),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("method", ["block_krylov", "subspace"])
+@pytest.mark.parametrize("name", FEW_VALUES)
+def test_a_tolerance_is_not_refused_where_the_powers_run_dry(name, method, dtype, rng):
+    A = FEW_VALUES[name](rng).astype(dtype)
+    for X in (A, sparse.csr_array(A), A.T):
+        dense = X.toarray() if sparse.issparse(X) else X
+        for rtol in (0.3, 1e-2, 1e-4, 400 * eps(dtype)):
+            result = ct.randomized_svd(X, rtol=rtol, method=method, rng=0)
+            assert np.linalg.norm(dense - result.to_array()) <= (rtol + 20 * eps(dtype)) * np.linalg.norm(dense)

@@ -57,8 +57,8 @@ def tensor_cur(
         Largest ``||X - approximation||_F / ||X||_F`` wanted, 64 times the dtype's epsilon to below 1: held for every
         entry of an array, or an error; for a function on probes which the choice has not seen.
     method : str or callable, default "auto"
-        "chidori" reads all fibres through the chosen slices of the other modes, of which random combinations stand for
-        all, "fiber" the best of these and of random ones, "cross" chooses slices by fibres in sweeps and reads nothing
+        "chidori" reads all fibres through the chosen slices of the other modes, and works on random combinations of
+        them, "fiber" the best of these and of random ones, "cross" chooses slices by fibres in sweeps and reads nothing
         else; "auto" is "chidori" for an array and "cross" for a callable.
     selection : str or callable, default "osinsky"
         Rule for slices and fibres, one of `curtensor.selection.SELECTION_RULES`, or such a function; "uniform" is that
@@ -103,9 +103,9 @@ def tensor_cur(
     squares of its entries would overflow or vanish. The choice follows from the data and the seed alone, whatever
     their order in memory and kind of store, ties of symmetric tensors apart.
 
-    Function: O(N d (r^2 + p)) entries a sweep for p = 1024 fibres a mode. HDF5, zarr or dask by "cross": each chunk
-    once where all of them fit into 128 MiB; in larger stores random places are taken from few chunks, and sweeps end,
-    not converged, before 3.5 times the chunks have been read.
+    Function: O(N d r + N r p) entries a sweep, p = 8192 fibres of which a mode's are chosen. HDF5, zarr or dask by
+    "cross": each chunk once where all of them fit into 128 MiB; in larger stores random places are taken from few
+    chunks, and sweeps end, not converged, before 3.5 times the chunks have been read.
 
     The factors are cut to twice the rank, so that the approximation has a multilinear rank of up to 2 r: it can be
     better than a truncated HOSVD of rank r, and holds more numbers; `TensorCUR.to_tucker` cuts it to r.
