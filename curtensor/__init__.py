@@ -19,6 +19,7 @@ _HOMES = {
     "Tucker": "tucker",
     "compare": "comparison",
     "cur_decomposition": "cur",
+    "cur_from_indices": "cur",
     "fold": "unfolding",
     "hooi": "tucker",
     "interpolative_decomposition": "interpolative",

@@ -77,7 +77,7 @@ def relative_error(
     0.75
     """
     operand, A = operands.find(A)
-    approximation = _validation.approximation_of(approximation, A.shape)
+    approximation = _validation.approximation_of(operands.on_host(approximation), A.shape)
     _validation.one_of(NORMS, norm, "norm")
     if n_probes is not None:
         n_probes = _validation.integer(n_probes, "n_probes", 1, 10**6)

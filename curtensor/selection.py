@@ -164,8 +164,7 @@ def uniform(basis, residual, k, rng, weights=None):
 def rpcholesky(operand, A, k, rng, weights, include=()):
     """Randomly pivoted Cholesky of a positive semidefinite A: reads k columns (Chen and others 2024, Algorithm 2.1)."""
     m, n = A.shape
-    diagonal = operand.diagonal(A) if hasattr(operand, "diagonal") else A.diagonal()
-    diagonal = np.array(diagonal).astype(operand.dtype(A), copy=False)
+    diagonal = np.array(operand.diagonal(A)).astype(operand.dtype(A), copy=False)
     scale = np.abs(diagonal).max(initial=0)
     slack = 100 * n * np.finfo(diagonal.dtype).eps * scale
     if m != n or (diagonal.real < 0).any() or (np.abs(diagonal.imag) > slack).any():

@@ -198,10 +198,12 @@ def randomized_svd(
     rng = _validation.generator(rng)
 
     if method == "single_pass":
-        return single_pass_svd(operand, A, rank, oversampling, sketch, rng)
-    if rank is None:
-        return svd_to_tolerance(operand, A, rtol, SVD_METHODS[method], steps, sketch, rng)
-    return truncated_svd(operand, A, rank, oversampling, steps, sketch, rng, SVD_METHODS[method])
+        result = single_pass_svd(operand, A, rank, oversampling, sketch, rng)
+    elif rank is None:
+        result = svd_to_tolerance(operand, A, rtol, SVD_METHODS[method], steps, sketch, rng)
+    else:
+        result = truncated_svd(operand, A, rank, oversampling, steps, sketch, rng, SVD_METHODS[method])
+    return operands.result_like(operand, A, result)
 
 
 def truncated_svd(operand, A, rank, oversampling, steps, sketch, rng, extend=block_krylov):

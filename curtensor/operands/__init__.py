@@ -1,28 +1,17 @@
 """What can be decomposed: the few operations which touch the large array, one module for each kind of array.
 
-An operand is a module with plain functions. A is as the user gave it; thin matrices are dense, test matrices dense
-or sparse; results are NumPy arrays unless said::
-
-    wrap(A)                -> A in its own kind, checked for dtype and shape; never a copy of large data
-    dtype(A)               -> the dtype to compute in
-    matmat(A, X)           -> A @ X                               one pass over A
-    rmatmat(A, Y)          -> A^H @ Y                             one pass over A
-    sketch_both(A, Y, X)   -> A^H @ Y, A @ X, ||A||_F^2           one pass over A
-    take(A, indices, axis) -> slices of A in A's own kind (sparse stays sparse)
-    panels(A)              -> (slice of rows, dense rows) in turn  one pass over A
-    first_nonfinite(A)     -> index of the first NaN or infinity, or None
-    largest(A)             -> largest modulus of a real or imaginary part
-    diagonal(A)            -> the diagonal, where A.diagonal() is not what NumPy can read
-    take_and_rmatmat(A, indices, Y) -> rows of A, A^H @ Y          where one pass does both
-    normal_product(A, X) -> A^H @ (A @ X)                          where one pass does both
+An operand is a module with plain functions, those of `contract.Operand`.
 """
 
 import importlib
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from curtensor import _validation
+from curtensor.operands.contract import Operand
 
 # The type's own name, or that of one of its bases, decides; the first that matches.
 OPERANDS = {
@@ -33,23 +22,22 @@ OPERANDS = {
     "scipy.sparse.linalg": "linear_operator",
     "scipy.sparse": "scipy_sparse",
     "numpy": "ndarray",
-    "torch": "torch_tensor",
+    "torch": "array_api",
     "dask": "dask_array",
 }
 BLOCK_BYTES = 2**28  # of memory for what is read of a store
 
 
-def find(A, *, only_products=False):
+def find(A: Any, *, only_products: bool = False) -> tuple[Operand, Any]:
     """The operand module for A, and A wrapped: ``(operand, A)``."""
-    for base in type(A).__mro__:
-        for prefix, name in OPERANDS.items():
-            if f"{base.__module__}.{base.__qualname__}.".startswith(prefix + "."):
-                if name == "linear_operator" and not only_products:
-                    raise _validation.complain(TypeError, "A", "an array whose rows and columns can be taken", type(A))
-                if isinstance(A, np.memmap) and A.nbytes <= BLOCK_BYTES:
-                    name = "ndarray"
-                operand = importlib.import_module(f"curtensor.operands.{name}")
-                return operand, operand.wrap(A)
+    name = module_name(A)
+    if name == "linear_operator" and not only_products:
+        raise _validation.complain(TypeError, "A", "an array whose rows and columns can be taken", type(A))
+    if isinstance(A, np.memmap) and A.nbytes <= BLOCK_BYTES:
+        name = "ndarray"
+    if name is not None:
+        operand: Any = importlib.import_module(f"curtensor.operands.{name}")
+        return operand, operand.wrap(A)
     if isinstance(A, (list, tuple)):
         A = _validation.nested_numbers(A)
     elif labelled(A):
@@ -57,6 +45,15 @@ def find(A, *, only_products=False):
     else:
         raise _validation.complain(TypeError, "A", "an array, a sparse matrix or a DataFrame", type(A))
     return find(A, only_products=only_products)
+
+
+def module_name(A):
+    """The name of the operand module for A; of one of its own, by its type, or of what follows the array API."""
+    for base in type(A).__mro__:
+        for prefix, name in OPERANDS.items():
+            if f"{base.__module__}.{base.__qualname__}.".startswith(prefix + "."):
+                return name
+    return "array_api" if hasattr(type(A), "__array_namespace__") else None
 
 
 def labelled(X):
@@ -69,18 +66,48 @@ def contents(X):
     return X.data if hasattr(X, "dims") else X.to_numpy()
 
 
-def take_and_rmatmat(operand, A, indices, Y):
-    """Rows of A and ``A^H @ Y``."""
-    if hasattr(operand, "take_and_rmatmat"):
-        return operand.take_and_rmatmat(A, indices, Y)
-    return operand.take(A, indices, 0), operand.rmatmat(A, Y)
+def of_framework(X):
+    """Whether X is an array of a framework such as PyTorch or JAX, which is not imported here."""
+    return module_name(X) == "array_api"
 
 
-def normal_product(operand, A, X):
-    """``A^H @ (A @ X)``."""
-    if hasattr(operand, "normal_product"):
-        return operand.normal_product(A, X)
-    return operand.rmatmat(A, operand.matmat(A, X))
+def kind_of(X):
+    """The operand of a dense array that is part of a result."""
+    return importlib.import_module(f"curtensor.operands.{'array_api' if of_framework(X) else 'ndarray'}")
+
+
+def on_host(X):
+    """A framework's array as one of NumPy; all else as it is."""
+    return kind_of(X).to_numpy(X) if of_framework(X) else X
+
+
+def result_on_host(result):
+    """A result with NumPy arrays in place of a framework's."""
+    return replace(result, **{name: on_host(part) for name, part in vars(result).items()})
+
+
+def result_like(operand, A, result, own=()):
+    """A result with its arrays, but for indices and names, in the kind of A; its own slices of A in A's own dtype."""
+    arrays = {name: part for name, part in vars(result).items() if getattr(part, "dtype", np.dtype(int)).kind in "fc"}
+    return replace(result, **{name: operand.like(A, part, name in own) for name, part in arrays.items()})
+
+
+def beside(X, x):
+    """What a result is multiplied by, as an array of the kind of the result's part X."""
+    if of_framework(X) and of_framework(x):
+        return x
+    x = np.asarray(on_host(x))
+    return kind_of(X).like(X, x.astype(kind_of(X).dtype(X), casting="same_kind")) if of_framework(X) else x
+
+
+def followed(X):
+    """Whether gradients are followed through an array."""
+    return of_framework(X) and kind_of(X).followed(X)
+
+
+def widened(X, other):
+    """Slices in half precision in the dtype that was computed in."""
+    return kind_of(X).widened(X, other) if of_framework(X) else X
 
 
 def names(X, ndim=2):
@@ -136,6 +163,8 @@ def dense(X):
 def product_operator(left, right):
     """``left @ right`` as a `scipy.sparse.linalg.LinearOperator`, never multiplied out."""
     from scipy.sparse.linalg import LinearOperator
+
+    left, right = on_host(left), on_host(right)
 
     def times(x):
         return left @ (right @ x)

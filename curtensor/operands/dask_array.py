@@ -148,6 +148,16 @@ def diagonal(A):
     return compute(dask.array.diagonal(A))
 
 
+def normal_product(A, X):
+    """``A^H @ (A @ X)``."""
+    return rmatmat(A, matmat(A, X))
+
+
+def like(A, X, own=False):
+    """X itself."""
+    return X
+
+
 def grid(A):
     """Slices of each mode which are those of the chunks, and the chunks in an array of delayed ones."""
     held = [np.flatnonzero(sizes) for sizes in A.chunks]  # a filter can leave empty chunks

@@ -48,6 +48,11 @@ def largest(A):
     return float(np.abs(product.view(product.real.dtype)).max())
 
 
+def like(A, X, own=False):
+    """X itself."""
+    return X
+
+
 def _product(A, scale):
     signs = np.random.default_rng(0).choice([-1.0, 1.0], A.shape[1])
     with np.errstate(over="ignore", invalid="ignore"):

@@ -108,3 +108,23 @@ def first_nonfinite(A):
 def largest(A):
     """Largest modulus of a real or imaginary part."""
     return float(np.max([np.abs(panel.view(panel.real.dtype)).max() for _, panel in panels(A)]))
+
+
+def diagonal(A):
+    """The diagonal."""
+    return A.diagonal()
+
+
+def take_and_rmatmat(A, indices, Y):
+    """Rows of A, and ``A^H @ Y``."""
+    return take(A, indices, 0), rmatmat(A, Y)
+
+
+def normal_product(A, X):
+    """``A^H @ (A @ X)``."""
+    return rmatmat(A, matmat(A, X))
+
+
+def like(A, X, own=False):
+    """X itself."""
+    return X
