@@ -483,7 +483,7 @@ def followed_cur(framework, A, columns, rows, core):
     """The same within A's framework, through which gradients go to A."""
     C, R = framework.taken(A, columns, 1), framework.taken(A, rows, 0)
     left = framework.orthonormal_columns(framework.widened(C, A))
-    right = framework.orthonormal_columns(framework.adjoint(framework.widened(R, A))).conj().T
+    right = framework.orthonormal_columns(framework.widened(R, A).T).T
     middle = core(framework, A, left, right, framework.widened(R, A), rows)
     seen, error = framework.cut_off(A), float("nan")
     if not framework.traced(seen):
@@ -505,9 +505,8 @@ def seen_error(framework, A, columns, rows, left, right):
 
 def followed_middle(result):
     """U of a result whose gradient is followed."""
-    columns = lstsq(result.left.conj().T @ operands.widened(result.C, result.middle), result.middle)
-    to_rows = result.right @ operands.widened(result.R, result.middle).conj().T
-    return lstsq(to_rows, columns.conj().T).conj().T
+    half = lstsq(result.left.conj().T @ operands.widened(result.C, result.middle), result.middle)
+    return lstsq(result.right.conj() @ operands.widened(result.R, result.middle).T, half.T).T
 
 
 def named(result, A):

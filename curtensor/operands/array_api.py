@@ -22,7 +22,7 @@ def wrap(A):
     """A as it is, checked, and cut off from what gradients follow."""
     A = cut_off(checked(A))
     if traced(A):
-        what = "an array with entries (choose outside of jax.jit, and go on with cur_from_indices)"
+        what = "an array with entries (choose outside of jit, vmap and torch.func, and go on with cur_from_indices)"
         raise _validation.complain(TypeError, "A", what, "a traced one")
     return A
 
@@ -42,7 +42,7 @@ def checked(A):
 
 
 def cut_off(A):
-    """The same entries, through which no gradient goes; they are still unknown where JAX compiles."""
+    """The same entries, through which no gradient goes; some are not to be seen even so."""
     if not followed(A):
         return A
     return A.detach() if compat.is_torch_array(A) else sys.modules["jax"].lax.stop_gradient(A)
@@ -50,14 +50,20 @@ def cut_off(A):
 
 def followed(A):
     """Whether a gradient may be asked for of what is computed with A."""
-    if not compat.is_torch_array(A):
+    if traced(A) or not compat.is_torch_array(A):
         return traced(A)
     return A.requires_grad or sys.modules["torch"].autograd.forward_ad.unpack_dual(A).tangent is not None
 
 
 def traced(A):
-    """Whether A is one of JAX that stands for entries which are not there yet."""
-    return compat.is_jax_array(A) and isinstance(A, sys.modules["jax"].core.Tracer)
+    """Whether A stands for entries that are not to be seen: within jax.jit, jax.vmap, torch.func.grad and the like."""
+    if not compat.is_torch_array(A):
+        return compat.is_jax_array(A) and isinstance(A, sys.modules["jax"].core.Tracer)
+    try:
+        A.data_ptr()
+    except RuntimeError:
+        return not A.is_sparse
+    return False
 
 
 def dtype(A):
