@@ -441,10 +441,8 @@ def cur_from_indices(A: Any, columns: Any, rows: Any, *, core: str | Callable = 
     (True, True)
     """
     given, gradients = A, operands.followed(A)
-    operand, A = (operands.kind_of(A), A) if gradients else operands.find(A)
+    operand, A = operands.find(A, gradients=gradients)
     core = _validation.choose(CORES, core, "core")
-    if gradients:
-        A = operand.checked(A)
     columns = _validation.index_list(operands.on_host(columns), "columns", A.shape[1])
     rows = _validation.index_list(operands.on_host(rows), "rows", A.shape[0])
     if core is intersection and len(rows) < len(columns):

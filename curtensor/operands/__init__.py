@@ -13,7 +13,7 @@ from scipy import sparse
 from curtensor import _validation
 from curtensor.operands.contract import Operand
 
-# The type's own name, or that of one of its bases, decides; the first that matches.
+# The type's own name, or that of one of its bases, decides; the first that matches. Else the array API does.
 OPERANDS = {
     "curtensor.operands.blocks": "blocks",
     "h5py": "blocks",
@@ -21,39 +21,35 @@ OPERANDS = {
     "numpy.memmap": "blocks",
     "scipy.sparse.linalg": "linear_operator",
     "scipy.sparse": "scipy_sparse",
-    "numpy": "ndarray",
-    "torch": "array_api",
+    "numpy.ndarray": "ndarray",
+    "numpy.generic": "ndarray",
     "dask": "dask_array",
 }
 BLOCK_BYTES = 2**28  # of memory for what is read of a store
 
 
-def find(A: Any, *, only_products: bool = False) -> tuple[Operand, Any]:
-    """The operand module for A, and A wrapped: ``(operand, A)``."""
-    name = module_name(A)
-    if name == "linear_operator" and not only_products:
-        raise _validation.complain(TypeError, "A", "an array whose rows and columns can be taken", type(A))
-    if isinstance(A, np.memmap) and A.nbytes <= BLOCK_BYTES:
-        name = "ndarray"
-    if name is not None:
-        operand: Any = importlib.import_module(f"curtensor.operands.{name}")
-        return operand, operand.wrap(A)
+def find(A: Any, *, only_products: bool = False, gradients: bool = False) -> tuple[Operand, Any]:
+    """The operand module for A, and A wrapped, but not cut off from gradients that go on: ``(operand, A)``."""
+    operand: Any
+    for base in type(A).__mro__:
+        for prefix, name in OPERANDS.items():
+            if f"{base.__module__}.{base.__qualname__}.".startswith(prefix + "."):
+                if name == "linear_operator" and not only_products:
+                    raise _validation.complain(TypeError, "A", "an array whose rows and columns can be taken", type(A))
+                if isinstance(A, np.memmap) and A.nbytes <= BLOCK_BYTES:
+                    name = "ndarray"
+                operand = importlib.import_module(f"curtensor.operands.{name}")
+                return operand, operand.wrap(A)
     if isinstance(A, (list, tuple)):
         A = _validation.nested_numbers(A)
     elif labelled(A):
         A = contents(A)
+    elif of_framework(A):
+        operand = kind_of(A)
+        return operand, operand.checked(A) if gradients else operand.wrap(A)
     else:
         raise _validation.complain(TypeError, "A", "an array, a sparse matrix or a DataFrame", type(A))
     return find(A, only_products=only_products)
-
-
-def module_name(A):
-    """The name of the operand module for A; of one of its own, by its type, or of what follows the array API."""
-    for base in type(A).__mro__:
-        for prefix, name in OPERANDS.items():
-            if f"{base.__module__}.{base.__qualname__}.".startswith(prefix + "."):
-                return name
-    return "array_api" if hasattr(type(A), "__array_namespace__") else None
 
 
 def labelled(X):
@@ -67,8 +63,10 @@ def contents(X):
 
 
 def of_framework(X):
-    """Whether X is an array of a framework such as PyTorch or JAX, which is not imported here."""
-    return module_name(X) == "array_api"
+    """Whether X is an array of PyTorch, or of another framework that follows the array API; none is imported here."""
+    if isinstance(X, (np.ndarray, np.generic)):
+        return False
+    return hasattr(type(X), "__array_namespace__") or any(base.__module__ == "torch" for base in type(X).__mro__)
 
 
 def kind_of(X):

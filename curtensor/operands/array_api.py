@@ -225,7 +225,8 @@ def product(X, Y):
 
 def adjoint(X):
     """``X^H``."""
-    return compat.array_namespace(X).conj(X).mT
+    xp = compat.array_namespace(X)
+    return xp.conj(X).mT if xp.isdtype(X.dtype, "complex floating") else X.mT
 
 
 def real_parts(X):

@@ -1,8 +1,7 @@
 """What an operand must have: the module, or class, that does all which touches a large matrix of one kind.
 
-A is as `wrap` gave it. Thin matrices are NumPy arrays, test matrices dense or sparse, and what comes back is NumPy unless
-said; only an operand for what the user may get back, `like`, knows the user's kind. What an operand has no better way for
-it writes in the one line that says so: there are no optional operations.
+A is as `wrap` gave it. Thin matrices are NumPy arrays, test matrices dense or sparse, and what comes back is NumPy
+unless said. There are no optional operations: what an operand has no better way for it writes in one line.
 
 tests/test_conformance.py puts every operand through all of this; a new one is a line in its table of makers.
 """
