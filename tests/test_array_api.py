@@ -218,3 +218,101 @@ def test_what_is_no_dense_matrix_is_refused(wrong):
     A, error, message = WRONG[wrong]
     with pytest.raises(error, match=f"A must be .*{message}" if message != "float8_e4m3fn" else message):
         ct.select_columns(A() if callable(A) else A, 2)
+
+
+def test_what_does_not_hand_on_its_data_is_refused_by_name():
+    keys = pytest.importorskip("jax").random.split(pytest.importorskip("jax").random.key(0), (4, 3))
+    with pytest.raises(TypeError, match=r"^A must be an array whose framework .* DLPack, got .*PRNGKeyArray"):
+        ct.randomized_svd(keys, 2)
+
+
+@pytest.mark.parametrize("transform", ["jit", "vmap"])
+def test_what_jax_traces_cannot_be_chosen_from(transform):
+    jax = pytest.importorskip("jax")
+    A = jax.numpy.ones((5, 4) if transform == "jit" else (2, 5, 4))
+    with pytest.raises(TypeError, match=r"^A must be an array with entries .*cur_from_indices.*, got a traced one"):
+        getattr(jax, transform)(lambda A: ct.cur_decomposition(A, 2).to_array())(A)
+
+
+# What may be differentiated, each a function of A and of the arguments of cur_from_indices.
+DIFFERENTIABLE = {
+    "to_array": lambda result: result.to_array(),
+    "U": lambda result: result.U,
+    "C and R": lambda result: result.C @ (result.C.conj().T @ result.to_array()) @ result.R.conj().T,
+    "product": lambda result: result @ np.ones(9),
+}
+COLUMNS, ROWS = [4, 0, 2], [3, 1, 7, 8]
+
+
+@pytest.mark.parametrize("part", DIFFERENTIABLE)
+@pytest.mark.parametrize("core", ["projection", "intersection"])
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_gradients_of_given_indices_are_those_of_finite_differences_in_torch(dtype, core, part, rng):
+    A = torch.from_numpy(low_rank(12, 9, 5, dtype, rng) + 0.1 * normal((12, 9), dtype, rng)).requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda A: DIFFERENTIABLE[part](ct.cur_from_indices(A, COLUMNS, ROWS, core=core)), (A,)
+    )
+
+
+@pytest.mark.parametrize("part", DIFFERENTIABLE)
+@pytest.mark.parametrize("core", ["projection", "intersection"])
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_gradients_of_given_indices_are_those_of_finite_differences_in_jax(dtype, core, part, rng):
+    jax = pytest.importorskip("jax")
+
+    def loss(A):
+        value = DIFFERENTIABLE[part](ct.cur_from_indices(A, COLUMNS, ROWS, core=core))
+        return (abs(value - 0.3) ** 2).sum()
+
+    A = jax.numpy.asarray(low_rank(12, 9, 5, dtype, rng) + 0.1 * normal((12, 9), dtype, rng))
+    step = 1e-6 * normal((12, 9), dtype, rng)
+    gradient = jax.jit(jax.grad(loss))(A)
+    assert_allclose((gradient * step).sum().real, (loss(A + step) - loss(A - step)) / 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("core", ["projection", "intersection"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_is_differentiated_has_the_values_of_what_is_not(dtype, core, rng):
+    array = low_rank(12, 9, 5, dtype, rng)
+    A = torch.from_numpy(array).requires_grad_()
+    ours, theirs = (ct.cur_from_indices(X, COLUMNS, ROWS, core=core) for X in (A, array))
+    assert_allclose(numpys(ours.to_array()), theirs.to_array(), atol=1e3 * eps(dtype))
+    assert_allclose(numpys(ours.U), theirs.U, rtol=1e4 * eps(dtype), atol=1e4 * eps(dtype) * np.abs(theirs.U).max())
+    assert ours.error_estimate == pytest.approx(theirs.error_estimate, rel=1e3 * eps(dtype))
+    assert ours.C.requires_grad and ours.R.requires_grad and A.grad is None
+    assert ours.condition == pytest.approx(theirs.condition, rel=1e5 * eps(dtype))
+
+
+def test_transformed_functions_may_hold_a_cur_of_given_indices(rng):
+    jax = pytest.importorskip("jax")
+    array = rng.standard_normal((12, 9))
+
+    def approximation(A):
+        result = ct.cur_from_indices(A, COLUMNS, ROWS)
+        assert np.isnan(result.error_estimate)
+        return result.to_array()
+
+    expected = ct.cur_from_indices(array, COLUMNS, ROWS).to_array()
+    assert_allclose(jax.jit(approximation)(array), expected, atol=1e-13)
+    assert_allclose(jax.vmap(approximation)(jax.numpy.stack([array, 2 * array]))[1], 2 * expected, atol=1e-13)
+    gradient = torch.func.grad(lambda A: approximation(A).sum())(torch.from_numpy(array))
+    A = torch.from_numpy(array).requires_grad_()
+    ct.cur_from_indices(A, COLUMNS, ROWS).to_array().sum().backward()
+    assert_allclose(numpys(gradient), numpys(A.grad), atol=1e-12)
+
+
+@pytest.mark.parametrize("half", HALF.values(), ids=HALF)
+def test_gradients_go_back_to_half_precision(half, rng):
+    A = torch.from_numpy(rng.standard_normal((12, 9))).to(half).requires_grad_()
+    result = ct.cur_from_indices(A, COLUMNS, ROWS)
+    assert result.C.dtype == half and result.dtype == torch.float32
+    (result.to_array().sum() + result.U.sum()).backward()
+    assert A.grad.dtype == half and A.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(("name", "columns", "rows"), [("columns", [0, 1], [0, 1]), ("rows", [0, 2], [0, 1])])
+def test_no_gradient_goes_through_columns_or_rows_that_depend_on_each_other(name, columns, rows):
+    A = torch.tensor([[1.0, 2, 0], [2, 4, 0], [0, 0, 1]])
+    assert ct.cur_from_indices(A, columns, rows).rank == 1
+    with pytest.raises(ValueError, match=f"^{name} must be linearly independent where gradients are followed, got 1 "):
+        ct.cur_from_indices(A.requires_grad_(), columns, rows)
