@@ -40,7 +40,8 @@ class CUR:
     col_indices, row_indices : ndarray of int
         Distinct, in the order of choice.
     left, middle, right : arrays of shapes (m, c), (c, r), (r, n)
-        The factored form; `left` and `right` are sparse where C and R are.
+        The factored form; `left` and `right` are sparse where C and R are. Fewer than c and r where given columns and
+        rows depend on each other.
     error_estimate : float
         ``||A - C U R||_F / ||A||_F``: exact up to rounding for the projection core above 1e-6 (float32: 4e-2) and
         wherever `rtol` was given, else as the columns of the right sketch show it.
@@ -324,7 +325,8 @@ def cur_decomposition(
     -------
     result : CUR
         Unpacks to ``C, U, R, col_indices, row_indices``. Fewer columns and rows than asked for where the numerical
-        rank of A is lower, none for a zero matrix.
+        rank of A is lower, none for a zero matrix. All but the indices are of A's framework (PyTorch, JAX, ...) and on
+        its device; half precision is computed in float32, and C and R keep it.
 
     Raises
     ------
