@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # what checkers and editors see; at run time each name is loa
     from curtensor.comparison import compare as compare
     from curtensor.cur import CUR as CUR
     from curtensor.cur import cur_decomposition as cur_decomposition
+    from curtensor.cur import cur_from_indices as cur_from_indices
     from curtensor.estimators import ColumnSelector as ColumnSelector
     from curtensor.estimators import CURTransformer as CURTransformer
     from curtensor.estimators import RowSelector as RowSelector
@@ -63,6 +64,7 @@ _HOMES = {
     "Tucker": "tucker",
     "compare": "comparison",
     "cur_decomposition": "cur",
+    "cur_from_indices": "cur",
     "fold": "unfolding",
     "hooi": "tucker",
     "interpolative_decomposition": "interpolative",

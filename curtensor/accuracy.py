@@ -82,7 +82,7 @@ def relative_error(
     0.75
     """
     operand, A = operands.find(A)
-    approximation = approximation_of(approximation, A.shape)
+    approximation = approximation_of(operands.on_host(approximation), A.shape)
     _validation.one_of(NORMS, norm, "norm")
     if n_probes is not None:
         n_probes = _validation.integer(n_probes, "n_probes", 1, 10**6)
@@ -120,7 +120,7 @@ def approximation_of(approximation, shape):
 def exact_error(operand, A, approximation, measure):
     """Ratio of the measures of A - B and of A, panel by panel; each panel's is the measure's share."""
     scale = scale_of(operand, A)
-    axis = int(operands.by_columns(operand, A))
+    axis = int(operand.by_columns(A))
     residuals, sizes = [0.0], [0.0]
     for rows, panel in operand.panels(A.T if axis == 1 else A):
         for part in operands.row_slices(panel.shape, 0, panel.itemsize, panel.nbytes):

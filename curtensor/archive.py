@@ -117,14 +117,18 @@ def member(archive, entry):
 
 
 def taken(parts, name, kinds, shape):
-    """A part of one of some kinds of dtype and of a shape, in which None stands for any length, or of any shape."""
+    """A part of one of some kinds of dtype and of a shape, or of any shape.
+
+    In a shape None stands for any length, and a range for those in it.
+    """
     if name not in parts:
         raise _validation.complain(ValueError, "its parts", f"those of its result, {name} too", ", ".join(parts))
     array = parts.pop(name)
     if shape is None:
         shape = array.shape
     same = len(shape) == array.ndim and all(
-        own in (length, None) for own, length in zip(shape, array.shape, strict=True)
+        own is None or length in (own if isinstance(own, range) else (own,))
+        for own, length in zip(shape, array.shape, strict=True)
     )
     if array.dtype.kind not in kinds or not same:
         what = f"of kind {' or '.join(kinds)} and shape {shape}"

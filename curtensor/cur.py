@@ -18,7 +18,7 @@ from curtensor.selection import (
     orthonormal_columns,
     sketch_size,
 )
-from curtensor.sketching import SKETCHES, error_by_energy, two_sided_sketch
+from curtensor.sketching import SKETCHES, error_by_energy, sketch_matrix, two_sided_sketch
 from curtensor.svd import SVD
 from curtensor.tolerance import relative_tails, smallest_rank
 
@@ -40,7 +40,8 @@ class CUR:
     col_indices, row_indices : ndarray of int
         Distinct, in the order of choice.
     left, middle, right : arrays of shapes (m, c), (c, r), (r, n)
-        The factored form; `left` and `right` are sparse where C and R are.
+        The factored form; `left` and `right` are sparse where C and R are. Fewer than c and r where given columns and
+        rows depend on each other.
     error_estimate : float
         ``||A - C U R||_F / ||A||_F``: exact up to rounding for the projection core above 1e-6 (float32: 4e-2) and
         wherever `rtol` was given, else as the columns of the right sketch show it.
@@ -68,26 +69,30 @@ class CUR:
     @property
     def U(self) -> np.ndarray:
         """Middle matrix (c, r) with A close to C U R, formed when asked for; see `condition`."""
-        scale = np.abs(self.middle).max(initial=0) or self.middle.real.dtype.type(1)
-        to_columns = dense(self.left.conj().T @ self.C) / scale
-        to_rows = dense(self.right @ self.R.conj().T) / scale
-        half = np.linalg.lstsq(to_columns, self.middle / scale)[0]
+        if operands.followed(self.middle):
+            return followed_middle(self)
+        host = operands.result_on_host(self)
+        scale = np.abs(host.middle).max(initial=0) or host.middle.real.dtype.type(1)
+        to_columns = dense(host.left.conj().T @ host.C) / scale
+        to_rows = dense(host.right @ host.R.conj().T) / scale
+        half = np.linalg.lstsq(to_columns, host.middle / scale)[0]
         U = np.linalg.lstsq(to_rows, half.conj().T)[0].conj().T
         with np.errstate(over="ignore"):
             U = U / scale
         if not np.isfinite(U).all():
             raise OverflowError(f"U must be representable in {self.dtype}, got entries beyond; use to_array() or @")
-        return U
+        return operands.kind_of(self.middle).like(self.middle, U)
 
     @property
     def condition(self) -> float:
         """``||C|| ||U|| ||R|| / ||C U R||`` (spectral): how much a product through U magnifies rounding errors."""
         if min(self.middle.shape) == 0:
             return 1.0
-        scale = np.abs(self.middle).max()
-        C = dense(self.left.conj().T @ self.C) / scale
-        R = dense(self.right @ self.R.conj().T) / scale
-        middle = self.middle / scale
+        host = operands.result_on_host(self)
+        scale = np.abs(host.middle).max()
+        C = dense(host.left.conj().T @ host.C) / scale
+        R = dense(host.right @ host.R.conj().T) / scale
+        middle = host.middle / scale
         U = np.linalg.lstsq(R, np.linalg.lstsq(C, middle)[0].conj().T)[0]
         return float(np.prod([np.linalg.norm(X, 2) for X in (C, U, R)]) / np.linalg.norm(middle, 2))
 
@@ -122,12 +127,14 @@ class CUR:
 
     def __matmul__(self, x: Any) -> np.ndarray:
         """The approximation times x (n,) or (n, p)."""
-        return self.left @ (self.middle @ (self.right @ np.asarray(x)))
+        return self.left @ (self.middle @ (self.right @ operands.beside(self.middle, x)))
 
     def to_svd(self) -> SVD:
         """The approximation's own SVD of the same rank, as `SVD`."""
-        W, s, Zh = np.linalg.svd(self.middle, full_matrices=False)
-        return SVD(dense(self.left @ W), s, dense(Zh @ self.right), self.error_estimate)
+        host = operands.result_on_host(self)
+        W, s, Zh = np.linalg.svd(host.middle, full_matrices=False)
+        result = SVD(dense(host.left @ W), s, dense(Zh @ host.right), self.error_estimate)
+        return operands.result_like(operands.kind_of(self.middle), self.middle, result)
 
     def refine(
         self,
@@ -204,13 +211,13 @@ class CUR:
             view = two_sided_sketch(operand, A, sketch_size(rank, max(A.shape), max(A.shape)), sketch, rng)
             callback(1 / 3)
             result = cur_from_sketch(operand, A, view, rank, rank, rule, best, rng, include=include)
-        _validation.continued(result, self)
+        _validation.continued(result, operands.result_on_host(self))
         callback(1.0)
-        return named(result, given)
+        return named(operands.result_like(operand, A, result, OWN), given)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write to an npz file, whole or not at all; `CUR.load` reads it, without pickle."""
-        archive.write(path, "CUR", vars(self))
+        archive.write(path, "CUR", vars(operands.result_on_host(self)))
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "CUR":
@@ -220,14 +227,16 @@ class CUR:
             R = archive.matrix(parts, "R", (None, None), C.dtype)
             (m, c), (r, n) = C.shape, R.shape
             _validation.matrix_shape((m, n))
+            left = archive.matrix(parts, "left", (m, range(c + 1)), C.dtype)
+            right = archive.matrix(parts, "right", (range(r + 1), n), C.dtype)
             return cls(
                 C,
                 R,
                 archive.indices(parts, "col_indices", c, n),
                 archive.indices(parts, "row_indices", r, m),
-                archive.matrix(parts, "left", (m, c), C.dtype),
-                archive.numbers(parts, "middle", (c, r)),
-                archive.matrix(parts, "right", (r, n), C.dtype),
+                left,
+                archive.numbers(parts, "middle", (left.shape[1], right.shape[0])),
+                right,
                 archive.scalar(parts, "error_estimate", "f"),
                 archive.names(parts, "col_names", c),
                 archive.names(parts, "row_names", r),
@@ -235,7 +244,9 @@ class CUR:
 
 
 def _arrays(part):
-    return (part.data, part.indices, part.indptr) if sparse.issparse(part) else (part,)
+    if sparse.issparse(part):
+        return part.data, part.indices, part.indptr
+    return (part if hasattr(part, "nbytes") else operands.on_host(part),)
 
 
 @dataclass(frozen=True)
@@ -276,13 +287,19 @@ def projection(right, image):
 
 def intersection(left, right, R, rows):
     """Least-squares fit of the chosen rows by C's basis, which makes U = A[I, J]^+; no pass over A."""
-    return np.linalg.lstsq(dense(left[rows]), dense(R @ right.conj().T))[0]
+    return lstsq(dense(left[rows]), dense(R @ right.conj().T))
+
+
+def lstsq(A, B):
+    """Least-squares solution X of ``A @ X = B``; by its own framework of an array that gradients go through."""
+    return operands.kind_of(A).lstsq(A, B) if operands.of_framework(A) else np.linalg.lstsq(A, B)[0]
 
 
 CORES = {
     "projection": Core(projection, sees="image", best=True),
     "intersection": Core(intersection, sees="rows"),
 }
+OWN = ("C", "R")  # parts of a `CUR` that are slices of A
 DOUBTFUL = 0.8  # of ||A||_F left, as a sketch shows it: an intersection core could be worse than nothing
 
 
@@ -331,7 +348,8 @@ def cur_decomposition(
     -------
     result : CUR
         Unpacks to ``C, U, R, col_indices, row_indices``. Fewer columns and rows than asked for where the numerical
-        rank of A is lower, none for a zero matrix.
+        rank of A is lower, none for a zero matrix. All but the indices are of A's framework (PyTorch, JAX, ...) and on
+        its device; half precision is computed in float32, and C and R keep it.
 
     Raises
     ------
@@ -396,7 +414,128 @@ def cur_decomposition(
         callback(1 / 3)
         result = cur_from_sketch(operand, A, view, n_columns, n_rows, rule, middle_of, rng)
     callback(1.0)
-    return named(result, given)
+    return named(operands.result_like(operand, A, result, OWN), given)
+
+
+def cur_from_indices(A: Any, columns: Any, rows: Any, *, core: str | Callable = "projection") -> CUR:
+    """The CUR decomposition of given columns and rows, through which gradients of PyTorch and JAX go.
+
+    A is close to C U R with C = A[:, columns], R = A[rows] and U = C^+ A R^+ (``core="projection"``) or
+    U = A[rows, columns]^+ (``core="intersection"``).
+
+    Parameters
+    ----------
+    A : array_like, sparse matrix, DataFrame, DataArray, dask array, `row_blocks` or array of a framework, shape (m, n)
+        Real or complex, as for `cur_decomposition`.
+    columns, rows : sequence of int
+        Which columns and rows, each at most once; in this order they become those of C and R.
+    core : "projection" or "intersection" or callable, default "projection"
+        Which middle matrix; the intersection needs at least as many rows as columns.
+
+    Returns
+    -------
+    result : CUR
+        With the `columns` and `rows` as `col_indices` and `row_indices`. Its `error_estimate` is the error itself, or
+        nan where JAX compiles; its `rank` is lower than their number where they depend on each other.
+
+    Raises
+    ------
+    TypeError
+        If A is no array of numbers, or another argument of the wrong kind.
+    ValueError
+        If A is not two-dimensional, empty, or not finite; if indices are repeated or out of range; if gradients are
+        to go through columns or rows that depend on each other.
+
+    Notes
+    -----
+    Passes over A: one for its norm, one to gather C, one for R, which the projection core shares, and one for the
+    error. O(m n (c + r)) operations for c columns and r rows.
+
+    Where A requires a gradient in PyTorch, or is differentiated, compiled or mapped over in JAX, all is computed in its
+    own framework, and C, U, R, ``to_array()`` and products with ``@`` are differentiable functions of A. The choice of
+    the indices is not: make it by `cur_decomposition` or `select_columns`, which never follow gradients.
+
+    References
+    ----------
+    .. [1] M. W. Mahoney, P. Drineas, "CUR matrix decompositions for improved data analysis", Proc. Natl. Acad. Sci.
+       106(3), 2009.
+
+    Examples
+    --------
+    >>> import numpy as np, curtensor as ct
+    >>> A = np.outer([1.0, 2, 3], [1, 1, 0, 2]) + np.outer([0.0, 1, 1], [0, 1, 1, 1])
+    >>> result = ct.cur_from_indices(A, [0, 2], [0, 1])
+    >>> bool(np.allclose(result.to_array(), A)), result.error_estimate < 1e-14
+    (True, True)
+    """
+    given, gradients = A, operands.followed(A)
+    operand, A = operands.find(A, gradients=gradients)
+    middle_of = _validation.choose(CORES, core, "core", Core)
+    columns = _validation.index_list(operands.on_host(columns), "columns", A.shape[1])
+    rows = _validation.index_list(operands.on_host(rows), "rows", A.shape[0])
+    if middle_of.sees == "rows" and len(rows) < len(columns):
+        raise _validation.complain(ValueError, "rows", f"at least {len(columns)} for this core", len(rows))
+
+    if gradients:
+        return followed_cur(operand, A, columns, rows, middle_of)
+    result = cur_of_indices(operand, A, columns, rows, middle_of)
+    return named(operands.result_like(operand, A, result, OWN), given)
+
+
+def cur_of_indices(operand, A, columns, rows, core):
+    """The CUR of given indices, with its error from the residual itself."""
+    kind = np.empty(0, operand.dtype(A)).real.dtype
+    sketched = sketch_matrix(operand, A, *(sparse.csr_array((length, 0), dtype=kind) for length in A.shape))
+    C = sketched.operand.take(sketched.A, columns, 1)
+    left = independent_columns(C)
+    R, image = rows_and_image(sketched, rows, left, core)
+    right = independent_columns(R.conj().T).conj().T
+    middle = core(sketched.operand, sketched.A, left, right, R, rows, image)
+    error = operands.residual_norm(sketched.operand, sketched.A, left @ middle, dense(right)) / (sketched.norm or 1)
+    if sketched.exponent != 0:  # to the bit: the power of two may have cost digits
+        C, R = operand.take(A, columns, 1), operand.take(A, rows, 0)
+    return CUR(C, R, columns, rows, left, times_power(middle, -sketched.exponent), right, float(error))
+
+
+def independent_columns(C):
+    """Orthonormal basis of C's columns: fewer than these where, but for rounding, they depend on each other."""
+    Q = orthonormal_columns(C)
+    W, s, _ = np.linalg.svd(dense(Q.conj().T @ C))
+    known = s > max(C.shape) * np.finfo(s.dtype).eps * s.max(initial=0)
+    if known.all():
+        return Q
+    return Q @ (sparse.csr_array(W[:, known]) if sparse.issparse(Q) else W[:, known])
+
+
+def followed_cur(framework, A, columns, rows, core):
+    """The same within A's framework, through which gradients go to A."""
+    C, R = framework.taken(A, columns, 1), framework.taken(A, rows, 0)
+    left = framework.orthonormal_columns(framework.widened(C, A))
+    right = framework.orthonormal_columns(framework.widened(R, A).T).T
+    image = framework.rmatmat(A, left) if core.sees == "image" else None
+    middle = core(framework, A, left, right, framework.widened(R, A), rows, image)
+    seen, error = framework.cut_off(A), float("nan")
+    if not framework.traced(seen):
+        error = seen_error(framework, seen, columns, rows, left @ middle, right)
+    return CUR(C, R, columns, rows, left, middle, right, error)
+
+
+def seen_error(framework, A, columns, rows, left, right):
+    """Relative error of a product whose gradient is followed, after a look whether it has one."""
+    _validation.finite(framework, A)
+    for name, slices in (("columns", framework.take(A, columns, 1)), ("rows", framework.take(A, rows, 0).T)):
+        found = independent_columns(slices).shape[1]
+        if found < slices.shape[1]:
+            what = "linearly independent where gradients are followed"
+            raise _validation.complain(ValueError, name, what, f"{found} independent ones of {slices.shape[1]}")
+    residual = operands.residual_norm(framework, A, framework.to_numpy(left), framework.to_numpy(right))
+    return float(residual / (np.sqrt(framework.squared_norm(A)) or 1))
+
+
+def followed_middle(result):
+    """U of a result whose gradient is followed."""
+    half = lstsq(result.left.conj().T @ operands.widened(result.C, result.middle), result.middle)
+    return lstsq(result.right.conj() @ operands.widened(result.R, result.middle).T, half.T).T
 
 
 def named(result, A):
@@ -425,11 +564,7 @@ def cur_from_sketch(operand, A, view, n_columns, n_rows, rule, core, rng, includ
     else:
         rest = beyond_rounding(sketched.right, sketched.norm)
         rows = row_choice(left, rest, n_rows, rule, rng, include=include[1])
-    image = None
-    if core.sees == "image":
-        R, image = operands.take_and_rmatmat(sketched.operand, sketched.A, rows, left)
-    else:
-        R = sketched.operand.take(sketched.A, rows, 0)
+    R, image = rows_and_image(sketched, rows, left, core)
     right = orthonormal_columns(R.conj().T).conj().T
     middle = core(sketched.operand, sketched.A, left, right, R, rows, image)
     error = error_by_energy(sketched.norm, middle) if core.best else None
@@ -443,6 +578,13 @@ def cur_from_sketch(operand, A, view, n_columns, n_rows, rule, core, rng, includ
     if sketched.exponent != 0:  # to the bit: the power of two may have cost digits
         C, R = operand.take(A, columns, 1), operand.take(A, rows, 0)
     return CUR(C, R, columns, rows, left, middle, right, error)
+
+
+def rows_and_image(sketched, rows, left, core):
+    """R, and, in the same pass, ``A^H @ left`` where the core sees it."""
+    if core.sees == "image":
+        return sketched.operand.take_and_rmatmat(sketched.A, rows, left)
+    return sketched.operand.take(sketched.A, rows, 0), None
 
 
 def cur_to_tolerance(operand, A, rtol, rule, core, sketch, rng, callback, include=((), ())):

@@ -58,7 +58,7 @@ class ID:
 
     @property
     def _factors(self) -> tuple[Any, Any]:
-        pair = self.skeleton, self.coefficients
+        pair = operands.widened(self.skeleton, self.coefficients), self.coefficients
         return pair if self.axis == 1 else pair[::-1]
 
     def to_array(self) -> np.ndarray:
@@ -156,9 +156,9 @@ def interpolative_decomposition(
     else:
         sketched = view_of(sketch_size(rank, A.shape[axis], max(A.shape)))
         result = id_from_sketch(operand, along, sketched, rank, rule, rng)
-    if axis == 1:
-        return result
-    return replace(result, coefficients=result.coefficients.T, skeleton=result.skeleton.T, axis=0)
+    if axis == 0:
+        result = replace(result, coefficients=result.coefficients.T, skeleton=result.skeleton.T, axis=0)
+    return operands.result_like(operand, A, result, ("skeleton",))
 
 
 def id_from_sketch(operand, A, sketched, k, rule, rng):

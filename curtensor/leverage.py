@@ -98,7 +98,7 @@ def leverage_scores(
         if not known.any():
             raise _validation.complain(ValueError, "A", "not zero where normalize=True", "a zero matrix")
         scores /= scores.sum()
-    return scores.astype(s.dtype, copy=False)
+    return operand.like(A, scores.astype(s.dtype, copy=False))
 
 
 def leading_vectors(operand, A, k, axis, method, rng):
@@ -134,7 +134,7 @@ def short_side_vectors(operand, A, k, rng):
     basis, images = np.empty((2, n, 0), image.dtype)
     for _ in range(N_BLOCKS):
         block = new_directions(image, basis, scale)
-        image, scale = operands.normal_product(sketched.operand, sketched.A, block), sketched.norm**2
+        image, scale = sketched.operand.normal_product(sketched.A, block), sketched.norm**2
         basis, images = np.hstack([basis, block]), np.hstack([images, image])
     squares, W = np.linalg.eigh(basis.conj().T @ images)
     return basis @ W[:, : -k - 1 : -1], np.sqrt(np.maximum(squares[: -k - 1 : -1], 0)), sketched

@@ -255,8 +255,7 @@ def uniform(basis, residual, k, rng, weights=None):
 def rpcholesky(operand, A, k, rng, weights, include=()):
     """Randomly pivoted Cholesky of a positive semidefinite A: reads k columns (Chen and others 2024, Algorithm 2.1)."""
     m, n = A.shape
-    diagonal = operand.diagonal(A) if hasattr(operand, "diagonal") else A.diagonal()
-    diagonal = np.array(diagonal).astype(operand.dtype(A), copy=False)
+    diagonal = np.array(operand.diagonal(A)).astype(operand.dtype(A), copy=False)
     eps = np.finfo(diagonal.dtype).eps
     diagonal = diagonal.astype(np.result_type(diagonal, float))
     scale = np.abs(diagonal).max(initial=0)

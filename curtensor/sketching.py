@@ -95,8 +95,8 @@ def sketch_matrix(operand, A, Y, X):
 
 
 def scaled_lazily(operand, A, exponent):
-    """An operand and A times 2^exponent, A uncopied: by `scaled`, where A's own product with a number is not lazy."""
-    if hasattr(operand, "squared_norm"):
+    """An operand and A times 2^exponent, A uncopied."""
+    if operand.copies_multiples(A):
         return scaled, scaled.Scaled(operand, A, exponent)
     return operand, times_power(A, exponent)
 

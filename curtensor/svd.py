@@ -208,10 +208,12 @@ def randomized_svd(
     rng = _validation.generator(rng)
 
     if method == "single_pass":
-        return single_pass_svd(operand, A, rank, oversampling, sketch, rng)
-    if rank is None:
-        return svd_to_tolerance(operand, A, rtol, SVD_METHODS[method], steps, sketch, rng)
-    return truncated_svd(operand, A, rank, oversampling, steps, sketch, rng, SVD_METHODS[method])
+        result = single_pass_svd(operand, A, rank, oversampling, sketch, rng)
+    elif rank is None:
+        result = svd_to_tolerance(operand, A, rtol, SVD_METHODS[method], steps, sketch, rng)
+    else:
+        result = truncated_svd(operand, A, rank, oversampling, steps, sketch, rng, SVD_METHODS[method])
+    return operands.result_like(operand, A, result)
 
 
 def truncated_svd(operand, A, rank, oversampling, steps, sketch, rng, extend=block_krylov):
@@ -250,7 +252,7 @@ def left_over(sketched, basis, images, unseen, safety):
     Below their rounding, and of what gives products alone, it is as vectors kept out of the basis show it.
     """
     remainder = norm_outside(unseen, basis)
-    if not hasattr(sketched.operand, "take"):  # the norm itself is seen on random vectors
+    if not sketched.operand.knows_norm(sketched.A):
         return remainder, safety * remainder
     exact = error_by_energy(sketched.norm, images)
     if exact is not None:

@@ -11,7 +11,7 @@ import scipy.linalg  # noqa: F401  (which has a BLAS of its own)
 from threadpoolctl import threadpool_limits
 
 from curtensor import operands
-from curtensor.operands import ndarray
+from curtensor.operands import ndarray, usual
 
 # One thread, since on a shared machine several wait for each other busily: of what is loaded, and of what comes later.
 threadpool_limits(1, "blas")
@@ -64,6 +64,12 @@ def distant(monkeypatch):
     module.dtype = lambda A: ndarray.dtype(A.array)
     for name in ("matmat", "rmatmat", "sketch_both", "take", "panels", "first_nonfinite", "largest"):
         setattr(module, name, _counted(name))
+    module.diagonal = lambda A: ndarray.diagonal(A.array)
+    module.take_and_rmatmat = lambda A, indices, Y: (module.take(A, indices, 0), module.rmatmat(A, Y))
+    module.normal_product = lambda A, X: module.rmatmat(A, module.matmat(A, X))
+    module.squared_norm = lambda A, exponent=0: ndarray.squared_norm(A.array, exponent)
+    module.copies_multiples = lambda A: True
+    module.knows_norm, module.by_columns, module.like = usual.knows_norm, usual.by_columns, usual.like
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setitem(operands.OPERANDS, Distant.__module__, "distant")
     return Distant

@@ -40,6 +40,8 @@ HEAVY = {
     "zarr",
     "polars",
     "xarray",
+    "jax",
+    "array_api_compat",
 }
 DEPTH = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.name != "__init__.py")

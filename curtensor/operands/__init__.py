@@ -1,32 +1,19 @@
 """What can be decomposed: the few operations which touch the large array, one module for each kind of array.
 
-An operand is a module with plain functions. A is as the user gave it; thin matrices are dense, test matrices dense
-or sparse; results are NumPy arrays unless said::
-
-    wrap(A)                -> A in its own kind, checked for dtype and shape; never a copy of large data
-    dtype(A)               -> the dtype to compute in
-    matmat(A, X)           -> A @ X                               one pass over A
-    rmatmat(A, Y)          -> A^H @ Y                             one pass over A
-    sketch_both(A, Y, X)   -> A^H @ Y, A @ X, ||A||_F^2           one pass over A
-    take(A, indices, axis) -> slices of A in A's own kind (sparse stays sparse)
-    panels(A)              -> (slice of rows, dense rows) in turn  one pass over A
-    by_columns(A)          -> whether panels of A.T are cheaper
-    squared_norm(A, exponent) -> ||2^exponent A||_F^2, where A * 2.0 would be a copy
-    first_nonfinite(A)     -> index of the first NaN or infinity, or None
-    largest(A)             -> largest modulus of a real or imaginary part
-    diagonal(A)            -> the diagonal, where A.diagonal() is not what NumPy can read
-    take_and_rmatmat(A, indices, Y) -> rows of A, A^H @ Y          where one pass does both
-    normal_product(A, X) -> A^H @ (A @ X)                          where one pass does both
+An operand is a module with plain functions, those of `contract.Operand`.
 """
 
 import importlib
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from curtensor import _validation
+from curtensor.operands.contract import Operand
 
-# The type's own name, or that of one of its bases, decides; the first that matches.
+# The type's own name, or that of one of its bases, decides; the first that matches. Else the array API does.
 OPERANDS = {
     "curtensor.operands.blocks": "blocks",
     "h5py": "blocks",
@@ -36,7 +23,6 @@ OPERANDS = {
     "scipy.sparse": "scipy_sparse",
     "numpy.ndarray": "ndarray",
     "numpy.generic": "ndarray",
-    "torch": "torch_tensor",
     "dask": "dask_array",
 }
 BLOCK_BYTES = 2**28  # of memory for what is read of a store
@@ -44,8 +30,9 @@ PANELS = 128  # of a large array: a few copies of a panel are a few percent of i
 SMALLEST_PANEL = 2**19  # bytes, below which kernels and products slow down
 
 
-def find(A, *, only_products=False):
-    """The operand module for A, and A wrapped: ``(operand, A)``."""
+def find(A: Any, *, only_products: bool = False, gradients: bool = False) -> tuple[Operand, Any]:
+    """The operand module for A, and A wrapped, but not cut off from gradients that go on: ``(operand, A)``."""
+    operand: Any
     A = plain(A)
     for base in type(A).__mro__:
         for prefix, name in OPERANDS.items():
@@ -56,6 +43,9 @@ def find(A, *, only_products=False):
                     name = "ndarray"
                 operand = importlib.import_module(f"curtensor.operands.{name}")
                 return operand, operand.wrap(A)
+    if of_framework(A):
+        operand = kind_of(A)
+        return operand, operand.checked(A) if gradients else operand.wrap(A)
     raise _validation.complain(TypeError, "A", "an array, a sparse matrix or a DataFrame", type(A))
 
 
@@ -104,18 +94,55 @@ def is_group(X):
     return hasattr(X, "keys") and not hasattr(X, "dtype") and hasattr(X, "__getitem__")
 
 
-def take_and_rmatmat(operand, A, indices, Y):
-    """Rows of A and ``A^H @ Y``."""
-    if hasattr(operand, "take_and_rmatmat"):
-        return operand.take_and_rmatmat(A, indices, Y)
-    return operand.take(A, indices, 0), operand.rmatmat(A, Y)
+def of_framework(X):
+    """Whether X is an array of PyTorch, or of another framework that follows the array API; none is imported here."""
+    if isinstance(X, (np.ndarray, np.generic)) or of_package(X, "sparse"):
+        return False
+    return hasattr(type(X), "__array_namespace__") or is_tensor(X)
 
 
-def normal_product(operand, A, X):
-    """``A^H @ (A @ X)``."""
-    if hasattr(operand, "normal_product"):
-        return operand.normal_product(A, X)
-    return operand.rmatmat(A, operand.matmat(A, X))
+def is_tensor(X):
+    """Whether X is an array of PyTorch."""
+    return any((base.__module__, base.__qualname__) == ("torch", "Tensor") for base in type(X).__mro__)
+
+
+def kind_of(X):
+    """The operand of a dense array that is part of a result."""
+    return importlib.import_module(f"curtensor.operands.{'array_api' if of_framework(X) else 'ndarray'}")
+
+
+def on_host(X):
+    """A framework's array as one of NumPy; all else as it is."""
+    return kind_of(X).to_numpy(X) if of_framework(X) else X
+
+
+def result_on_host(result):
+    """A result with NumPy arrays in place of a framework's."""
+    return replace(result, **{name: on_host(part) for name, part in vars(result).items()})
+
+
+def result_like(operand, A, result, own=()):
+    """A result with its arrays, but for indices and names, in the kind of A; its own slices of A in A's own dtype."""
+    arrays = {name: part for name, part in vars(result).items() if getattr(part, "dtype", np.dtype(int)).kind in "fc"}
+    return replace(result, **{name: operand.like(A, part, name in own) for name, part in arrays.items()})
+
+
+def beside(X, x):
+    """What a result is multiplied by, as an array of the kind of the result's part X."""
+    if of_framework(X) and of_framework(x):
+        return x
+    x = np.asarray(on_host(x))
+    return kind_of(X).like(X, x.astype(kind_of(X).dtype(X), casting="same_kind")) if of_framework(X) else x
+
+
+def followed(X):
+    """Whether gradients are followed through an array."""
+    return of_framework(X) and kind_of(X).followed(X)
+
+
+def widened(X, other):
+    """Slices in half precision in the dtype that was computed in."""
+    return kind_of(X).widened(X, other) if of_framework(X) else X
 
 
 def names(X, ndim=2):
@@ -151,14 +178,9 @@ def row_slices(shape, nbytes, itemsize, most):
         yield slice(start, min(start + height, shape[0]))
 
 
-def by_columns(operand, A):
-    """Whether panels of A.T are cheaper than those of A."""
-    return hasattr(operand, "by_columns") and operand.by_columns(A)
-
-
 def residual_norm(operand, A, left, right):
     """``||A - left @ right||_F`` from the residual itself, panel by panel, so that no digits cancel."""
-    if by_columns(operand, A):
+    if operand.by_columns(A):
         A, left, right = A.T, right.T, left.T
     total = 0.0
     for rows, panel in operand.panels(A):
@@ -198,6 +220,8 @@ def of_package(X, *names):
 def product_operator(left, right):
     """``left @ right`` as a `scipy.sparse.linalg.LinearOperator`, never multiplied out."""
     from scipy.sparse.linalg import LinearOperator
+
+    left, right = on_host(left), on_host(right)
 
     def times(x):
         return left @ (right @ x)

@@ -13,6 +13,8 @@ from scipy import sparse
 
 from curtensor import _validation, operands
 from curtensor.operands import BLOCK_BYTES, ndarray, scipy_sparse, sources
+from curtensor.operands.usual import knows_norm as knows_norm
+from curtensor.operands.usual import like as like
 
 
 @dataclass(eq=False)
@@ -89,10 +91,10 @@ def row_blocks(
     Parameters
     ----------
     source : array_like, sparse matrix, DataFrame, tuple, group or callable
-        Anything with a shape and a dtype that slices by rows, dask arrays and torch tensors too;
-        ``(data, indices, indptr)``, or an HDF5 or zarr group with these names, as AnnData writes it, for a CSR matrix
-        (or CSC, where the group says so); or a function without arguments that starts a new iteration over blocks of
-        rows, dense or sparse, the same each time.
+        Anything with a shape and a dtype that slices by rows, dask arrays and those of frameworks too (which then give
+        NumPy's results); ``(data, indices, indptr)``, or an HDF5 or zarr group with these names, as AnnData writes it,
+        for a CSR matrix (or CSC, where the group says so); or a function without arguments that starts a new iteration
+        over blocks of rows, dense or sparse, the same each time.
     shape : tuple of int, optional
         Rows and columns; found from the source by default, for which a function is read once more.
     dtype : dtype, optional
@@ -295,6 +297,16 @@ def diagonal(A):
 def whole(A):
     """All rows in memory."""
     return take(A, np.arange(A.shape[0]), 0)
+
+
+def squared_norm(A, exponent=0):
+    """``||2^exponent A||_F^2``."""
+    return sum(operand_of(block).squared_norm(block, exponent) for _, block in in_turn(A))
+
+
+def copies_multiples(A):
+    """Not so: blocks are multiplied as they are read."""
+    return False
 
 
 def operand_of(block):

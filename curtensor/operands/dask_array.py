@@ -17,6 +17,9 @@ from dask.delayed import delayed
 
 from curtensor import _validation
 from curtensor.operands import declared, ndarray
+from curtensor.operands.usual import by_columns as by_columns
+from curtensor.operands.usual import knows_norm as knows_norm
+from curtensor.operands.usual import like as like
 
 FAN = 8  # summands of a sum that is one task
 PATIENCE = 30  # seconds to wait for a cluster's first worker
@@ -154,6 +157,21 @@ def diagonal(A):
     offsets = [rows[i].start - columns[j].start for i, j in places]
     parts = zip(places, offsets, strict=True)
     return np.concatenate(compute([delayed(of_block)(np.diagonal, blocks[place], offset) for place, offset in parts]))
+
+
+def normal_product(A, X):
+    """``A^H @ (A @ X)``."""
+    return rmatmat(A, matmat(A, X))
+
+
+def squared_norm(A, exponent=0):
+    """``||2^exponent A||_F^2``."""
+    return compute(total([delayed(of_block)(ndarray.squared_norm, block, exponent) for block in grid(A)[2].flat]))
+
+
+def copies_multiples(A):
+    """Not so: chunks are multiplied as they are computed."""
+    return False
 
 
 def meet(span, other):

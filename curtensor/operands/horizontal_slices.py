@@ -54,6 +54,11 @@ def first_nonfinite(X):
     return None
 
 
+def copies_multiples(X):
+    """Not said, though it is so: `scaled` knows no tensors."""
+    return False
+
+
 def largest(X):
     """Largest modulus of a real or imaginary part."""
     return max(ndarray.largest(panel.reshape(len(panel), -1)) for _, panel in panels(X))

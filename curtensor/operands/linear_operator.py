@@ -5,6 +5,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from curtensor import _validation
 from curtensor.operands import dense
+from curtensor.operands.usual import like as like
 
 
 def wrap(A):
@@ -60,6 +61,16 @@ def largest(A):
     if not np.isfinite(product).all():
         product = _product(A, 2.0**-64)
     return float(np.abs(product.view(product.real.dtype)).max())
+
+
+def copies_multiples(A):
+    """Not so: products are multiplied."""
+    return False
+
+
+def knows_norm(A):
+    """Not so: it is seen on random vectors."""
+    return False
 
 
 def _product(A, scale):

@@ -4,18 +4,20 @@ One half of the power goes before each product and the other after it, so that n
 """
 
 from dataclasses import dataclass, replace
-from types import ModuleType
 from typing import Any
 
-from curtensor import operands
+import numpy as np
+
 from curtensor.operands import times_power
+from curtensor.operands.contract import Operand
+from curtensor.operands.usual import knows_norm as knows_norm
 
 
 @dataclass(frozen=True, eq=False)
 class Scaled:
-    """``2^exponent`` times a matrix of an operand that has `squared_norm`."""
+    """``2^exponent`` times a matrix of some operand."""
 
-    operand: ModuleType
+    operand: Operand
     matrix: Any
     exponent: int
 
@@ -29,10 +31,14 @@ class Scaled:
         """The transpose."""
         return replace(self, matrix=self.matrix.T)
 
-    def diagonal(self) -> Any:
-        """The diagonal."""
-        read = getattr(self.operand, "diagonal", lambda matrix: matrix.diagonal())
-        return times_power(read(self.matrix).astype(dtype(self), copy=False), self.exponent)
+    def __mul__(self, factor: float) -> "Scaled":
+        """The matrix times a power of two."""
+        return replace(self, exponent=self.exponent + int(np.frexp(factor)[1]) - 1)
+
+
+def wrap(A):
+    """A itself."""
+    return A
 
 
 def dtype(A):
@@ -71,7 +77,7 @@ def take(A, indices, axis):
 
 def by_columns(A):
     """Whether panels of A.T are cheaper than those of A."""
-    return operands.by_columns(A.operand, A.matrix)
+    return A.operand.by_columns(A.matrix)
 
 
 def panels(A):
@@ -80,6 +86,43 @@ def panels(A):
         yield rows, times_power(panel, A.exponent)
 
 
+def squared_norm(A, exponent=0):
+    """``||2^exponent A||_F^2``."""
+    return A.operand.squared_norm(A.matrix, A.exponent + exponent)
+
+
 def first_nonfinite(A):
     """Index of the first NaN or infinity in reading order, or None."""
     return A.operand.first_nonfinite(A.matrix)
+
+
+def largest(A):
+    """Largest modulus of a real or imaginary part."""
+    return float(times_power(A.operand.largest(A.matrix), A.exponent))
+
+
+def diagonal(A):
+    """The diagonal."""
+    return times_power(A.operand.diagonal(A.matrix).astype(dtype(A), copy=False), A.exponent)
+
+
+def take_and_rmatmat(A, indices, Y):
+    """Rows of A, and ``A^H @ Y``; in one pass where its operand can do both."""
+    half = A.exponent // 2
+    taken, product = A.operand.take_and_rmatmat(A.matrix, indices, times_power(Y, half))
+    return times_power(taken, A.exponent), times_power(product, A.exponent - half)
+
+
+def normal_product(A, X):
+    """``A^H @ (A @ X)``."""
+    return rmatmat(A, matmat(A, X))
+
+
+def copies_multiples(A):
+    """Not so: an exponent changes."""
+    return False
+
+
+def like(A, X, own=False):
+    """X in the kind of the matrix."""
+    return A.operand.like(A.matrix, X, own)

@@ -3,6 +3,9 @@
 import numpy as np
 
 from curtensor import _kernels, _validation, operands
+from curtensor.operands.usual import copies_multiples as copies_multiples
+from curtensor.operands.usual import knows_norm as knows_norm
+from curtensor.operands.usual import like as like
 
 PANEL_BYTES = 2**24
 PIECE = 2**16  # stored entries
@@ -90,3 +93,18 @@ def largest(A):
     """Largest modulus of a real or imaginary part."""
     reals = (part.view(part.real.dtype) for part in parts(A))
     return float(np.max([(part.max(), -part.min()) for part in reals], initial=0))
+
+
+def diagonal(A):
+    """The diagonal."""
+    return A.diagonal()
+
+
+def take_and_rmatmat(A, indices, Y):
+    """Rows of A, and ``A^H @ Y``."""
+    return take(A, indices, 0), rmatmat(A, Y)
+
+
+def normal_product(A, X):
+    """``A^H @ (A @ X)``."""
+    return rmatmat(A, matmat(A, X))

@@ -42,7 +42,7 @@ def find(source, shape, dtype, name):
     if sparse.issparse(source) or isinstance(source, tuple) or is_group(source):
         *parts, shape = csr_parts(source, shape, name)
         return csr_source(*parts, shape[::-1] if by_columns(source) else shape)
-    if operands.of_package(source, "dask", "torch"):
+    if operands.of_package(source, "dask") or operands.of_framework(source):
         operand, source = operands.find(source)
         _validation.given_shape(shape, source.shape)
         return array_source(source, partial(operand.rows, source), operand.dtype(source))
