@@ -635,9 +635,8 @@ def chosen_rule(method, name="method", *, entries=True, beyond_rank=False):
     rules = SELECTION_RULES | ENTRY_RULES if entries else SELECTION_RULES
     rule = _validation.choose(rules, method, name, lambda function: Rule(function, beyond_rank=beyond_rank))
     if rule.sees == "entries" and not entries:
-        raise _validation.complain(
-            ValueError, name, "a rule of which `sees` is not 'entries'", _validation.describe(method)
-        )
+        got = _validation.describe(method)
+        raise _validation.complain(ValueError, name, "a rule that sees a sketch of X, not its entries", got)
     return rule
 
 
