@@ -400,8 +400,7 @@ def cur_from_sketch(operand, A, view, n_columns, n_rows, rule, core, rng, includ
     if rule in ENTRY_RULES.values():
         rows = columns
     else:
-        rest = beyond_rounding(sketched.right, sketched.norm)
-        rows = row_choice(left, rest, n_rows, rule, rng, include=include[1])
+        rows = row_choice(left, sketched, n_rows, rule, rng, include=include[1])
     if core is projection:
         R, image = operands.take_and_rmatmat(operand, sketched.A, rows, left)
     else:
@@ -444,13 +443,15 @@ def cur_to_tolerance(operand, A, rtol, rule, core, sketch, rng, callback, includ
     return smallest_rank(attempt, resketch, min(A.shape), rtol, max(min(map(len, include)), 1))
 
 
-def row_choice(basis, rest, k, rule, rng, include=()):
+def row_choice(basis, sketched, k, rule, rng, include=()):
     """At most k rows, included ones first, by a rule on the basis of C and on what the sketch has outside of it."""
-    if sparse.issparse(basis):
-        filled = np.union1d(basis.tocsc().indices, include).astype(np.intp)
-        places = np.searchsorted(filled, include)
-        return filled[row_choice(basis[filled].toarray(), rest[filled], k, rule, rng, places)]
-    return choose_more_rows(basis, rest, include, k, rule, rng)
+    rest = sketched.right
+    filled = np.unique(basis.tocsc().indices) if sparse.issparse(basis) else np.flatnonzero(basis.any(axis=1))
+    if len(filled) < len(rest):  # rows where C is zero determine nothing
+        filled = np.union1d(filled, include).astype(np.intp)
+        include, basis, rest = np.searchsorted(filled, include), basis[filled], rest[filled]
+        return filled[choose_more_rows(dense(basis), beyond_rounding(rest, sketched.norm), include, k, rule, rng)]
+    return choose_more_rows(dense(basis), beyond_rounding(rest, sketched.norm), include, k, rule, rng)
 
 
 def fitted(middle, best):

@@ -35,8 +35,7 @@ def osinsky(basis, residual, k, rng, weights=None):
     """
     n, tie = len(basis), rounding(basis.dtype)
     weights = np.ones(n) if weights is None else weights
-    filled = basis.any(axis=1)  # rows of zeros, which a sparse C leaves out, are no candidates
-    ridge = RIDGE * (row_norms_squared(residual)[filled].mean() or 1)
+    ridge = RIDGE * (row_norms_squared(residual).mean() or 1)
     chosen = np.empty(k, dtype=np.int64)
     done = 0
     while done < k:
