@@ -63,8 +63,7 @@ def osinsky(basis, residual, k, rng, weights=None):
     """
     n, tie = len(basis), rounding(basis.dtype)
     weights = np.ones(n) if weights is None else weights
-    filled = basis.any(axis=1)  # rows of zeros, which a sparse C leaves out, are no candidates
-    ridge = RIDGE * (row_norms_squared(residual)[filled].mean() or 1)
+    ridge = RIDGE * (row_norms_squared(residual).mean() or 1)
     chosen = np.empty(k, dtype=np.int64)
     done = 0
     while done < k:
@@ -678,16 +677,18 @@ def chosen_indices(axis, operand, A, k, rule, sketch, rng, *, rank=None, weights
     return choose_from_sketch(candidates, k, rule, rng, rank=rank, **options)
 
 
-def column_basis(operand, sketched, k, rule, rng, include=()):
+def column_basis(operand, sketched, k, rule, rng, include=(), rank=None):
     """Chosen columns: indices, C itself, an orthonormal basis Q of it, and ``Q^H S`` of the right sketch S.
 
-    What S has outside of the basis takes its place in memory.
+    A rule that may choose more columns than the rank of the scores gets the rank, where it is another number. What S has
+    outside of the basis takes its place in memory.
     """
     operand = sketched.operand
     if rule.sees == "entries":
         columns = rule(operand, sketched.A, k, rng, np.ones(sketched.A.shape[1]), include)
     else:
-        columns = choose_from_sketch(sketched.left, k, rule, rng, include=include)
+        rank = rank if rule.beyond_rank and rank != k else None
+        columns = choose_from_sketch(sketched.left, k, rule, rng, rank=rank, include=include)
     C = operand.take(sketched.A, columns, 1)
     basis = orthonormal_columns(C)
     return columns, C, basis, project_out(sketched.right, basis)

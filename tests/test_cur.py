@@ -612,6 +612,18 @@ def test_ones_own_core_is_a_function(rng):
     assert np.vdot(own.to_array(), plain) > 0
 
 
+def test_leverage_scores_are_those_of_the_rank_however_many_columns_are_drawn(rng):
+    directions = rng.standard_normal((120, 5))
+    A = directions[:, :4] @ rng.standard_normal((4, 900)) + rng.standard_normal((120, 900))
+    A[:, :15] += 8 * directions[:, [4]]
+    kept = {}
+    for rank in (5, 80):
+        result = ct.cur_decomposition(A, rank, n_columns=80, n_rows=80, method="leverage", rng=0)
+        assert result.C.shape == (120, 80)
+        kept[rank] = np.count_nonzero(result.col_indices < 15)
+    assert kept[5] >= 12 > 2 * kept[80]
+
+
 def test_a_wrapped_core_that_says_what_it_sees_shares_the_pass(distant, rng):
     calls = []
 
