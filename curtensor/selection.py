@@ -680,8 +680,8 @@ def chosen_indices(axis, operand, A, k, rule, sketch, rng, *, rank=None, weights
 def column_basis(operand, sketched, k, rule, rng, include=(), rank=None):
     """Chosen columns: indices, C itself, an orthonormal basis Q of it, and ``Q^H S`` of the right sketch S.
 
-    A rule that may choose more columns than the rank of the scores gets the rank, where it is another number. What S has
-    outside of the basis takes its place in memory.
+    A rule that may choose more columns than the rank of the scores gets the rank, where it is another number. What S
+    has outside of the basis takes its place in memory.
     """
     operand = sketched.operand
     if rule.sees == "entries":
