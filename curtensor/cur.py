@@ -412,7 +412,7 @@ def cur_decomposition(
     else:
         view = two_sided_sketch(operand, A, sketch_size(n_columns, max(A.shape), max(A.shape)), sketch, rng)
         callback(1 / 3)
-        result = cur_from_sketch(operand, A, view, n_columns, n_rows, rule, middle_of, rng)
+        result = cur_from_sketch(operand, A, view, n_columns, n_rows, rule, middle_of, rng, rank=rank)
     callback(1.0)
     return named(operands.result_like(operand, A, result, OWN), given)
 
@@ -548,22 +548,18 @@ def named(result, A):
     )
 
 
-def cur_from_sketch(operand, A, view, n_columns, n_rows, rule, core, rng, include=((), ())):
+def cur_from_sketch(operand, A, view, n_columns, n_rows, rule, core, rng, include=((), ()), rank=None):
     """The CUR of given sizes, or more where as many are included, whose other indices come from a sketch.
 
     The right part of the sketch is overwritten.
     """
     sketched, X = view
     n_columns = max(n_columns, len(include[0]))
-    columns, C, left, inside = column_basis(operand, sketched, n_columns, rule, rng, include=include[0])
+    columns, C, left, inside = column_basis(operand, sketched, n_columns, rule, rng, include[0], rank)
     if len(columns) < n_columns:  # the numerical rank is lower
         n_rows = min(n_rows, len(columns))
     n_rows = max(n_rows, len(include[1]))
-    if rule.sees == "entries":
-        rows = columns
-    else:
-        rest = beyond_rounding(sketched.right, sketched.norm)
-        rows = row_choice(left, rest, n_rows, rule, rng, include=include[1])
+    rows = columns if rule.sees == "entries" else row_choice(left, sketched, n_rows, rule, rng, include=include[1])
     R, image = rows_and_image(sketched, rows, left, core)
     right = orthonormal_columns(R.conj().T).conj().T
     middle = core(sketched.operand, sketched.A, left, right, R, rows, image)
@@ -610,13 +606,15 @@ def cur_to_tolerance(operand, A, rtol, rule, core, sketch, rng, callback, includ
     return smallest_rank(attempt, resketch, min(A.shape), rtol, max(min(map(len, include)), 1))
 
 
-def row_choice(basis, rest, k, rule, rng, include=()):
+def row_choice(basis, sketched, k, rule, rng, include=()):
     """At most k rows, included ones first, by a rule on the basis of C and on what the sketch has outside of it."""
-    if sparse.issparse(basis):
-        filled = np.union1d(basis.tocsc().indices, include).astype(np.intp)
-        places = np.searchsorted(filled, include)
-        return filled[row_choice(basis[filled].toarray(), rest[filled], k, rule, rng, places)]
-    return choose_more_rows(basis, rest, include, k, rule, rng)
+    rest = sketched.right
+    filled = np.unique(basis.tocsc().indices) if sparse.issparse(basis) else np.flatnonzero(basis.any(axis=1))
+    if len(filled) < len(rest):  # rows where C is zero determine nothing
+        filled = np.union1d(filled, include).astype(np.intp)
+        include, basis, rest = np.searchsorted(filled, include), basis[filled], rest[filled]
+        return filled[choose_more_rows(dense(basis), beyond_rounding(rest, sketched.norm), include, k, rule, rng)]
+    return choose_more_rows(dense(basis), beyond_rounding(rest, sketched.norm), include, k, rule, rng)
 
 
 def fitted(middle, best):

@@ -63,8 +63,7 @@ def osinsky(basis, residual, k, rng, weights=None):
     """
     n, tie = len(basis), rounding(basis.dtype)
     weights = np.ones(n) if weights is None else weights
-    filled = basis.any(axis=1)  # rows of zeros, which a sparse C leaves out, are no candidates
-    ridge = RIDGE * (row_norms_squared(residual)[filled].mean() or 1)
+    ridge = RIDGE * (row_norms_squared(residual).mean() or 1)
     chosen = np.empty(k, dtype=np.int64)
     done = 0
     while done < k:
@@ -634,9 +633,8 @@ def chosen_rule(method, name="method", *, entries=True, beyond_rank=False):
     rules = SELECTION_RULES | ENTRY_RULES if entries else SELECTION_RULES
     rule = _validation.choose(rules, method, name, lambda function: Rule(function, beyond_rank=beyond_rank))
     if rule.sees == "entries" and not entries:
-        raise _validation.complain(
-            ValueError, name, "a rule of which `sees` is not 'entries'", _validation.describe(method)
-        )
+        got = _validation.describe(method)
+        raise _validation.complain(ValueError, name, "a rule that sees a sketch of X, not its entries", got)
     return rule
 
 
@@ -678,16 +676,18 @@ def chosen_indices(axis, operand, A, k, rule, sketch, rng, *, rank=None, weights
     return choose_from_sketch(candidates, k, rule, rng, rank=rank, **options)
 
 
-def column_basis(operand, sketched, k, rule, rng, include=()):
+def column_basis(operand, sketched, k, rule, rng, include=(), rank=None):
     """Chosen columns: indices, C itself, an orthonormal basis Q of it, and ``Q^H S`` of the right sketch S.
 
-    What S has outside of the basis takes its place in memory.
+    A rule that may choose more columns than the rank of the scores gets the rank, where it is another number. What S
+    has outside of the basis takes its place in memory.
     """
     operand = sketched.operand
     if rule.sees == "entries":
         columns = rule(operand, sketched.A, k, rng, np.ones(sketched.A.shape[1]), include)
     else:
-        columns = choose_from_sketch(sketched.left, k, rule, rng, include=include)
+        rank = rank if rule.beyond_rank and rank != k else None
+        columns = choose_from_sketch(sketched.left, k, rule, rng, rank=rank, include=include)
     C = operand.take(sketched.A, columns, 1)
     basis = orthonormal_columns(C)
     return columns, C, basis, project_out(sketched.right, basis)

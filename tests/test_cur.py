@@ -23,7 +23,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
 import curtensor as ct
-from curtensor.cur import CORES
+from curtensor.cur import CORES, Core
 from curtensor.operands import dense
 from curtensor.selection import SELECTION_RULES
 from curtensor.sketching import SKETCHES
@@ -604,12 +604,41 @@ def test_same_seed_same_result(rule, core, rng):
 
 def test_ones_own_core_is_a_function(rng):
     def doubled(operand, A, left, right, R, rows):
-        return 2 * CORES["projection"](operand, A, left, right, R, rows)
+        return 2 * (right @ operand.rmatmat(A, left)).conj().T
 
     A = rng.standard_normal((30, 20))
     plain = ct.cur_decomposition(A, 5, rng=0).to_array()
     own = ct.cur_decomposition(A, 5, core=doubled, rng=0)
     assert np.vdot(own.to_array(), plain) > 0
+
+
+def test_leverage_scores_are_those_of_the_rank_however_many_columns_are_drawn(rng):
+    directions = rng.standard_normal((120, 5))
+    A = directions[:, :4] @ rng.standard_normal((4, 900)) + rng.standard_normal((120, 900))
+    A[:, :15] += 8 * directions[:, [4]]
+    kept = {}
+    for rank in (5, 80):
+        result = ct.cur_decomposition(A, rank, n_columns=80, n_rows=80, method="leverage", rng=0)
+        assert result.C.shape == (120, 80)
+        kept[rank] = np.count_nonzero(result.col_indices < 15)
+    assert kept[5] >= 12 > 2 * kept[80]
+
+
+def test_a_wrapped_core_that_says_what_it_sees_shares_the_pass(distant, rng):
+    calls = []
+
+    def wrapped(right, image):
+        calls.append(image.shape)
+        return CORES["projection"].function(right, image)
+
+    A = distant(low_rank(60, 50, 4, "float64", rng))
+    plain = ct.cur_decomposition(A, 6, rng=0)
+    passes = A.passes
+    own = ct.cur_decomposition(A, 6, core=Core(wrapped, sees="image", best=True), rng=0)
+    assert A.passes == 2 * passes and len(calls) == 1
+    assert_allclose(own.to_array(), plain.to_array(), rtol=0, atol=1e-10)
+    with pytest.raises(ValueError, match="n_rows must be at least n_columns = 6 for this core, got 5"):
+        ct.cur_decomposition(A, 5, n_columns=6, n_rows=5, core=Core(CORES["intersection"].function, sees="rows"))
 
 
 few_values = hnp.arrays(

@@ -1,6 +1,7 @@
-"""The house of design.md, section 2: who may import whom, and what `import curtensor` loads."""
+"""The house of docs/design.md: who may import whom, and what `import curtensor` loads."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,12 @@ HEAVY = {
 }
 DEPTH = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.name != "__init__.py")
+
+
+def test_the_page_of_the_design_has_these_floors():
+    page = (ROOT.parent / "docs" / "design.md").read_text()
+    floors = [re.findall(r"`(\w+)/?`", cells) for cells in re.findall(r"^\| \d+ \| ([^|]+) \|", page, re.MULTILINE)]
+    assert [set(floor) for floor in floors] == LAYERS
 
 
 def module_of(path):

@@ -1,3 +1,7 @@
+import ast
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -21,7 +25,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import linalg, sparse
 
 import curtensor as ct
+from curtensor import tubal
+from curtensor.cur import CORES
 from curtensor.selection import (
+    ENTRY_RULES,
     NOISE,
     POOL,
     RIDGE,
@@ -36,6 +43,8 @@ from curtensor.selection import (
     weighted_sample,
 )
 from curtensor.sketching import SKETCHES
+from curtensor.tensors import TENSOR_METHODS
+from curtensor.tensors.decomposition import TENSOR_CORES
 
 GREEDY = {name: rule for name, rule in SELECTION_RULES.items() if name not in ("uniform", "leverage")}
 SAMPLING = {"arp", "leverage", "uniform"}
@@ -455,3 +464,36 @@ def test_scores_of_low_rank_keep_rare_samples(rng):
 
 def draws(A, k, rank):
     return [ct.select_rows(A, k, method="leverage", rank=rank, rng=seed) for seed in range(5)]
+
+
+@pytest.mark.parametrize("name", [*SELECTION_RULES, "rpcholesky"])
+def test_a_wrapped_rule_that_says_what_it_needs_chooses_the_same(name, rng):
+    rule = (SELECTION_RULES | ENTRY_RULES)[name]
+
+    def wrapped(*arguments, **options):
+        return rule.function(*arguments, **options)
+
+    own = replace(rule, function=wrapped)
+    A = rng.standard_normal((60, 50)) / np.arange(1, 51)
+    A = A.T @ A if rule.sees == "entries" else A
+    expected, found = (ct.select_columns(A, 8, method=method, rng=3) for method in (name, own))
+    assert_array_equal(found, expected)
+    expected, found = (ct.cur_decomposition(A, 8, method=method, rng=3) for method in (name, own))
+    assert_array_equal(found.row_indices, expected.row_indices)
+    X = A[:, :, None] * np.ones(3)
+    if rule.sees == "entries":
+        for call in (ct.tubal_cur, lambda X, r, method: ct.tensor_cur(X, r, selection=method)):
+            with pytest.raises(ValueError, match="must be a rule that sees a sketch of X, not its entries"):
+                call(X, 2, method=own)
+    else:
+        expected, found = (ct.tensor_cur(X, 2, selection=method, rng=3) for method in (name, own))
+        assert_array_equal(found.indices[0], expected.indices[0])
+
+
+def test_nothing_asks_which_function_a_choice_is():
+    names = set().union(SELECTION_RULES, ENTRY_RULES, CORES, tubal.CORES, TENSOR_METHODS, TENSOR_CORES)
+    for path in sorted(Path(ct.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Compare) and any(isinstance(op, (ast.Is, ast.IsNot)) for op in node.ops):
+                sides = {ast.unparse(side).split(".")[-1] for side in (node.left, *node.comparators)}
+                assert not sides & names, f"{path.name}: {ast.unparse(node)}"
