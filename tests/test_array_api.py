@@ -220,6 +220,12 @@ def test_what_is_no_dense_matrix_is_refused(wrong):
         ct.select_columns(A() if callable(A) else A, 2)
 
 
+@pytest.mark.parametrize("other", [torch.float64, torch.device("cpu"), torch.Generator()], ids=repr)
+def test_what_torch_has_beside_tensors_is_refused(other):
+    with pytest.raises(TypeError, match="A must be an array, a sparse matrix or a DataFrame, got <class"):
+        ct.cur_decomposition(other, 1)
+
+
 def test_what_does_not_hand_on_its_data_is_refused_by_name():
     keys = pytest.importorskip("jax").random.split(pytest.importorskip("jax").random.key(0), (4, 3))
     with pytest.raises(TypeError, match=r"^A must be an array whose framework .* DLPack, got .*PRNGKeyArray"):

@@ -11,10 +11,11 @@ from frameworks import FRAMEWORKS, jax_doubles
 from matrices import DTYPES, INTEGERS, SPARSE_KINDS, assert_operations_equal_numpys, eps, low_rank, normal
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
+from scipy.sparse.linalg import aslinearoperator
 
 import curtensor as ct
 from curtensor import operands
-from curtensor.operands import array_api, contract, dense, ndarray, scipy_sparse
+from curtensor.operands import array_api, contract, dense, linear_operator, ndarray, scaled, scipy_sparse
 from curtensor.sketching import SKETCHES
 
 
@@ -57,7 +58,7 @@ MAKERS = {
 }
 MAKERS |= {name: lambda A, folder, make=make: make(A) for name, make in (SPARSE_KINDS | FRAMEWORKS).items()}
 KNOWS_DTYPES = [name for name in MAKERS if name != "list"]
-OPERANDS = [*sorted(set(operands.OPERANDS.values())), "array_api"]
+OPERANDS = [*sorted(set(operands.OPERANDS.values())), "array_api", "scaled"]
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +108,12 @@ def test_every_operation_equals_numpys(name, dtype, rng, tmp_path):
     assert_allclose(image, B.conj().T @ Y, **tolerance)
     assert_allclose(operand.normal_product(A, X), B.conj().T @ (B @ X), **tolerance)
     assert_array_equal(operand.diagonal(A), B.diagonal())
+    square = np.linalg.norm(B) ** 2
+    assert_allclose(
+        [operand.squared_norm(A), operand.squared_norm(A, 3)], [square, 64 * square], rtol=100 * eps(B.dtype)
+    )
+    assert operand.knows_norm(A)
+    assert operand.by_columns(A) in (True, False) and operand.copies_multiples(A) in (True, False)
     assert operand.take(A, np.array([], dtype=int), 1).shape == (37, 0)
     assert all(panel.flags.c_contiguous and panel.flags.writeable for _, panel in operand.panels(A))
     assert A.shape == (37, 29)
@@ -120,17 +127,46 @@ def test_a_transpose_and_a_multiple_are_of_the_same_operand(name, dtype, rng, tm
     operand, A = operands.find(MAKERS[name](B, tmp_path))
     Y, X = SKETCHES["sparse_sign"](29, 7, dtype, rng), normal((37, 3), dtype, rng)
     tolerance = {"rtol": 0, "atol": 1e3 * eps(dtype)}
-    for own, array in ((A.T, B.T), (A * 0.25, B * 0.25), ((A * 0.25).T, B.T * 0.25)):
+    quarter = scaled.Scaled(operand, A, -2)
+    for by, own, array in (
+        (operand, A.T, B.T),
+        (operand, A * 0.25, B * 0.25),
+        (operand, (A * 0.25).T, B.T * 0.25),
+        (scaled, quarter.T, B.T * 0.25),
+        (scaled, quarter * 8.0, B * 2),
+    ):
         thin = (X, normal((29, 3), dtype, rng)) if array.shape == (29, 37) else (normal((29, 3), dtype, rng), X)
         assert own.shape == array.shape
-        assert_allclose(operand.matmat(own, thin[0]), array @ thin[0], **tolerance)
-        assert_allclose(operand.rmatmat(own, thin[1]), array.conj().T @ thin[1], **tolerance)
-        assert_array_equal(dense(operand.take(own, np.array([3, 1]), 0)), array[[3, 1]])
-        assert operand.largest(own) == ndarray.largest(np.ascontiguousarray(array))
+        assert by.dtype(own) == array.dtype
+        assert_allclose(by.matmat(own, thin[0]), array @ thin[0], **tolerance)
+        assert_allclose(by.rmatmat(own, thin[1]), array.conj().T @ thin[1], **tolerance)
+        assert_allclose(
+            by.normal_product(own, thin[0]), array.conj().T @ (array @ thin[0]), rtol=0, atol=4e4 * eps(dtype)
+        )
+        taken, image = by.take_and_rmatmat(own, np.array([3, 1]), thin[1])
+        for slices in (taken, by.take(own, np.array([3, 1]), 0)):
+            assert_array_equal(dense(slices), array[[3, 1]])
+        assert_allclose(image, array.conj().T @ thin[1], **tolerance)
+        assert_array_equal(by.diagonal(own), array.diagonal())
+        assert_array_equal(np.concatenate([panel for _, panel in by.panels(own)]), array)
+        assert_allclose(by.squared_norm(own), np.linalg.norm(array) ** 2, rtol=100 * eps(dtype))
+        assert by.largest(own) == ndarray.largest(np.ascontiguousarray(array))
+        assert by.first_nonfinite(own) is None
     left, right, square = operand.sketch_both(A.T, Y, sparse.csr_array((37, 0), dtype=Y.dtype))
     assert_allclose(left, B.conj() @ Y, **tolerance)
     assert right.shape == (29, 0)
     assert_allclose(square, np.linalg.norm(B) ** 2, rtol=100 * eps(dtype))
+
+
+def test_of_what_has_products_alone_the_norm_is_not_known():
+    assert not linear_operator.knows_norm(linear_operator.wrap(aslinearoperator(np.eye(3))))
+
+
+@pytest.mark.parametrize("name", KNOWS_DTYPES)
+def test_the_squared_norm_of_a_multiple_is_there_where_that_of_the_matrix_is_no_float(name, rng, tmp_path):
+    B = rng.standard_normal((37, 29))
+    operand, A = operands.find(MAKERS[name](B * 2.0**700, tmp_path))
+    assert_allclose(operand.squared_norm(A, -700), np.linalg.norm(B) ** 2, rtol=1e-13)
 
 
 @pytest.mark.usefixtures("small_panels")

@@ -1,5 +1,7 @@
 """The CUR of given columns and rows: the definition's U, held in factors; its gradients are in test_array_api.py."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
 import curtensor as ct
-from curtensor.cur import CORES
+from curtensor.cur import CORES, Core
 from curtensor.operands import dense
 
 
@@ -52,6 +54,37 @@ def test_given_columns_that_depend_on_each_other_count_once(kind):
     assert result.middle.shape == (2, 3)
     assert_allclose(result.to_array(), expected, atol=1e-14)
     assert_allclose(result.C @ result.U @ result.R, expected, atol=1e-14)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_array])
+def test_a_cur_of_dependent_columns_is_saved_and_loaded(kind, tmp_path):
+    A = kind(np.array([[1.0, 2, 0, 1], [2, 4, 0, 1], [0, 0, 1, 1]]))
+    result = ct.cur_from_indices(A, [0, 1, 2], [0, 1])
+    result.save(tmp_path / "cur.npz")
+    again = ct.CUR.load(tmp_path / "cur.npz")
+    assert again.middle.shape == (2, 2) and again.C.shape == (3, 3)
+    assert_array_equal(again.to_array(), result.to_array())
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_file_with_a_basis_wider_than_its_slices_is_refused(side, tmp_path):
+    result = ct.cur_from_indices(np.random.default_rng(0).standard_normal((6, 5)), [0, 1], [2, 3])
+    wide = {"left": (result.left[:, [0, 1, 1]], result.middle[[0, 1, 1]], result.right)}
+    wide["right"] = (result.left, result.middle[:, [0, 1, 1]], result.right[[0, 1, 1]])
+    parts = dict(zip(("left", "middle", "right"), wide[side], strict=True))
+    replace(result, **parts).save(tmp_path / "cur.npz")
+    with pytest.raises(ValueError, match=f"path must be a file written by CUR.save, got .*{side} must be"):
+        ct.CUR.load(tmp_path / "cur.npz")
+
+
+@pytest.mark.parametrize("core", [Core(lambda right, image: (right @ image).conj().T, sees="image"), "function"])
+def test_ones_own_core_takes_given_indices(core, rng):
+    def function(operand, A, left, right, R, rows):
+        return (right @ operand.rmatmat(A, left)).conj().T
+
+    A = rng.standard_normal((12, 9))
+    own = ct.cur_from_indices(A, [4, 0, 2], [3, 1], core=function if core == "function" else core)
+    assert_allclose(own.to_array(), ct.cur_from_indices(A, [4, 0, 2], [3, 1]).to_array(), atol=1e-13)
 
 
 def test_names_go_with_given_indices(rng):

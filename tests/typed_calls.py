@@ -16,6 +16,7 @@ cur: ct.CUR = ct.cur_decomposition(A, 2, rng=0)
 C, U, R, columns, rows = cur
 cur = ct.cur_decomposition(sparse.csr_array(A), rtol=0.1, method=lambda basis, residual, k, rng: np.arange(k))
 cur = ct.cur_decomposition(pd.DataFrame(A), 2, n_rows=3, core="intersection", callback=print)
+cur = ct.cur_from_indices(A, columns, [0, 1], core="intersection")
 cur.save("cur.npz")
 rank: int = ct.CUR.load("cur.npz").refine(A, 3).rank
 chosen: np.ndarray = ct.select_columns(A, 2, include=[1], rng=np.random.default_rng(0))
@@ -35,6 +36,7 @@ ct.cur_decompositon(A, 2)  # type: ignore[attr-defined]
 ct.cur_decomposition(A, "two")  # type: ignore[arg-type]
 ct.cur_decomposition(A, 2, ranks=3)  # type: ignore[call-arg]
 ct.cur_decomposition(A, 2, 3)  # type: ignore[call-arg]
+ct.cur_from_indices(A, [0])  # type: ignore[call-arg]
 ct.select_columns(A, 2, method=3)  # type: ignore[arg-type]
 ct.randomized_svd(A, rtol="small")  # type: ignore[arg-type]
 ct.st_hosvd(X, 2.5)  # type: ignore[arg-type]
