@@ -183,6 +183,32 @@ def test_a_zero_array_has_no_columns(name):
     assert_array_equal(numpys(result.to_array()), np.zeros((6, 5)))
 
 
+LARGE = {name: view for name, view in VIEWS.items() if name not in ("with gradients", "a parameter")}
+LARGE |= {"integers": lambda A: (9 * A.real).to(torch.int16), "huge": lambda A: A * 1e300}
+CALLS = {
+    "cur": lambda A, first: ct.cur_decomposition(A, 5, rng=0),
+    "given": lambda A, first: ct.cur_from_indices(A, first.col_indices, first.row_indices),
+    "svd": lambda A, first: ct.randomized_svd(A, 5, rng=0),
+    "leverage": lambda A, first: ct.leverage_scores(A, 5, method="sketch", rng=0),
+    "error": lambda A, first: ct.relative_error(A, first),
+}
+
+
+QUICK = ("cur", "given")
+
+
+@pytest.mark.parametrize("call", [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in CALLS])
+@pytest.mark.parametrize("view", LARGE)
+def test_torch_allocates_nothing_of_the_size_of_a_tensor_in_any_layout(view, call, rng, monkeypatch):
+    monkeypatch.setattr(operands, "SMALLEST_PANEL", 2**12)
+    dtype = "complex128" if "conjugate" in view else "float64"
+    A = LARGE[view](torch.from_numpy(low_rank(900, 600, 8, dtype, rng)))
+    first = ct.cur_decomposition(A, 5, rng=0)
+    with torch.profiler.profile(profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        CALLS[call](A, first)
+    assert max(event.self_cpu_memory_usage for event in profile.events()) < 2 * A.numel()
+
+
 def test_a_choice_follows_no_gradients_and_leaves_the_tensor_as_it_was(rng):
     A = torch.from_numpy(rng.standard_normal((30, 20))).requires_grad_()
     before = A.detach().clone()

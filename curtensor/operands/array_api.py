@@ -90,9 +90,13 @@ def own_dtype(A):
 
 def matmat(A, X):
     """``A @ X``."""
-    X, back = beside(X, A)
-    parts = [product(panel, X) for _, panel in device_panels(A)]
-    return back(parts[0] if len(parts) == 1 else compat.array_namespace(A).concat(parts))
+    thin, back = beside(X, A)
+    if thin is X:
+        return compat.array_namespace(A).concat([product(panel, X) for _, panel in device_panels(A)])
+    whole = np.empty((A.shape[0], X.shape[1]), dtype(A))  # parts kept between panels would leave no room for the next
+    for rows, panel in device_panels(A):
+        whole[rows, :] = back(product(panel, thin))
+    return whole
 
 
 def rmatmat(A, Y):
@@ -120,8 +124,13 @@ def take(A, indices, axis):
 
 def taken(A, indices, axis):
     """Rows or columns in A's own kind and dtype."""
+    if compat.is_torch_array(A) and A.is_conj():
+        return taken(A.conj(), indices, axis).conj()  # else all of it is conjugated first
     xp = compat.array_namespace(A)
-    return xp.take(A, xp.asarray(np.array(indices, dtype=np.int64), device=place(A)), axis=axis)
+    indices = xp.asarray(np.array(indices, dtype=np.int64), device=place(A))
+    if compat.is_torch_array(A):  # whose own function copies all of what is not contiguous
+        return A[indices] if axis == 0 else A[:, indices]
+    return xp.take(A, indices, axis=axis)
 
 
 def rows(A, start, stop):
