@@ -263,7 +263,10 @@ def rezipped(content, rng):
         elif kind == 1:
             members.append((name, members[other][1]))
         elif kind == 2:
-            members[at] = (str(rng.choice([name + "x", "x", ".npy", "../x.npy", "curtensor.npy", name[:-4]])), data)
+            members[at] = (
+                str(rng.choice([name + "x", "x", ".npy", "../x.npy", "curtensor.npy", name[:-4] or "x"])),
+                data,
+            )
         elif kind == 3:
             members[at], members[other] = (name, members[other][1]), (members[other][0], data)
         elif kind in (4, 5):

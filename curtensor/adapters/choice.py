@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from curtensor import operands
-from curtensor.selection import SELECTION_RULES, choose_from_sketch, sketch_size, weighted_sample
+from curtensor import _validation, operands
+from curtensor.selection import SELECTION_RULES, Rule, choose_from_sketch, sketch_size, weighted_sample
 from curtensor.sketching import random_matrix, sparse_sign
 
 FLOOR = 1e-6  # of the mean squared norm: what counts as zero where probabilities are inverse to it
@@ -15,14 +15,19 @@ def inverse_norm(squared_norms, k, rng):
     return weighted_sample(1 / np.maximum(squared_norms, FLOOR * squared_norms.mean() or 1), k, rng)
 
 
-# The library's rules look at a sketch; the inverse norms have to be exact.
-ADAPTER_RULES = SELECTION_RULES | {"inverse_norm": inverse_norm}
+# The library's rules look at a sketch; the inverse norms have to be exact, and are read of the weights themselves.
+ADAPTER_RULES = SELECTION_RULES | {"inverse_norm": Rule(inverse_norm, sees="entries")}
+
+
+def adapter_rule(method):
+    """The `Rule` that a name or a function stands for."""
+    return _validation.choose(ADAPTER_RULES, method, "method", Rule)
 
 
 def choose_columns(weights, k, rule, rng):
     """At most k of all the columns of weights (m, n): pairs of the weight's number and the column, shape (k, 2)."""
-    if rule is inverse_norm:
-        chosen = inverse_norm(np.concatenate([squared_column_norms(W) for W in weights]), k, rng)
+    if rule.sees == "entries":
+        chosen = rule(np.concatenate([squared_column_norms(W) for W in weights]), k, rng)
     else:
         views = [operands.find(W) for W in weights]
         operand, A = views[0]
@@ -40,8 +45,8 @@ def choose_rows(weights, k, rule, rng):
 
 def choose_lateral_slices(weights, k, rule, rng):
     """At most k columns j for which ``W[:, j]`` is taken out of every weight, shape (k,)."""
-    if rule is inverse_norm:
-        return inverse_norm(sum(squared_column_norms(W) for W in weights), k, rng)
+    if rule.sees == "entries":
+        return rule(sum(squared_column_norms(W) for W in weights), k, rng)
     views = [operands.find(W) for W in weights]
     sketch = 0
     for operand, A in views:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from curtensor import _validation
-from curtensor.adapters.choice import ADAPTER_RULES, choose_columns
+from curtensor.adapters.choice import adapter_rule, choose_columns
 from curtensor.adapters.convert import stream
 from curtensor.adapters.deltas import index_buffer
 
@@ -103,7 +103,7 @@ class MultimodalTCURLoRA(nn.Module):
         for name in batches:
             if name not in sizes:
                 raise _validation.complain(ValueError, "n_features", f"given for {name!r}", "nothing")
-        rule = _validation.choose(ADAPTER_RULES, method, "method")
+        rule = adapter_rule(method)
         seed = int(_validation.generator(rng).integers(2**63))
 
         self.modalities = list(batches)

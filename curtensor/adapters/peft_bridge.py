@@ -17,7 +17,7 @@ from torch import nn
 from tqdm import tqdm
 
 from curtensor import _validation
-from curtensor.adapters.choice import ADAPTER_RULES
+from curtensor.adapters.choice import ADAPTER_RULES, adapter_rule
 from curtensor.adapters.convert import stream
 from curtensor.adapters.deltas import BASES, CURLoRA
 from curtensor.adapters.linear import is_conv1d, weight_matrix
@@ -86,7 +86,7 @@ def initialize_lora_cur_weights(
     if not isinstance(peft_model.peft_config[adapter_name], LoraConfig):
         kind = type(peft_model.peft_config[adapter_name]).__name__
         raise _validation.complain(TypeError, f"the adapter {adapter_name!r}", "a LoRA adapter", kind)
-    rule = _validation.choose(ADAPTER_RULES, method, "method")
+    rule = adapter_rule(method)
     progress = _validation.flag(progress, "progress")
     seed = int(_validation.generator(rng).integers(2**63))
     layers = {name: layer for name, layer in peft_model.named_modules()

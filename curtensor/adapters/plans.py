@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from curtensor import _validation
-from curtensor.adapters.choice import ADAPTER_RULES, choose_columns, choose_lateral_slices, choose_rows, inverse_norm
+from curtensor.adapters.choice import adapter_rule, choose_columns, choose_lateral_slices, choose_rows, inverse_norm
 from curtensor.adapters.deltas import (
     BASES,
     FORMS,
@@ -35,7 +35,7 @@ def plan_lora(names, weights, *, rank, alpha, init, method):
     rank = rank_of(name, rank, weight.shape)
     alpha = 2.0 * rank if alpha is None else _validation.positive(alpha, "alpha")
     init = _validation.one_of(INITS, init, "init")
-    rule = _validation.choose(ADAPTER_RULES, method, "method")
+    rule = adapter_rule(method)
 
     def build(rng):
         m, n = weight.shape
@@ -74,7 +74,7 @@ def plan_curlora(names, weights, *, rank, scale, basis, method):
     rank = rank_of(name, rank, weight.shape)
     scale = _validation.positive(scale, "scale")
     basis = _validation.one_of(BASES, basis, "basis")
-    rule = _validation.choose(ADAPTER_RULES, method, "method")
+    rule = adapter_rule(method)
 
     def build(rng):
         columns = enough(name, rank, choose_columns([weight], rank, rule, rng))
@@ -89,7 +89,7 @@ def plan_adalora(names, weights, *, rank, alpha, method):
     (name,), (weight,) = names, weights
     rank = rank_of(name, rank, weight.shape)
     alpha = 2.0 * rank if alpha is None else _validation.positive(alpha, "alpha")
-    rule = _validation.choose(ADAPTER_RULES, method, "method")
+    rule = adapter_rule(method)
 
     def build(rng):
         wide = weight if weight.dtype == torch.float64 else weight.float()
@@ -115,7 +115,7 @@ def plan_tcurlora(names, weights, *, ranks, scale, form, factor_rank, basis, met
     r1, r2, r3 = ranks_of(names, ranks, (*weights[0].shape, len(weights)), form)
     scale = _validation.positive(scale, "scale")
     basis = _validation.one_of(BASES, basis, "basis")
-    rule = _validation.choose(ADAPTER_RULES, method, "method")
+    rule = adapter_rule(method)
     factor_rank = _validation.integer(factor_rank, "factor_rank", 1, 10**6)
     name = names[0]
 
