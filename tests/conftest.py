@@ -13,9 +13,11 @@ from threadpoolctl import threadpool_limits
 from curtensor import operands
 from curtensor.operands import ndarray, usual
 
-# One thread, since on a shared machine several wait for each other busily: of what is loaded, and of what comes later.
-threadpool_limits(1, "blas")
-os.environ |= dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+# One thread unless more are asked for, since on a shared machine several wait for each other busily: of what is loaded,
+# and of what comes later.
+THREADS = os.environ.get("CURTENSOR_TEST_THREADS", "1")
+threadpool_limits(int(THREADS), "blas")
+os.environ |= dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), THREADS)
 
 collect_ignore = ["typed_calls.py"]  # read by a type checker, never run
 
