@@ -8,7 +8,7 @@ import numpy as np
 import curtensor
 from benchmarks import common
 from benchmarks.common import measured
-from curtensor.tubal import CORES
+from curtensor.tensors.tubal import CORES
 
 
 def indian_pines():

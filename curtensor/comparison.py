@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from curtensor import _validation, operands, tensor_comparison
+from curtensor import _validation, operands
 from curtensor.accuracy import approximation_of, exact_error
 from curtensor.cur import cur_decomposition
 from curtensor.files import written_whole
 from curtensor.leverage import exact_svd
 from curtensor.operands import product_operator
 from curtensor.svd import randomized_svd
+from curtensor.tensors import comparison as of_tensors
 
 EXACT_WORK = 4e9  # m n min(m, n) up to which the SVD is computed in full: a few seconds
 # told apart by the colour-blind
@@ -193,15 +194,15 @@ def tensor_case(A):
     A = _validation.tensor(A, "A")
 
     def error(approximation):
-        return tensor_comparison.error(A, _validation.tensor_approximation(approximation, A.shape))
+        return of_tensors.error(A, _validation.tensor_approximation(approximation, A.shape))
 
     def check():
         _validation.finite_tensor(A, "A")
 
     def row(approximation, *figures):
-        return TensorRow(*figures, tensor_comparison.numbers(approximation))
+        return TensorRow(*figures, of_tensors.numbers(approximation))
 
-    methods, dtype = tensor_comparison.methods_for(A), _validation.array_dtype(A.dtype)
+    methods, dtype = of_tensors.methods_for(A), _validation.array_dtype(A.dtype)
     return Case(A, dtype, max(A.shape), methods, check, error, row, (12, 11, 10) + (3,) * (A.ndim - 3))
 
 
@@ -225,7 +226,7 @@ def compare(
         Distinct ranks, each 1 to min(m, n). Of a tensor, each from 1 to the length of its longest mode: the rank of
         every mode that is as long, and the length of the shorter ones.
     methods : sequence of str and callables, optional
-        Names of `curtensor.comparison.METHODS`, for tensors of `curtensor.tensor_comparison.METHODS` (with three modes
+        Names of `curtensor.comparison.METHODS`, for tensors of `curtensor.tensors.comparison.METHODS` (with three modes
         also of its THIRD_ORDER_METHODS), and functions ``(A, k, rng)`` to an approximation of A: an array or anything
         that `relative_error` takes; of a tensor an array or anything with ``to_array()``, and with ``n_stored`` if its
         numbers are to be known. By default all names.

@@ -17,7 +17,7 @@ from benchmarks import bench_tubal, bench_tucker, bench_unfolding
 from benchmarks.common import cpu_seconds
 from benchmarks.tensors import TENSORS, UNSEEN
 from curtensor.tensors.entries import tucker_entries
-from curtensor.tubal import CORES
+from curtensor.tensors.tubal import CORES
 from evidence.claims import Line, at_least, at_most, command
 
 REAL_RANKS = {

@@ -25,7 +25,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import linalg, sparse
 
 import curtensor as ct
-from curtensor import tubal
 from curtensor.cur import CORES
 from curtensor.selection import (
     ENTRY_RULES,
@@ -43,7 +42,7 @@ from curtensor.selection import (
     weighted_sample,
 )
 from curtensor.sketching import SKETCHES
-from curtensor.tensors import TENSOR_METHODS
+from curtensor.tensors import TENSOR_METHODS, tubal
 from curtensor.tensors.decomposition import TENSOR_CORES
 
 GREEDY = {name: rule for name, rule in SELECTION_RULES.items() if name not in ("uniform", "leverage")}

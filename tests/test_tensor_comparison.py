@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import curtensor
-from curtensor import tensor_comparison
 from curtensor.comparison import Comparison, TensorRow, compare
 from curtensor.files import example_tensor
-from curtensor.tensor_comparison import METHODS, THIRD_ORDER_METHODS
+from curtensor.tensors import comparison as tensor_comparison
+from curtensor.tensors.comparison import METHODS, THIRD_ORDER_METHODS
 
 DTYPES = ("f4", "f8", "c8", "c16")
 SHAPES = [(14, 12, 10), (9, 14, 3), (7, 6, 5, 8)]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import curtensor as ct
-from curtensor import tubal
 from curtensor.operands import horizontal_slices
 from curtensor.selection import SELECTION_RULES
+from curtensor.tensors import tubal
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
 SHAPES = {"tall, odd": (16, 9, 5), "wide, even": (9, 16, 6), "square, two": (12, 12, 2), "square, one": (12, 12, 1)}

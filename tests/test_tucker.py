@@ -9,8 +9,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from tensorly.datasets import load_indian_pines, load_kinetic
 
 import curtensor as ct
-from curtensor import tucker, unfolding
-from curtensor.tucker import TUCKER_METHODS
+from curtensor.tensors import tucker, unfolding
+from curtensor.tensors.tucker import TUCKER_METHODS
 
 DTYPES = ("f4", "f8", "c8", "c16")
 

@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from curtensor import _kernels, _validation, unfolding
+from curtensor import _kernels, _validation
 from curtensor.operands import times_power
 from curtensor.operands.stored_tensor import BOX_BYTES, Recent, StoredTensor
-from curtensor.unfolding import is_dense, memory_order, mode_product, mode_products, parts, residuals
+from curtensor.tensors import unfolding
+from curtensor.tensors.unfolding import is_dense, memory_order, mode_product, mode_products, parts, residuals
 
 PROBES = 10000  # entries of a function looked at for its error, of each kind
 PASSES = 3.5  # times its chunks that are read of a store for single entries

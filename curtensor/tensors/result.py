@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from curtensor import _validation, archive, operands
-from curtensor.unfolding import mode_product, mode_products, unfold
+from curtensor.tensors.unfolding import mode_product, mode_products, unfold
 
 
 @dataclass(frozen=True, eq=False)

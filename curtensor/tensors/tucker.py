@@ -8,10 +8,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import linalg
 
-from curtensor import _validation, archive, operands, unfolding
+from curtensor import _validation, archive, operands
 from curtensor.operands import times_power
 from curtensor.operands.stored_tensor import readable
-from curtensor.unfolding import gram, memory_order, mode_product, mode_products, residuals, unfold, unfolded_pieces
+from curtensor.tensors import unfolding
+from curtensor.tensors.unfolding import (
+    gram,
+    memory_order,
+    mode_product,
+    mode_products,
+    residuals,
+    unfold,
+    unfolded_pieces,
+)
 
 EPS = float(np.finfo(float).eps)
 OVERSAMPLING = 10  # vectors of the randomized method beyond the rank
@@ -257,7 +266,7 @@ def st_hosvd(
         triangular factor of the unfolding's adjoint, accurate to rounding. "auto": the first, and the second where
         `rtol`, or the part that is cut off, is below 1e-6 and the dtype has such digits. "randomized": a Nystrom
         approximation of the Gram matrix from two passes, the fastest for ranks below a twentieth of the lengths; goes
-        with `ranks` only. Or a function as in `curtensor.tucker.TUCKER_METHODS`.
+        with `ranks` only. Or a function as in `curtensor.tensors.tucker.TUCKER_METHODS`.
     rng : None, int, SeedSequence or Generator, optional
         Source of randomness, for "randomized".
 

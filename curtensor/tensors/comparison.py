@@ -8,8 +8,8 @@ import math
 
 import numpy as np
 
-from curtensor import _validation, tubal, tucker
-from curtensor.tensors import TensorCUR, tensor_cur
+from curtensor import _validation
+from curtensor.tensors import TensorCUR, tensor_cur, tubal, tucker
 
 
 def ranks(X, k):
