@@ -25,6 +25,8 @@ NOISE = 1e3  # times the dtype's epsilon, of ||A||: a residual which is smaller 
 FITTED = 64  # rows looked at for each one that is added to those of the basis
 SCORE_RANK = 50  # of leverage scores by default: with many more vectors all candidates have the same score
 PATIENCE = 2  # how much worse than the worst of the pool a choice may be before all candidates are scanned again
+GAIN = 1e-3  # of what a chosen row explains alone: an exchange must explain so much more
+ROUNDS = 6  # of exchanges at most: of 1, 2, 4 and 6 each comes a little closer
 SKETCH_WORK = 1e8  # operations which a sketch of more than twice the rank may cost for itself
 
 
@@ -43,12 +45,15 @@ class Rule:
         Whether it may choose more candidates than the basis has columns.
     most_vectors : int, optional
         Columns of the basis at most, unless the caller gives the rank of it.
+    exchanges : bool, default False
+        Whether `exchange` follows, on a larger sketch.
     """
 
     function: Callable
     sees: Literal["basis", "sketch", "entries", "nothing"] = "basis"
     beyond_rank: bool = False
     most_vectors: int | None = None
+    exchanges: bool = False
 
     def __call__(self, *arguments: Any, **options: Any) -> np.ndarray:
         """What the function chooses."""
@@ -287,6 +292,7 @@ def rpcholesky(operand, A, k, rng, weights, include=()):
 
 SELECTION_RULES = {
     "osinsky": Rule(osinsky),
+    "exchange": Rule(osinsky, exchanges=True),
     "lupp": Rule(lupp, sees="sketch"),
     "cpqr": Rule(cpqr, sees="sketch"),
     "deim": Rule(deim),
@@ -312,6 +318,91 @@ def weighted_sample(weights, k, rng):
     with np.errstate(divide="ignore"):
         keys = np.log(weights) + rng.gumbel(size=len(weights))
     return np.argsort(-keys, kind="stable")[: min(k, np.count_nonzero(weights))]
+
+
+def exchange(sketch, target, chosen, weights=None):
+    """Chosen rows of a sketch, some exchanged for others whose span comes closer to the rows of a target.
+
+    One chosen row after the other is left out, and that row taken which then lowers the residual most (with weights: by
+    most, times its own). The rows looked at are those that would be exchanged for a chosen one if the others stayed.
+    """
+    weights = np.ones(len(sketch)) if weights is None else weights
+    for _ in range(ROUNDS):
+        pool = np.union1d(chosen, better_rows(sketch, target, chosen, weights))
+        places = np.searchsorted(pool, chosen)
+        axes = linalg.qr(sketch[pool].conj().T, mode="economic")[0]
+        left = np.linalg.qr(target @ axes, mode="r")
+        exchanged = exchange_within(sketch[pool] @ axes, left, places, weights[pool])
+        if np.array_equal(exchanged, places):
+            break
+        chosen = pool[exchanged]
+    return chosen
+
+
+def better_rows(sketch, target, chosen, weights):
+    """For each chosen row that some other would replace with gain, the best such row."""
+    tie, k = rounding(sketch.dtype), len(chosen)
+    span, R = linalg.qr(sketch[chosen].conj().T, mode="economic")
+    lost = linalg.solve_triangular(R, np.eye(k, dtype=R.dtype), trans="C")  # what the span loses without each row
+    lost = lost / np.linalg.norm(lost, axis=0)
+    explained = target @ span
+    rest, freed = target - explained @ span.conj().T, explained @ lost
+    own = row_norms_squared(freed.T)
+    most, best = own * weights[chosen] * (1 + GAIN), np.full(k, -1)
+    for start in range(0, len(sketch), PANEL):
+        rows = sketch[start : start + PANEL]
+        inside = rows @ span
+        outside = rows - inside @ span.conj().T
+        share, seen = inside @ lost, outside @ rest.conj().T
+        size = row_norms_squared(outside)[:, None] + np.abs(share) ** 2
+        gain = row_norms_squared(seen)[:, None] + own * np.abs(share) ** 2
+        gain += 2 * (share.conj() * (seen @ freed)).real
+        scores = beyond_noise(gain, size, rows) * weights[start : start + PANEL, None]
+        scores[chosen[(start <= chosen) & (chosen < start + PANEL)] - start] = 0
+        top = scores.max(axis=0)
+        larger = top > most * (1 + tie)
+        most[larger] = top[larger]
+        best[larger] = start + np.argmax(scores >= (1 - tie) * top, axis=0)[larger]
+    return best[best >= 0]
+
+
+def exchange_within(rows, target, chosen, weights):
+    """One sweep of exchanges, each with all that it changes: of `rows` few, in few coordinates."""
+    tie, chosen = rounding(rows.dtype), chosen.copy()
+    dual = np.linalg.pinv(rows[chosen])
+    outside = rows - (rows @ dual) @ rows[chosen]
+    rest = target - (target @ dual) @ rows[chosen]
+    seen = outside @ rest.conj().T
+    for j in range(len(chosen)):
+        lost = dual[:, j] / np.linalg.norm(dual[:, j])
+        share, freed = rows @ lost, target @ lost
+        free, gain = outside + np.outer(share, lost.conj()), seen + np.outer(share, freed.conj())
+        size = row_norms_squared(free)
+        scores = beyond_noise(row_norms_squared(gain), size, rows) * weights
+        own = scores[chosen[j]]
+        scores[chosen] = 0
+        p = first_largest(scores, tie)
+        if scores[p] <= own * (1 + GAIN):
+            continue
+        chosen[j] = p
+        direction = free[p] / np.sqrt(size[p])
+        rest = rest + np.outer(freed, lost.conj())
+        gone, along = rest @ direction.conj(), free @ direction.conj()
+        rest = rest - np.outer(gone, direction)
+        outside, seen = free - np.outer(along, direction), gain - np.outer(along, gone.conj())
+        dual -= np.outer(lost, lost.conj() @ dual)
+        dual[:, j] = 0
+        taken = direction.conj() / np.sqrt(size[p])
+        dual -= np.outer(taken, rows[p] @ dual)
+        dual[:, j] = taken
+    return chosen
+
+
+def beyond_noise(gain, size, rows):
+    """Gains over sizes; 0 for rows of which no more is left than rounding."""
+    noise = (64 * np.finfo(rows.dtype).eps) ** 2 * row_norms_squared(rows)
+    noise = noise.reshape(-1, *[1] * (size.ndim - 1)) + np.finfo(float).tiny
+    return np.where(size > noise, gain, 0) / np.maximum(size, noise)
 
 
 def split_sketch(sketch, k, scale=0.0):
@@ -366,20 +457,25 @@ def orthonormal_rest(sketch, indices):
     return rest
 
 
-def choose_rows(basis, residual, k, rule, rng, weights=None):
-    """At most k rows of a basis by a rule, and by `oversample` what goes beyond the basis."""
+def choose_rows(basis, residual, k, rule, rng, weights=None, inside=None):
+    """At most k rows of a basis by a rule, and by `oversample` what goes beyond the basis.
+
+    Exchanges need what the sketch has `inside` the basis, and bring the chosen rows' span nearer to it.
+    """
     if basis.shape[1] == 0:
         return np.empty(0, dtype=np.intp)
     options = {} if weights is None else {"weights": weights}
     most = min(k, basis.shape[1])
     chosen = _validation.rule_choice(rule(basis, residual, most, rng, **options), len(basis), most)
+    if inside is not None and rule.exchanges and residual.shape[1] and len(chosen) == basis.shape[1]:
+        chosen = exchange(basis @ inside + residual, inside, chosen, **options)
     return chosen if k <= basis.shape[1] else oversample(basis, residual, chosen, k)
 
 
-def choose_more_rows(basis, residual, chosen, k, rule, rng):
+def choose_more_rows(basis, residual, chosen, k, rule, rng, inside=None):
     """The chosen rows of a basis and others for what these leave undetermined, to k that determine something."""
     if len(chosen) == 0:
-        return choose_rows(basis, residual, k, rule, rng)
+        return choose_rows(basis, residual, k, rule, rng, inside=inside)
     W, s, Zh = np.linalg.svd(basis[chosen])
     known = np.count_nonzero(s > np.sqrt(np.finfo(s.dtype).eps) * s[0])
     wanted = min(k, basis.shape[1]) - known
@@ -454,7 +550,10 @@ def choose_from_sketch(sketch, k, rule, rng, *, rank=None, weights=None, include
         return include
     options = {} if weights is None else {"weights": weights[allowed]}
     found = rule(basis[allowed], residual[allowed], wanted, rng, **options)
-    chosen = np.arange(len(sketch))[allowed][_validation.rule_choice(found, len(basis[allowed]), wanted)]
+    chosen = _validation.rule_choice(found, len(basis[allowed]), wanted)
+    if rule.exchanges and residual.shape[1] and len(chosen) == size:  # else nothing but rounding would be gained
+        chosen = exchange(sketch[allowed], np.linalg.qr(sketch, mode="r"), chosen, **options)
+    chosen = np.arange(len(sketch))[allowed][chosen]
     if rule.sees == "sketch":  # which does not see the numerical rank by themselves
         chosen = chosen[independent(sketch[chosen], scale)]
     return np.concatenate([include, chosen])
@@ -654,8 +753,10 @@ def uniform_indices(n, k, rng, weights=None, include=(), exclude=()):
     return np.concatenate([include, weighted_sample(weights, k - len(include), rng)])
 
 
-def sketch_size(k, candidates, limit):
-    """Rows of the sketch from which k candidates are chosen: 8 k where the candidates are few, down to 2 k."""
+def sketch_size(k, candidates, limit, exchanges=False):
+    """Rows of the sketch from which k candidates are chosen: 8 k where these are few or exchanged, down to 2 k."""
+    if exchanges:
+        return min(max(8 * k, k + 20), limit)
     affordable = math.isqrt(int(SKETCH_WORK / candidates))
     return min(max(2 * k, k + 20, min(affordable, max(8 * k, k + 80))), limit)
 
@@ -668,7 +769,7 @@ def chosen_indices(axis, operand, A, k, rule, sketch, rng, *, rank=None, weights
         weights[np.asarray(exclude, dtype=np.intp)] = 0
         return rule(operand, A, k, rng, weights, include)
     kind = operand.dtype(A)
-    test = random_matrix(sketch, depth, sketch_size(rank or k, n, depth), kind, rng)
+    test = random_matrix(sketch, depth, sketch_size(rank or k, n, depth, rule.exchanges), kind, rng)
     nothing = sparse.csr_array((n, 0), dtype=test.dtype)
     sketched = sketch_matrix(operand, A, *((test, nothing) if axis == 1 else (nothing, test)))
     candidates = sketched.left if axis == 1 else sketched.right
