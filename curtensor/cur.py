@@ -16,7 +16,7 @@ from curtensor.selection import (
     chosen_rule,
     column_basis,
     orthonormal_columns,
-    sketch_size,
+    sketch_sizes,
 )
 from curtensor.sketching import SKETCHES, error_by_energy, sketch_matrix, two_sided_sketch
 from curtensor.svd import SVD
@@ -208,7 +208,7 @@ class CUR:
         if rank is None:
             result = cur_to_tolerance(operand, A, rtol, rule, best, sketch, rng, callback, include=include)
         else:
-            view = two_sided_sketch(operand, A, sketch_size(rank, max(A.shape), max(A.shape), rule.exchanges), sketch, rng)
+            view = two_sided_sketch(operand, A, sketch=sketch, rng=rng, **sketch_sizes(rank, A.shape, rule))
             callback(1 / 3)
             result = cur_from_sketch(operand, A, view, rank, rank, rule, best, rng, include=include)
         _validation.continued(result, operands.result_on_host(self))
@@ -410,7 +410,7 @@ def cur_decomposition(
     if rank is None:
         result = cur_to_tolerance(operand, A, rtol, rule, middle_of, sketch, rng, callback)
     else:
-        view = two_sided_sketch(operand, A, sketch_size(n_columns, max(A.shape), max(A.shape), rule.exchanges), sketch, rng)
+        view = two_sided_sketch(operand, A, sketch=sketch, rng=rng, **sketch_sizes(n_columns, A.shape, rule))
         callback(1 / 3)
         result = cur_from_sketch(operand, A, view, n_columns, n_rows, rule, middle_of, rng, rank=rank)
     callback(1.0)
@@ -614,7 +614,8 @@ def row_choice(basis, sketched, k, rule, rng, include=(), inside=None):
     if len(filled) < len(rest):  # rows where C is zero determine nothing
         filled = np.union1d(filled, include).astype(np.intp)
         include, basis, rest = np.searchsorted(filled, include), basis[filled], rest[filled]
-        return filled[choose_more_rows(dense(basis), beyond_rounding(rest, sketched.norm), include, k, rule, rng, inside)]
+        rest = beyond_rounding(rest, sketched.norm)
+        return filled[choose_more_rows(dense(basis), rest, include, k, rule, rng, inside)]
     return choose_more_rows(dense(basis), beyond_rounding(rest, sketched.norm), include, k, rule, rng, inside)
 
 

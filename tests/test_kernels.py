@@ -8,7 +8,7 @@ from pathlib import Path
 import naive
 import numpy as np
 import pytest
-from matrices import DTYPES, eps, normal, orthonormal
+from matrices import DTYPES, eps, normal
 from numpy.testing import assert_allclose, assert_array_equal
 
 import curtensor as ct
@@ -83,19 +83,6 @@ def test_nan_and_infinity_survive(dtype, value, rng):
     assert not np.isfinite(_kernels.sketch_panel(panel, *arguments, left, right))
     assert not np.isfinite(left).all()
     assert not np.isfinite(right).all()
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("weighted", [False, True])
-def test_osinsky_passes_choose_what_its_twin_chooses(weighted, dtype, rng):
-    for k in (1, 2, 9):
-        basis = orthonormal(60, k, dtype, rng).astype(dtype)
-        residual = normal((60, 4), dtype, rng) * np.array(0.1, dtype)
-        weights = rng.random(60) if weighted else np.ones(60)
-        chosen = np.empty(k, np.int64)
-        count = _kernels.osinsky_pass(np.hstack([basis, residual]), k, 0, 1e-3, weights, np.inf, 0.0, chosen)
-        assert count == k
-        assert_array_equal(chosen, naive.osinsky_pass(basis, residual, k, 1e-3, weights))
 
 
 def run(code, **environment):
