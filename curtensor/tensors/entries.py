@@ -246,8 +246,12 @@ def gathered(X, axes, indices):
             rows = rows + offsets[..., 0]
         else:
             columns = columns + offsets.reshape(-1)
-    out = np.empty((rows.size, columns.size), X.dtype)
-    _kernels.gather(X.transpose(axes).reshape(-1), rows.reshape(-1), columns, out)
+    flat, rows = X.transpose(axes).reshape(-1), rows.reshape(-1)
+    if rows.size * columns.size <= _kernels.SMALL:
+        out = flat[rows[:, None] + columns]
+    else:
+        out = np.empty((rows.size, columns.size), X.dtype)
+        _kernels.gather(flat, rows, columns, out)
     return out.reshape(np.broadcast_shapes(*(index.shape for index in indices)))
 
 

@@ -402,7 +402,7 @@ def packed(slabs, kind):
     """Slabs (l, d, R) side by side, as (d, l R)."""
     l, d, R = slabs.shape
     panel = np.empty((d, l * R), kind)
-    if R < SHORT and slabs.dtype.kind in "fc":
+    if R < SHORT and slabs.dtype.kind in "fc" and slabs.size > _kernels.SMALL:
         _kernels.pack_panel(slabs, panel)
     else:
         panel.reshape(d, l, R)[:] = slabs.transpose(1, 0, 2)
