@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import curtensor as ct
 from curtensor import _kernels
+from curtensor.operands import ndarray
 from curtensor.sketching import random_matrix, sparse_sign
 
 ROOT = Path(ct.__file__).parent.parent
@@ -54,6 +55,18 @@ def test_one_sided_sketches_leave_the_other_side_alone(dtype, rng):
     Y = np.zeros((40, 8))
     np.add.at(Y, (np.arange(40)[:, None], rows), row_signs)
     assert_allclose(left, Y.T @ panel, atol=100 * eps(dtype))
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, "int8"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_small_arrays_have_the_sketches_that_kernels_make(order, dtype, rng, monkeypatch):
+    A = np.asarray((5 * normal((60, 40), np.result_type(dtype, "f4"), rng)).astype(dtype), order=order)
+    Y, X = (random_matrix(sparse_sign, n, 9, ndarray.dtype(A), rng) for n in A.shape)
+    small = ndarray.sketch_both(A, Y, X)
+    monkeypatch.setattr(_kernels, "SMALL", 0)
+    for found, expected in zip(small, ndarray.sketch_both(A, Y, X), strict=True):
+        assert np.asarray(found).dtype == np.asarray(expected).dtype
+        assert_allclose(found, expected, rtol=100 * eps(ndarray.dtype(A)), atol=1e3 * eps(ndarray.dtype(A)))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -98,6 +111,8 @@ def run(code, **environment):
 
 DECOMPOSE = """
 import numpy as np, curtensor as ct
+from curtensor import _kernels
+_kernels.SMALL = 0
 A = np.random.default_rng(0).standard_normal((40, 30))
 result = ct.cur_decomposition(A, 5, rng=0)
 print(result.col_indices.tolist(), result.row_indices.tolist(), f"{result.error_estimate:.10f}")
@@ -112,6 +127,23 @@ def decomposed():
 
 def test_kernels_run_without_compilation():
     assert run(DECOMPOSE, NUMBA_DISABLE_JIT="1") == decomposed()
+
+
+SMALL_TABLE = """
+import numpy as np, curtensor as ct
+from curtensor import _kernels
+for dtype in ("float32", "float64", "complex64", "complex128", "int64"):
+    A = (9 * np.random.default_rng(0).standard_normal((569, 30))).astype(dtype)
+    for B in (A, np.asfortranarray(A)):
+        ct.cur_decomposition(B, 5, rng=0), ct.cur_decomposition(B, rtol=0.5, core="intersection", rng=0)
+        ct.select_rows(B, 5, rng=0), ct.interpolative_decomposition(B, 5, method="exchange", rng=0)
+        ct.randomized_svd(B, 5, rng=0), ct.tensor_cur(B[:480].reshape(12, 40, 30), 3, rng=0)
+print(sum(len(value.signatures) for value in vars(_kernels).values() if hasattr(value, "signatures")))
+"""
+
+
+def test_a_first_look_at_a_small_table_compiles_nothing(tmp_path):
+    assert run(SMALL_TABLE, NUMBA_CACHE_DIR=str(tmp_path)) == "0"
 
 
 ONE_KERNEL = """
@@ -143,7 +175,8 @@ def test_kernels_compile_where_nothing_can_be_written(read_only_install):
     assert run(ONE_KERNEL, PYTHONPATH=str(read_only_install), **nowhere).split()[0] == "0"
 
 
-def test_eight_threads_give_what_one_gives(rng):
+def test_eight_threads_give_what_one_gives(rng, monkeypatch):
+    monkeypatch.setattr(_kernels, "SMALL", 0)
     matrices = [normal((60, 50), dtype, rng) for dtype in DTYPES for _ in range(4)]
 
     def everything(A):
