@@ -1,6 +1,6 @@
 """Results on disk: npz files that say whose they are, without pickle, every part checked before and after it is read.
 
-A result's `save` hands its parts to `write`; its `load` takes them one by one from `written_by`, each with the shape
+`Result.save` hands its parts to `write`; `Result.load` takes them one by one from `written_by`, each with the shape
 that the ones before it leave it.
 """
 
@@ -16,7 +16,7 @@ import zipfile
 import numpy as np
 from scipy import sparse
 
-from curtensor import _validation
+from curtensor import _validation, labels
 from curtensor.files import written_whole
 
 FORMAT = 1  # to be raised when files change so that those before cannot read them, or must not
@@ -168,10 +168,18 @@ def indices(parts, name, size, length):
 
 
 def names(parts, name, size):
-    """So many texts; None where there are none."""
+    """So many names of the kind that was written; None where there are none."""
     if name not in parts:
         return None
-    return taken(parts, name, "U", (size,))
+    found = labels.from_text(scalar(parts, name, "U"))
+    if len(found) != size:
+        raise _validation.complain(ValueError, name, f"{size} names", len(found))
+    return found
+
+
+def dims(parts, name, size):
+    """So many texts; none where there are none."""
+    return tuple(taken(parts, name, "U", (size,)).tolist()) if name in parts else ()
 
 
 def scalar(parts, name, kind):

@@ -20,10 +20,10 @@ LAYERS = [
     {"accuracy"},
     {"tolerance", "leverage"},
     {"selection", "svd"},
-    {"sketching"},
+    {"sketching", "results"},
     {"operands"},
     {"archive"},
-    {"files"},
+    {"files", "labels"},
     {"_validation", "_kernels"},
 ]
 HEAVY = {

@@ -8,9 +8,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from curtensor import _validation, operands
+from curtensor import _validation
 from curtensor.operands import times_power
 from curtensor.operands.stored_tensor import StoredTensor, readable
+from curtensor.results import named
 from curtensor.selection import chosen_rule
 from curtensor.tensors.entries import ArrayEntries, FunctionEntries, StoreEntries
 from curtensor.tensors.indices import fibre_factor, mixed_fibres
@@ -158,8 +159,7 @@ def tensor_cur(
         result = attempt(ranks, _validation.sample_sizes(n_samples, ranks, entries.shape, SAMPLES))
     else:
         result = smallest_ranks(entries, attempt, rtol, rng)
-    names = [*map(operands.names_at, result.indices, operands.names(X, result.core.ndim))]
-    return replace(result, names=names, dims=operands.dims(X))
+    return named(result, X)
 
 
 def entries_of(X, shape, only_some):
@@ -194,7 +194,8 @@ def approximate(entries, ranks, sizes, method, rule, core, sweeps, rng):
         error = entries.error(middle, factors, chosen.indices, rng)
     good = error <= GOOD * chosen.tail + 64 * np.finfo(entries.dtype).eps
     middle = times_power(middle, -entries.exponent)
-    return TensorCUR(middle, factors, chosen.indices, entries.n_read, error, bool(chosen.settled and good))
+    settled = bool(chosen.settled and good)
+    return TensorCUR(middle, tuple(factors), tuple(chosen.indices), entries.n_read, error, settled)
 
 
 @dataclass(frozen=True)

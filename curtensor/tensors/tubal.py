@@ -5,7 +5,6 @@ A tensor (d1, d2, d3) is taken to its spectrum: the discrete Fourier transform a
 the h = d3 // 2 + 1 slices are held which determine the others, so that results are real. Norms weigh them accordingly.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import fft
 
-from curtensor import _validation, archive, operands
+from curtensor import _validation, archive
 from curtensor.operands import horizontal_slices, times_power
+from curtensor.results import Named, named
 from curtensor.selection import (
     beyond_rounding,
     choose_from_sketch,
@@ -160,8 +160,8 @@ def t_adjoint(X: ArrayLike) -> np.ndarray:
     return X.swapaxes(0, 1)[:, :, -np.arange(X.shape[2])].conj()
 
 
-@dataclass(frozen=True, eq=False)
-class TubalSVD:
+@dataclass(frozen=True, eq=False, repr=False)
+class TubalSVD(Named):
     """A truncated tubal SVD, which unpacks to ``U, S, Vh``: the tensor is close to U * S * Vh under the t-product.
 
     Attributes
@@ -174,6 +174,8 @@ class TubalSVD:
         ``t_product(Vh, t_adjoint(Vh))`` is the identity.
     error_estimate : float
         Relative error in the Frobenius norm, exact up to rounding.
+    row_names, col_names, names, dims : pandas Index or None, and tuples
+        Names of all horizontal and lateral slices of a DataArray, of those of each mode, and of the dimensions.
     """
 
     U: np.ndarray
@@ -181,7 +183,7 @@ class TubalSVD:
     Vh: np.ndarray
     error_estimate: float
 
-    __repr__ = operands.short_repr
+    MAIN = "U"
 
     def __iter__(self) -> Iterator:
         """U, S, Vh."""
@@ -202,16 +204,21 @@ class TubalSVD:
         """Shape (d1, d2, d3) of the approximation."""
         return self.U.shape[0], self.Vh.shape[1], self.s.shape[1]
 
-    @property
-    def dtype(self) -> np.dtype:
-        """Dtype of the approximation."""
-        return self.U.dtype
-
     def to_array(self) -> np.ndarray:
         """The approximation as an array (d1, d2, d3)."""
         half = is_real(self.U)
         U, s, Vh = (spectrum(part, half) for part in (self.U, self.s[None], self.Vh))
         return from_spectrum((U * s) @ Vh, self.shape[2], half)
+
+    @staticmethod
+    def checked(members: dict[str, np.ndarray]) -> dict[str, Any]:
+        """U, s, Vh and the error in a file."""
+        U = archive.numbers(members, "U", (None, None, None))
+        d1, k, d3 = U.shape
+        Vh = archive.numbers(members, "Vh", (k, None, d3), U.dtype)
+        _validation.tensor_shape((d1, Vh.shape[1], d3))
+        s = archive.numbers(members, "s", (k, d3), U.dtype)
+        return {"U": U, "s": s, "Vh": Vh, "error_estimate": archive.scalar(members, "error_estimate", "f")}
 
 
 def tubal_svd(X: ArrayLike, rank: int) -> TubalSVD:
@@ -261,7 +268,7 @@ def tubal_svd(X: ArrayLike, rank: int) -> TubalSVD:
     >>> bool(np.linalg.norm(X - ct.t_product(ct.t_product(U, S), Vh)) < 1e-3 * np.linalg.norm(X))
     True
     """
-    X = _validation.third_order(X)
+    given, X = X, _validation.third_order(X)
     rank = _validation.integer(rank, "rank", 1, min(X.shape[:2]))
     _validation.finite(horizontal_slices, X, "X")
 
@@ -277,7 +284,7 @@ def tubal_svd(X: ArrayLike, rank: int) -> TubalSVD:
     error = np.sqrt(squares[:, rank:].sum() / (squares.sum() or 1))
     tubes = times_power(from_spectrum(s[:, None, :rank].astype(U.dtype), d3, half)[0], -exponent)
     U, Vh = from_spectrum(U[:, :, :rank], d3, half), from_spectrum(Vh[:, :rank], d3, half)
-    return TubalSVD(U, tubes, Vh, float(error))
+    return named(TubalSVD(U, tubes, Vh, float(error)), given)
 
 
 def leading_svd(A, rank):
@@ -292,8 +299,8 @@ def above_rounding(s):
     return s > eps * np.maximum(8 * s.max(axis=1, keepdims=True, initial=0), s.max(initial=0))
 
 
-@dataclass(frozen=True, eq=False)
-class TubalCUR:
+@dataclass(frozen=True, eq=False, repr=False)
+class TubalCUR(Named):
     """A tubal CUR decomposition, which unpacks to ``C, U, R, col_indices, row_indices``.
 
     Held as the spectrum of ``left * middle * right`` with orthonormal columns in each slice of `left` and orthonormal
@@ -312,6 +319,8 @@ class TubalCUR:
         The factored form; h = d3 // 2 + 1 for a real tensor, d3 for a complex one.
     error_estimate : float
         ``||X - C * U * R||_F / ||X||_F``: exact up to rounding for the projection core, else as random vectors show it.
+    row_names, col_names, names, dims : pandas Index or None, and tuples
+        Names of the chosen horizontal and lateral slices of a DataArray, of those of each mode, and of the dimensions.
     """
 
     C: np.ndarray
@@ -323,7 +332,8 @@ class TubalCUR:
     right: np.ndarray
     error_estimate: float
 
-    __repr__ = operands.short_repr
+    MAIN = "C"
+    OWN = ("C", "R")
 
     def __iter__(self) -> Iterator:
         """C, U, R, col_indices, row_indices."""
@@ -354,40 +364,40 @@ class TubalCUR:
         return self.C.shape[0], self.R.shape[1], self.C.shape[2]
 
     @property
-    def dtype(self) -> np.dtype:
-        """Dtype of the approximation."""
-        return self.C.dtype
+    def n_stored(self) -> int:
+        """Numbers in C, U and R."""
+        return self.C.size + self.C.shape[1] * self.R.shape[0] * self.C.shape[2] + self.R.size
+
+    @property
+    def chosen(self) -> tuple[np.ndarray | None, ...]:
+        """The indices of the chosen horizontal and lateral slices; None for the third mode."""
+        return self.row_indices, self.col_indices, None
 
     def to_array(self) -> np.ndarray:
         """The approximation as an array (d1, d2, d3)."""
         return from_spectrum(self.left @ (self.middle @ self.right), self.shape[2], is_real(self.C))
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Write to an npz file, whole or not at all; `TubalCUR.load` reads it, without pickle."""
-        archive.write(path, "TubalCUR", vars(self))
-
-    @classmethod
-    def load(cls, path: str | os.PathLike) -> "TubalCUR":
-        """Read what `save` wrote."""
-        with archive.written_by("TubalCUR", path) as parts:
-            C = archive.numbers(parts, "C", (None, None, None))
-            d1, c, d3 = C.shape
-            R = archive.numbers(parts, "R", (None, None, d3), C.dtype)
-            r, d2, _ = R.shape
-            _validation.tensor_shape((d1, d2, d3))
-            h = d3 // 2 + 1 if is_real(C) else d3
-            middle = archive.numbers(parts, "middle", (h, None, None))
-            _, p, q = middle.shape
-            return cls(
-                C,
-                R,
-                archive.indices(parts, "col_indices", c, d2),
-                archive.indices(parts, "row_indices", r, d1),
-                archive.numbers(parts, "left", (h, d1, p)),
-                middle,
-                archive.numbers(parts, "right", (h, q, d2)),
-                archive.scalar(parts, "error_estimate", "f"),
-            )
+    @staticmethod
+    def checked(members: dict[str, np.ndarray]) -> dict[str, Any]:
+        """C, R, the indices, the factored form and the error in a file."""
+        C = archive.numbers(members, "C", (None, None, None))
+        d1, c, d3 = C.shape
+        R = archive.numbers(members, "R", (None, None, d3), C.dtype)
+        r, d2, _ = R.shape
+        _validation.tensor_shape((d1, d2, d3))
+        h = d3 // 2 + 1 if is_real(C) else d3
+        middle = archive.numbers(members, "middle", (h, None, None))
+        _, p, q = middle.shape
+        return {
+            "C": C,
+            "R": R,
+            "col_indices": archive.indices(members, "col_indices", c, d2),
+            "row_indices": archive.indices(members, "row_indices", r, d1),
+            "left": archive.numbers(members, "left", (h, d1, p)),
+            "middle": middle,
+            "right": archive.numbers(members, "right", (h, q, d2)),
+            "error_estimate": archive.scalar(members, "error_estimate", "f"),
+        }
 
 
 def least_squares(A, B):
@@ -561,7 +571,7 @@ def tubal_cur(
     >>> bool(np.linalg.norm(X - result.to_array()) < 1e-3 * np.linalg.norm(X))
     True
     """
-    X = _validation.third_order(X)
+    given, X = X, _validation.third_order(X)
     rank = _validation.integer(rank, "rank", 1, min(X.shape[:2]))
     middle_of = _validation.choose(CORES, core, "core", TubalCore)
     wanted = int(middle_of.slices * rank)
@@ -589,7 +599,7 @@ def tubal_cur(
     else:
         middle, error = shrunken(sketched, left, middle, right, rng)
     middle = times_power(middle, -sketched.exponent)
-    return TubalCUR(C, R, columns, rows, left, middle, right, error)
+    return named(TubalCUR(C, R, columns, rows, left, middle, right, error), given)
 
 
 def sketch_unfoldings(X, k, sketch, rng):

@@ -1,17 +1,19 @@
 """Tucker decompositions: a small core times an orthonormal factor in each mode."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import linalg
 
-from curtensor import _validation, archive, operands
+from curtensor import _validation
 from curtensor.operands import times_power
 from curtensor.operands.stored_tensor import readable
+from curtensor.results import named
 from curtensor.tensors import unfolding
+from curtensor.tensors.result import Tucker
 from curtensor.tensors.unfolding import (
     gram,
     memory_order,
@@ -26,75 +28,6 @@ EPS = float(np.finfo(float).eps)
 OVERSAMPLING = 10  # vectors of the randomized method beyond the rank
 NEARLY = 0.1  # of the last share within the rank: vectors with more may change places once other modes are cut down
 WIDTH = 1024  # columns of an unfolding taken at a time where it is cut
-
-
-@dataclass(frozen=True, eq=False)
-class Tucker:
-    """A Tucker decomposition, which unpacks to ``core, factors``.
-
-    Attributes
-    ----------
-    core : ndarray, shape (r_0, ..., r_{N-1})
-        Coefficients in the factors' bases.
-    factors : tuple of ndarray, shapes (d_n, r_n)
-        Orthonormal columns.
-    error_estimate : float
-        ``||X - approximation||_F / ||X||_F``: exact up to rounding, where it comes from Gram matrices above 1e-7.
-    """
-
-    core: np.ndarray
-    factors: tuple[np.ndarray, ...]
-    error_estimate: float
-
-    __repr__ = operands.short_repr
-
-    def __iter__(self):
-        """The core and the factors."""
-        return iter((self.core, self.factors))
-
-    @property
-    def ranks(self):
-        """Lengths (r_0, ..., r_{N-1}) of the core."""
-        return self.core.shape
-
-    @property
-    def shape(self):
-        """Shape (d_0, ..., d_{N-1}) of the approximation."""
-        return tuple(len(U) for U in self.factors)
-
-    @property
-    def dtype(self):
-        """Dtype of the approximation."""
-        return self.core.dtype
-
-    @property
-    def nbytes(self):
-        """Bytes of the core and the factors."""
-        return self.core.nbytes + sum(U.nbytes for U in self.factors)
-
-    def to_array(self):
-        """The approximation as a dense array."""
-        return mode_products(self.core, dict(enumerate(self.factors)))
-
-    def to_tensorly(self):
-        """The same as a `tensorly.tucker_tensor.TuckerTensor`."""
-        from tensorly.tucker_tensor import TuckerTensor
-
-        return TuckerTensor((self.core, list(self.factors)))
-
-    def save(self, path):
-        """Write to an npz file, whole or not at all; `Tucker.load` reads it, without pickle."""
-        archive.write(path, "Tucker", vars(self))
-
-    @classmethod
-    def load(cls, path):
-        """Read what `save` wrote."""
-        with archive.written_by("Tucker", path) as parts:
-            core = archive.numbers(parts, "core", None)
-            ranks = _validation.tensor_shape(core.shape, "core")
-            factors = tuple(archive.numbers(parts, f"factors.{n}", (None, rank)) for n, rank in enumerate(ranks))
-            _validation.tensor_shape(map(len, factors))
-            return cls(core, factors, archive.scalar(parts, "error_estimate", "f"))
 
 
 class Basis(NamedTuple):
@@ -317,14 +250,14 @@ def st_hosvd(
     >>> ct.st_hosvd(X, rtol=1e-6).ranks
     (4, 4, 4)
     """
-    X = readable(X)
+    given, X = X, readable(X)
     ranks, rtol = _validation.ranks_or_rtol(ranks, rtol, X.shape, _validation.array_dtype(X.dtype))
     find_basis = _validation.choose(TUCKER_METHODS, method, "method")
     if find_basis is randomized_basis and ranks is None:
         raise _validation.complain(ValueError, "method", "auto, gram or qr where rtol is given", repr(method))
     rng = _validation.generator(rng)
 
-    return truncated(X, ranks, rtol, find_basis, rng)
+    return named(truncated(X, ranks, rtol, find_basis, rng), given)
 
 
 def truncated(X, ranks, rtol, find_basis, rng):
@@ -439,7 +372,7 @@ def hooi(
     >>> ct.hooi(X, (2, 2, 2)).error_estimate < ct.st_hosvd(X, (2, 2, 2)).error_estimate
     True
     """
-    X = _validation.tensor(X, least=2)
+    given, X = X, _validation.tensor(X, least=2)
     ranks = _validation.multilinear_ranks(ranks, X.shape)
     tol = _validation.tolerance(tol, _validation.array_dtype(X.dtype), "tol")
     max_sweeps = _validation.integer(max_sweeps, "max_sweeps", 1, 10**6)
@@ -447,7 +380,8 @@ def hooi(
     callback = _validation.callback_function(callback)
     rng = _validation.generator(rng)
 
-    return refined(X, truncated(X, ranks, None, find_basis, rng), tol, max_sweeps, find_basis, callback, rng)
+    result = refined(X, truncated(X, ranks, None, find_basis, rng), tol, max_sweeps, find_basis, callback, rng)
+    return named(result, given)
 
 
 def refined(X, start, tol, max_sweeps, find_basis, callback, rng):
