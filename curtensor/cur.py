@@ -45,8 +45,11 @@ class CUR(MatrixResult):
     error_estimate : float
         ``||A - C U R||_F / ||A||_F``: exact up to rounding for the projection core above 1e-6 (float32: 4e-2) and
         wherever `rtol` was given, else as the columns of the right sketch show it.
-    row_names, col_names : pandas Index or ndarray of str or None
-        Names of the chosen rows and columns of a DataFrame or DataArray, so that ``df.loc[row_names]`` is R.
+    names : tuple of (pandas Index or ndarray of str or None)
+        `row_names` and `col_names`: those of the chosen rows and columns, None where A has none. They stay what they
+        were, so that ``frame.loc[result.row_names]`` is R.
+    dims : tuple of str
+        Names of a DataArray's dimensions; empty for all else.
     """
 
     C: Any

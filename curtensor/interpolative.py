@@ -31,8 +31,11 @@ class ID(MatrixResult):
         1 for columns, 0 for rows.
     error_estimate : float
         ``||A - approximation||_F / ||A||_F``, as for `CUR`.
-    row_names, col_names : pandas Index or ndarray of str or None
-        Names of the chosen columns (``axis=1``) and of all rows, or of the chosen rows and all columns.
+    names : tuple of (pandas Index or ndarray of str or None)
+        `row_names` and `col_names`: those of all rows and the chosen columns for ``axis=1``, else of the chosen rows
+        and all columns; None where A has none.
+    dims : tuple of str
+        Names of a DataArray's dimensions; empty for all else.
     """
 
     indices: np.ndarray

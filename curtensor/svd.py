@@ -32,8 +32,10 @@ class SVD(MatrixResult):
         Orthonormal right singular vectors, as rows.
     error_estimate : float
         Estimate of ``||A - U diag(s) Vh||_F / ||A||_F``.
-    row_names, col_names : pandas Index or ndarray of str or None
-        Names of all rows and columns, where A has any.
+    names : tuple of (pandas Index or ndarray of str or None)
+        `row_names` and `col_names`: those of all rows and of all columns, None where A has none.
+    dims : tuple of str
+        Names of a DataArray's dimensions; empty for all else.
     """
 
     U: np.ndarray

@@ -174,8 +174,10 @@ class TubalSVD(Named):
         ``t_product(Vh, t_adjoint(Vh))`` is the identity.
     error_estimate : float
         Relative error in the Frobenius norm, exact up to rounding.
-    row_names, col_names, names, dims : pandas Index or None, and tuples
-        Names of all horizontal and lateral slices of a DataArray, of those of each mode, and of the dimensions.
+    names : tuple of (pandas Index or ndarray of str or None)
+        Those of all slices of each mode, the first two also as `row_names` and `col_names`; None where X has none.
+    dims : tuple of str
+        Names of a DataArray's dimensions; empty for all else.
     """
 
     U: np.ndarray
@@ -319,8 +321,11 @@ class TubalCUR(Named):
         The factored form; h = d3 // 2 + 1 for a real tensor, d3 for a complex one.
     error_estimate : float
         ``||X - C * U * R||_F / ||X||_F``: exact up to rounding for the projection core, else as random vectors show it.
-    row_names, col_names, names, dims : pandas Index or None, and tuples
-        Names of the chosen horizontal and lateral slices of a DataArray, of those of each mode, and of the dimensions.
+    names : tuple of (pandas Index or ndarray of str or None)
+        Those of the chosen horizontal and lateral slices, also as `row_names` and `col_names`, and of all tubes' entries;
+        None where X has none.
+    dims : tuple of str
+        Names of a DataArray's dimensions; empty for all else.
     """
 
     C: np.ndarray
