@@ -205,7 +205,7 @@ class CUR(MatrixResult):
         return named(result_like(operand, A, result), given)
 
     @staticmethod
-    def checked(members: dict[str, np.ndarray]) -> dict[str, Any]:
+    def _checked(members: dict[str, np.ndarray]) -> dict[str, Any]:
         """C, R, the indices, the factored form and the error in a file."""
         C = archive.matrix(members, "C", (None, None))
         R = archive.matrix(members, "R", (None, None), C.dtype)

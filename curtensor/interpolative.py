@@ -68,7 +68,7 @@ class ID(MatrixResult):
         return pair if self.axis == 1 else pair[::-1]
 
     @staticmethod
-    def checked(members: dict[str, np.ndarray]) -> dict[str, Any]:
+    def _checked(members: dict[str, np.ndarray]) -> dict[str, Any]:
         """The indices, the coefficients, the skeleton, the axis and the error in a file."""
         axis = _validation.integer(archive.scalar(members, "axis", "i"), "axis", 0, 1)
         coefficients = archive.numbers(members, "coefficients", (None, None))

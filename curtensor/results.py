@@ -101,13 +101,13 @@ class Result:
     def load(cls, path: str | os.PathLike) -> Self:
         """Read what `save` wrote, as NumPy and SciPy arrays; all is checked."""
         with archive.written_by(cls.__name__, path) as members:
-            result = cls(**cls.checked(members))
+            result = cls(**cls._checked(members))
             sizes = [d if own is None else len(own) for d, own in zip(result.shape, result.chosen, strict=True)]
             names = tuple(archive.names(members, f"names.{n}", size) for n, size in enumerate(sizes))
             return replace(result, names=names, dims=archive.dims(members, "dims", result.ndim))
 
     @staticmethod
-    def checked(members: dict[str, np.ndarray]) -> dict[str, Any]:
+    def _checked(members: dict[str, np.ndarray]) -> dict[str, Any]:
         """The parts of a result, but for names, taken out of what a file holds."""
         raise NotImplementedError
 

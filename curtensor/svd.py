@@ -60,7 +60,7 @@ class SVD(MatrixResult):
         return self.U, self.s[:, None] * self.Vh
 
     @staticmethod
-    def checked(members: dict[str, np.ndarray]) -> dict[str, Any]:
+    def _checked(members: dict[str, np.ndarray]) -> dict[str, Any]:
         """U, s, Vh and the error in a file."""
         U = archive.numbers(members, "U", (None, None))
         m, k = U.shape

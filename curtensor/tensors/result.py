@@ -49,7 +49,7 @@ class CoreAndFactors(Result):
         return TuckerTensor((self.core, list(self.factors)))
 
     @staticmethod
-    def checked(members: dict[str, np.ndarray]) -> dict[str, Any]:
+    def _checked(members: dict[str, np.ndarray]) -> dict[str, Any]:
         """The core, the factors and the error in a file."""
         core = archive.numbers(members, "core", None)
         ranks = _validation.tensor_shape(core.shape, "core")
@@ -142,9 +142,9 @@ class TensorCUR(CoreAndFactors):
         return Tucker(core, tuple(factors), float(error), dims=self.dims)
 
     @staticmethod
-    def checked(members: dict[str, np.ndarray]) -> dict[str, Any]:
+    def _checked(members: dict[str, np.ndarray]) -> dict[str, Any]:
         """The core, the factors, the indices and what is known of the error in a file."""
-        found = CoreAndFactors.checked(members)
+        found = CoreAndFactors._checked(members)
         factors = found["factors"]
         each = (archive.indices(members, f"indices.{n}", *factor.shape[::-1]) for n, factor in enumerate(factors))
         read, converged = (

@@ -213,7 +213,7 @@ class TubalSVD(Named):
         return from_spectrum((U * s) @ Vh, self.shape[2], half)
 
     @staticmethod
-    def checked(members: dict[str, np.ndarray]) -> dict[str, Any]:
+    def _checked(members: dict[str, np.ndarray]) -> dict[str, Any]:
         """U, s, Vh and the error in a file."""
         U = archive.numbers(members, "U", (None, None, None))
         d1, k, d3 = U.shape
@@ -383,7 +383,7 @@ class TubalCUR(Named):
         return from_spectrum(self.left @ (self.middle @ self.right), self.shape[2], is_real(self.C))
 
     @staticmethod
-    def checked(members: dict[str, np.ndarray]) -> dict[str, Any]:
+    def _checked(members: dict[str, np.ndarray]) -> dict[str, Any]:
         """C, R, the indices, the factored form and the error in a file."""
         C = archive.numbers(members, "C", (None, None, None))
         d1, c, d3 = C.shape
