@@ -25,7 +25,7 @@ OWNER = "curtensor"  # the member that says of which result the others are parts
 # What NumPy writes above the arrays that results are made of. Nothing else is read, and nothing evaluated.
 MAGIC = b"\x93NUMPY\x01\x00"
 HEADER = re.compile(
-    rb"\{'descr': '(\|b1|[<>](?:i[48]|f[48]|c8|c16|U\d{1,8}))', "
+    rb"\{'descr': '(\|b1|[<>](?:i[48]|f[48]|c8|c16|U(?:\d{1,8}|[1-4]\d{8})))', "
     rb"'fortran_order': (?:True|False), 'shape': \(([\d, ]*)\), \} *\n"
 )
 

@@ -45,6 +45,8 @@ def described(labels):
         return {"kind": "texts", "values": labels.tolist()}
     import pandas as pd
 
+    if not isinstance(labels, pd.Index):
+        raise TypeError(_validation.describe(labels))
     name = {"name": described_label(labels.name)} if labels.nlevels == 1 else {}
     if isinstance(labels, pd.MultiIndex):
         return {"kind": "levels", "levels": [described(labels.get_level_values(n)) for n in range(labels.nlevels)]}

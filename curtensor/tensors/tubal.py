@@ -322,8 +322,8 @@ class TubalCUR(Named):
     error_estimate : float
         ``||X - C * U * R||_F / ||X||_F``: exact up to rounding for the projection core, else as random vectors show it.
     names : tuple of (pandas Index or ndarray of str or None)
-        Those of the chosen horizontal and lateral slices, also as `row_names` and `col_names`, and of all tubes' entries;
-        None where X has none.
+        Those of the chosen horizontal and lateral slices, also as `row_names` and `col_names`, and of all slices of the
+        third mode; None where X has none.
     dims : tuple of str
         Names of a DataArray's dimensions; empty for all else.
     """
