@@ -90,14 +90,14 @@ def run_compare(args):
     if args.plot is not None:
         output_path(args.plot, "--plot")
         image_format(args.plot)
-    A = in_blocks(read_matrix(args.file or shipped, dataset=args.dataset).A)
+    A = read_in_blocks(read_matrix(args.file or shipped, dataset=args.dataset).A)
     if ranks is None:
         largest = max if len(A.shape) > 2 else min
         ranks = [k for k in RANKS if k <= largest(A.shape, default=0)] or 1
     with progress_bar() as callback:
         comparison = compare(A, ranks, methods=methods, rng=seed, callback=callback)
 
-    print(f"{args.file or f'{shipped.name}, shipped with curtensor'}: {kind_of(A)}\n")
+    print(f"{args.file or f'{shipped.name}, shipped with curtensor'}: {kind_in_words(A)}\n")
     print(comparison)
     if args.csv is not None:
         comparison.to_csv(args.csv)
@@ -117,17 +117,17 @@ def run_decompose(args):
     options = {"method": args.method, "core": args.core, "rtol": rtol, "rng": seed} | sizes
     options = {name: value for name, value in options.items() if value is not None}
     with progress_bar() as callback:
-        matrix = matrix._replace(A=in_blocks(matrix.A, memory, callback))
+        matrix = matrix._replace(A=read_in_blocks(matrix.A, memory, callback))
         decompose = decompose_tensor if len(matrix.A.shape) > 2 else decompose_matrix
         result, lines = decompose(matrix, ranks, options, callback)
     result.save(args.output)
-    print(f"{args.file}: {kind_of(matrix.A)}", *lines, sep="\n")
+    print(f"{args.file}: {kind_in_words(matrix.A)}", *lines, sep="\n")
     print(f"error estimate: {result.error_estimate:.4g} of the Frobenius norm")
     reader = f"curtensor.{type(result).__name__}.load"
     print(f"written: {args.output}, {os.path.getsize(args.output)} bytes; {reader} reads it")
 
 
-def in_blocks(A, memory=None, callback=None):
+def read_in_blocks(A, memory=None, callback=None):
     """A matrix in a store, or in a large .npy file, as `row_blocks`; its callback tells how far each pass is."""
     import numpy as np
 
@@ -179,7 +179,7 @@ def names_of(names, indices):
     return None if names is None else names[indices]
 
 
-def kind_of(A):
+def kind_in_words(A):
     """Shape, dtype and number of stored entries if sparse, in words."""
     sparse = f", sparse with {A.nnz} entries" if hasattr(A, "nnz") else ""
     return f"{' x '.join(map(str, A.shape))}, {A.dtype}{sparse}"

@@ -263,13 +263,13 @@ def plain_array(X, name) -> np.ndarray:
     except Exception as error:
         if isinstance(X, (list, tuple)) and isinstance(error, ValueError):
             raise complain(ValueError, name, "nested lists of equal lengths", describe(X)) from None
-        got = f"{kind_of(X)}, which NumPy does not read: {describe_error(error)}"
+        got = f"{type_name(X)}, which NumPy does not read: {describe_error(error)}"
         raise complain(TypeError, name, "an array of numbers", got) from error
     if isinstance(plain, np.ma.MaskedArray) or isinstance(getattr(X, "_meta", None), np.ma.MaskedArray):
         raise complain(TypeError, name, "an array without a mask", "a masked array")
     if plain.dtype == object and plain.ndim == 0 and plain is not X:
         dense = next((f"X.{way}()" for way in ("toarray", "todense") if hasattr(X, way)), None)
-        got = f"{kind_of(X)}; {dense} is one" if dense else describe(X)
+        got = f"{type_name(X)}; {dense} is one" if dense else describe(X)
         raise complain(TypeError, name, "an array of numbers", got)
     return np.asarray(plain)
 
@@ -291,7 +291,7 @@ def in_memory(X):
     return (X.float() if X.is_floating_point() and X.element_size() < 4 else X).numpy(force=True)
 
 
-def kind_of(X):
+def type_name(X):
     """A type by its package and name."""
     package = type(X).__module__.split(".")[0]
     return type(X).__name__ + (f" of {package}" if package != "builtins" else "")

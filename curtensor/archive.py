@@ -167,7 +167,7 @@ def indices(parts, name, size, length):
     return array
 
 
-def names(parts, name, size):
+def labels(parts, name, size):
     """So many texts; None where there are none."""
     if name not in parts:
         return None

@@ -26,7 +26,7 @@ COLORS = ("black", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4
 MARKERS = "osD^v<>PX*"
 
 
-def svd(A, k, rng):
+def by_svd(A, k, rng):
     """Truncated SVD, the optimum: in full, or where that is too much work by 7 steps of block Krylov iteration."""
     if A.shape[0] * A.shape[1] * min(A.shape) > EXACT_WORK:
         return randomized_svd(A, k, power_iterations=7, rng=rng)
@@ -34,45 +34,45 @@ def svd(A, k, rng):
     return product_operator(U[:, :k], s[:k, None] * Vh[:k])
 
 
-def krylov_svd(A, k, rng):
+def by_randomized_svd(A, k, rng):
     """`randomized_svd` as it comes."""
     return randomized_svd(A, k, rng=rng)
 
 
-def cur(A, k, rng):
+def by_cur(A, k, rng):
     """CUR as it comes: the default rule and the projection core."""
     return cur_decomposition(A, k, rng=rng)
 
 
-def cur_intersection(A, k, rng):
+def by_intersection(A, k, rng):
     """CUR by the intersection of k columns and 1.5 k rows."""
     return cur_decomposition(A, k, n_rows=min(k + (k + 1) // 2, A.shape[0]), core="intersection", rng=rng)
 
 
-def cpqr(A, k, rng):
+def by_cpqr(A, k, rng):
     """CUR with columns and rows by column-pivoted QR factorisation of a sketch."""
     return cur_decomposition(A, k, method="cpqr", rng=rng)
 
 
-def leverage(A, k, rng):
+def by_leverage(A, k, rng):
     """CUR with columns and rows drawn by leverage scores."""
     return cur_decomposition(A, k, method="leverage", rng=rng)
 
 
-def uniform(A, k, rng):
+def by_uniform(A, k, rng):
     """CUR with columns and rows drawn with equal probabilities: the control."""
     return cur_decomposition(A, k, method="uniform", rng=rng)
 
 
 # (A, k, rng) to what `relative_error` takes, for matrices. The first, the optimum, is part of every comparison.
 METHODS = {
-    "svd": svd,
-    "randomized_svd": krylov_svd,
-    "cur": cur,
-    "cur_intersection": cur_intersection,
-    "cpqr": cpqr,
-    "leverage": leverage,
-    "uniform": uniform,
+    "svd": by_svd,
+    "randomized_svd": by_randomized_svd,
+    "cur": by_cur,
+    "cur_intersection": by_intersection,
+    "cpqr": by_cpqr,
+    "leverage": by_leverage,
+    "uniform": by_uniform,
 }
 
 
@@ -200,9 +200,9 @@ def tensor_case(A):
         finite_tensor(A, "A")
 
     def row(approximation, *figures):
-        return TensorRow(*figures, of_tensors.numbers(approximation))
+        return TensorRow(*figures, of_tensors.stored_numbers(approximation))
 
-    methods, dtype = of_tensors.methods_for(A), _validation.array_dtype(A.dtype)
+    methods, dtype = of_tensors.formats_for(A), _validation.array_dtype(A.dtype)
     return Case(A, dtype, max(A.shape), methods, check, error, row, (12, 11, 10) + (3,) * (A.ndim - 3))
 
 
@@ -226,10 +226,10 @@ def compare(
         Distinct ranks, each 1 to min(m, n). Of a tensor, each from 1 to the length of its longest mode: the rank of
         every mode that is as long, and the length of the shorter ones.
     methods : sequence of str and callables, optional
-        Names of `curtensor.comparison.METHODS`, for tensors of `curtensor.tensors.comparison.METHODS` (with three modes
-        also of its THIRD_ORDER_METHODS), and functions ``(A, k, rng)`` to an approximation of A: an array or anything
-        that `relative_error` takes; of a tensor an array or anything with ``to_array()``, and with ``n_stored`` if its
-        numbers are to be known. By default all names.
+        Names of `curtensor.comparison.METHODS`, for tensors of `curtensor.tensors.comparison.TENSOR_FORMATS` (with
+        three modes also of its THIRD_ORDER_FORMATS), and functions ``(A, k, rng)`` to an approximation of A: an array
+        or anything that `relative_error` takes; of a tensor an array or anything with ``to_array()``, and with
+        ``n_stored`` if its numbers are to be known. By default all names.
         The reference, "svd" or "st_hosvd", comes first, asked for or not.
     rng : None, int, SeedSequence or Generator, optional
         Source of randomness. At each rank all methods start from the same seed, so that a method's row does not

@@ -238,8 +238,8 @@ class CUR:
                 archive.numbers(parts, "middle", (left.shape[1], right.shape[0])),
                 right,
                 archive.scalar(parts, "error_estimate", "f"),
-                archive.names(parts, "col_names", c),
-                archive.names(parts, "row_names", r),
+                archive.labels(parts, "col_names", c),
+                archive.labels(parts, "row_names", r),
             )
 
 
@@ -292,7 +292,7 @@ def intersection(left, right, R, rows):
 
 def lstsq(A, B):
     """Least-squares solution X of ``A @ X = B``; by its own framework of an array that gradients go through."""
-    return operands.kind_of(A).lstsq(A, B) if operands.of_framework(A) else np.linalg.lstsq(A, B)[0]
+    return operands.kind_of(A).solved_by_qr(A, B) if operands.of_framework(A) else np.linalg.lstsq(A, B)[0]
 
 
 CORES = {
@@ -510,10 +510,10 @@ def independent_columns(C):
 def followed_cur(framework, A, columns, rows, core):
     """The same within A's framework, through which gradients go to A."""
     C, R = framework.taken(A, columns, 1), framework.taken(A, rows, 0)
-    left = framework.orthonormal_columns(framework.widened(C, A))
-    right = framework.orthonormal_columns(framework.widened(R, A).T).T
+    left = framework.q_factor(framework.computable(C, A))
+    right = framework.q_factor(framework.computable(R, A).T).T
     image = framework.rmatmat(A, left) if core.sees == "image" else None
-    middle = core(framework, A, left, right, framework.widened(R, A), rows, image)
+    middle = core(framework, A, left, right, framework.computable(R, A), rows, image)
     seen, error = framework.cut_off(A), float("nan")
     if not framework.traced(seen):
         error = seen_error(framework, seen, columns, rows, left @ middle, right)

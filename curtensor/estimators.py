@@ -14,7 +14,7 @@ from curtensor.interpolative import interpolative_decomposition
 from curtensor.operands import dense
 from curtensor.selection import select_columns, select_rows
 
-FLOATS = [np.float64, np.float32]
+FLOAT_DTYPES = [np.float64, np.float32]
 
 
 class ColumnSelector(SelectorMixin, BaseEstimator):
@@ -83,7 +83,7 @@ class ColumnSelector(SelectorMixin, BaseEstimator):
 
     def transform(self, X):
         """The chosen columns of X (n_samples, n_features), in X's own order."""
-        return super().transform(readable(X))
+        return super().transform(with_readable_names(X))
 
     def _get_support_mask(self):
         check_is_fitted(self)
@@ -283,7 +283,7 @@ class CURTransformer(TransformerMixin, BaseEstimator):
     def inverse_transform(self, X):
         """Samples (n_samples, n_features) from their coefficients X on the chosen rows."""
         check_is_fitted(self)
-        return check_array(X, dtype=FLOATS) @ self.components_
+        return check_array(X, dtype=FLOAT_DTYPES) @ self.components_
 
     def get_feature_names_out(self, input_features=None):
         """``row_<name>`` for each chosen row; `input_features` are only checked."""
@@ -299,11 +299,11 @@ class CURTransformer(TransformerMixin, BaseEstimator):
 
 def validated(estimator, X, *, reset=True):
     """X as scikit-learn checks it: real floats, dense, CSR or CSC."""
-    options = {"accept_sparse": ("csr", "csc"), "dtype": FLOATS, "reset": reset}
-    return validate_data(estimator, readable(X), **options)
+    options = {"accept_sparse": ("csr", "csc"), "dtype": FLOAT_DTYPES, "reset": reset}
+    return validate_data(estimator, with_readable_names(X), **options)
 
 
-def readable(X):
+def with_readable_names(X):
     """X itself, or a DataArray's table in the form whose names scikit-learn reads."""
     return X.to_pandas() if getattr(X, "ndim", 0) == len(getattr(X, "dims", ())) == 2 else X
 

@@ -11,8 +11,8 @@ from curtensor.selection import row_norms_squared
 from curtensor.sketching import SKETCHES, random_matrix, sketch_matrix
 from curtensor.svd import new_directions, truncated_svd
 
-METHODS = ("exact", "sketch")
-OVERSAMPLING = 10  # vectors beyond k in a block
+SCORE_METHODS = ("exact", "sketch")
+EXTRA_VECTORS = 10  # vectors beyond k in a block
 N_BLOCKS = 3  # of a Krylov basis
 
 
@@ -87,7 +87,7 @@ def leverage_scores(
     operand, A = operands.find(A)
     k = None if k is None else _validation.integer(k, "k", 1, min(A.shape))
     axis = _validation.integer(axis, "axis", 0, 1)
-    _validation.one_of(METHODS, method, "method")
+    _validation.one_of(SCORE_METHODS, method, "method")
     normalize = _validation.flag(normalize, "normalize")
     rng = _validation.generator(rng)
 
@@ -103,13 +103,13 @@ def leverage_scores(
 
 def leading_vectors(operand, A, k, axis, method, rng):
     """Leading singular vectors of the rows (axis 0) or columns (axis 1), one a column, and singular values."""
-    if method == "sketch" and N_BLOCKS * (k + OVERSAMPLING) < min(A.shape):
+    if method == "sketch" and N_BLOCKS * (k + EXTRA_VECTORS) < min(A.shape):
         tall = A.shape[0] >= A.shape[1]
         V, s, sketched = short_side_vectors(operand, A if tall else A.T, k, rng)
         if s.min(initial=np.inf) > np.finfo(s.dtype).eps ** (1 / 4) * s.max(initial=0):  # half of the digits at least
             return V if axis == int(tall) else sketched.operand.matmat(sketched.A, V / s), s
     if method == "sketch":
-        U, s, Vh = truncated_svd(operand, A, k, OVERSAMPLING, N_BLOCKS, SKETCHES["sparse_sign"], rng)
+        U, s, Vh = truncated_svd(operand, A, k, EXTRA_VECTORS, N_BLOCKS, SKETCHES["sparse_sign"], rng)
     else:
         U, s, Vh = exact_svd(operand, A)
     return (U if axis == 0 else Vh.conj().T)[:, :k], s[:k]
@@ -128,7 +128,7 @@ def short_side_vectors(operand, A, k, rng):
     Nothing of the longer side is held. The Gram matrix loses twice the digits by which the values differ.
     """
     m, n = A.shape
-    test = random_matrix(SKETCHES["sparse_sign"], m, k + OVERSAMPLING, operand.dtype(A), rng)
+    test = random_matrix(SKETCHES["sparse_sign"], m, k + EXTRA_VECTORS, operand.dtype(A), rng)
     sketched = sketch_matrix(operand, A, test, sparse.csr_array((n, 0), dtype=test.dtype))
     image, scale = sketched.left, sketched.norm
     basis, images = np.empty((2, n, 0), image.dtype)

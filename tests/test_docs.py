@@ -16,7 +16,7 @@ from curtensor.sketching import SKETCHES
 from curtensor.svd import SVD_METHODS
 from curtensor.tensors import TENSOR_METHODS
 from curtensor.tensors.decomposition import TENSOR_CORES
-from curtensor.tensors.tubal import CORES as TUBAL_CORES
+from curtensor.tensors.tubal import TUBAL_CORES as TUBAL_CORES
 
 ROOT = Path(__file__).parent.parent
 CHOOSING = (ROOT / "docs" / "choosing.md").read_text()

@@ -8,7 +8,13 @@ import numpy as np
 import torch
 
 from curtensor import _validation
-from curtensor.adapters.choice import adapter_rule, choose_columns, choose_lateral_slices, choose_rows, inverse_norm
+from curtensor.adapters.choice import (
+    adapter_rule,
+    choose_lateral_slices,
+    choose_weight_columns,
+    choose_weight_rows,
+    inverse_norm,
+)
 from curtensor.adapters.deltas import (
     BASES,
     FORMS,
@@ -18,10 +24,10 @@ from curtensor.adapters.deltas import (
     ModeFactors,
     SharedCore,
     TCURLoRA,
-    TubalCore,
+    TubalProduct,
+    columns_at,
     orthonormal,
-    projection,
-    taken,
+    projected_weights,
     trained_dtype,
 )
 from curtensor.selection import choose_from_sketch
@@ -53,17 +59,17 @@ def plan_lora(names, weights, *, rank, alpha, init, method):
 
 def cur_rows(name, weight, rank, rule, rng):
     """Orthonormal basis of chosen rows, as large as LoRA's random A (each row of squared norm 1/3)."""
-    rows = enough(name, rank, choose_rows([weight], rank, rule, rng))
-    return orthonormal(taken([weight.T], rows).double()).T.cpu().numpy() / np.sqrt(3)
+    rows = enough(name, rank, choose_weight_rows([weight], rank, rule, rng))
+    return orthonormal(columns_at([weight.T], rows).double()).T.cpu().numpy() / np.sqrt(3)
 
 
 def cur_factors(name, weight, rank, rule, rng, scale):
     """Balanced A and B with scale B A the CUR of the weight with the projection core."""
-    columns = enough(name, rank, choose_columns([weight], rank, rule, rng))
-    rows = enough(name, rank, choose_rows([weight], rank, rule, rng))
-    C = orthonormal(taken([weight], columns).double())
-    R = orthonormal(taken([weight.T], rows).double()).T
-    U, s, Vh = np.linalg.svd(projection(weight, C, R))
+    columns = enough(name, rank, choose_weight_columns([weight], rank, rule, rng))
+    rows = enough(name, rank, choose_weight_rows([weight], rank, rule, rng))
+    C = orthonormal(columns_at([weight], columns).double())
+    R = orthonormal(columns_at([weight.T], rows).double()).T
+    U, s, Vh = np.linalg.svd(projected_weights(weight, C, R))
     root = np.sqrt(s / scale)
     return root[:, None] * Vh @ R.cpu().numpy(), C.cpu().numpy() @ U * root
 
@@ -77,8 +83,8 @@ def plan_curlora(names, weights, *, rank, scale, basis, method):
     rule = adapter_rule(method)
 
     def build(rng):
-        columns = enough(name, rank, choose_columns([weight], rank, rule, rng))
-        rows = enough(name, rank, choose_rows([weight], rank, rule, rng))
+        columns = enough(name, rank, choose_weight_columns([weight], rank, rule, rng))
+        rows = enough(name, rank, choose_weight_rows([weight], rank, rule, rng))
         return [CURLoRA(weight, columns[:, 1], rows[:, 1], basis=basis, scale=scale)]
 
     return build
@@ -93,8 +99,10 @@ def plan_adalora(names, weights, *, rank, alpha, method):
 
     def build(rng):
         wide = weight if weight.dtype == torch.float64 else weight.float()
-        P = orthonormal(taken([wide], enough(name, rank, choose_columns([weight], rank, rule, rng))))
-        Q = orthonormal(taken([wide.T], enough(name, rank, choose_rows([weight], rank, rule, rng)))).T.contiguous()
+        P = orthonormal(columns_at([wide], enough(name, rank, choose_weight_columns([weight], rank, rule, rng))))
+        Q = orthonormal(
+            columns_at([wide.T], enough(name, rank, choose_weight_rows([weight], rank, rule, rng)))
+        ).T.contiguous()
         return [AdaLoRA(P, Q, alpha=alpha)]
 
     return build
@@ -120,13 +128,13 @@ def plan_tcurlora(names, weights, *, ranks, scale, form, factor_rank, basis, met
     name = names[0]
 
     def build(rng):
-        if group is TubalCore:
+        if group is TubalProduct:
             columns = enough(name, r1, choose_lateral_slices(weights, r1, rule, rng))
             rows = enough(name, r2, choose_lateral_slices([W.T for W in weights], r2, rule, rng))
-            shared = TubalCore(weights, columns, rows, basis=basis)
+            shared = TubalProduct(weights, columns, rows, basis=basis)
             return TCURLoRA.of_group(shared, len(weights), scale=scale, basis=basis)
-        columns = enough(name, r1, choose_columns(weights, r1, rule, rng))
-        rows = enough(name, r2, choose_rows(weights, r2, rule, rng))
+        columns = enough(name, r1, choose_weight_columns(weights, r1, rule, rng))
+        rows = enough(name, r2, choose_weight_rows(weights, r2, rule, rng))
         fibres = choose_fibres(name, weights, columns[:, 1], rows[:, 1], r3, rule, rng)
         if group is SharedCore:
             shared = SharedCore(weights, columns, rows, fibres, basis=basis)

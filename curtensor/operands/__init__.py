@@ -45,7 +45,7 @@ def find(A: Any, *, only_products: bool = False, gradients: bool = False) -> tup
                 return operand, operand.wrap(A)
     if of_framework(A):
         operand = kind_of(A)
-        return operand, operand.checked(A) if gradients else operand.wrap(A)
+        return operand, operand.checked_array(A) if gradients else operand.wrap(A)
     raise _validation.complain(TypeError, "A", "an array, a sparse matrix or a DataFrame", type(A))
 
 
@@ -54,7 +54,7 @@ def plain(A, name="A"):
     if isinstance(A, (list, tuple)):
         return _validation.nested_numbers(A, name)
     if labelled(A):
-        A = rows_of_a_store(A) if in_a_store(A) else contents(A, name)
+        A = rows_of_a_store(A) if in_a_store(A) else unlabelled(A, name)
     if of_package(A, "sparse") and hasattr(A, "fill_value"):
         _validation.matrix_shape(A.shape)
         _validation.zero_fill(A.fill_value, None, name)
@@ -69,7 +69,7 @@ def labelled(X):
     return hasattr(X, "to_numpy")
 
 
-def contents(X, name="A"):
+def unlabelled(X, name="A"):
     """The array in something labelled; of a DataArray as it is, be it in memory or dask's."""
     from curtensor.operands import tables
 
@@ -137,12 +137,12 @@ def beside(X, x):
 
 def followed(X):
     """Whether gradients are followed through an array."""
-    return of_framework(X) and kind_of(X).followed(X)
+    return of_framework(X) and kind_of(X).differentiated(X)
 
 
 def widened(X, other):
     """Slices in half precision in the dtype that was computed in."""
-    return kind_of(X).widened(X, other) if of_framework(X) else X
+    return kind_of(X).computable(X, other) if of_framework(X) else X
 
 
 def names(X, ndim=2):

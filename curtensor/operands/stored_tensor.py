@@ -26,7 +26,7 @@ STORES = ("h5py", "zarr", "dask")
 
 def readable(X):
     """A `StoredTensor` for what does not lie in memory, else X as an array; checked, of two modes or more."""
-    X = operands.contents(X) if operands.labelled(X) else X
+    X = operands.unlabelled(X) if operands.labelled(X) else X
     _validation.one_of_several(X, "X")
     if isinstance(X, np.memmap) and mapped(X) is not None:
         return MappedTensor(X)
@@ -243,7 +243,7 @@ class DaskTensor(StoredTensor):
         from curtensor.operands import dask_array
 
         self._dask = dask_array
-        super().__init__(dask_array.checked(X, "X"), factors)
+        super().__init__(dask_array.checked_dask(X, "X"), factors)
 
     def _read(self, place):
         return self._dask.box(self.X, place, "X")

@@ -9,7 +9,7 @@ from scipy import sparse
 
 from curtensor import _validation
 
-NUMBERS = "iufcb"
+NUMBER_KINDS = "iufcb"
 
 
 def contents(X, name):
@@ -29,7 +29,7 @@ def of_xarray(X, name):
 
 def of_pandas(X, name):
     """A view where pandas has one array, a copy by columns else."""
-    kinds = [kind_of(dtype) for dtype in X.dtypes]
+    kinds = [pandas_kind(dtype) for dtype in X.dtypes]
     all_numbers(kinds, X.columns, X.dtypes, name)
     if len(set(X.dtypes)) <= 1 and all(isinstance(dtype, np.dtype) for dtype in X.dtypes):
         return X.to_numpy()
@@ -41,10 +41,10 @@ def of_pandas(X, name):
     return X.to_numpy(dtype=np.result_type(kind, np.float32) if kind.kind in "fc" else float, na_value=np.nan)
 
 
-def kind_of(dtype):
+def pandas_kind(dtype):
     """The dtype of the numbers in a column of pandas, or None where it holds none."""
     kind = dtype.subtype if is_sparse(dtype) else getattr(dtype, "numpy_dtype", dtype)
-    return kind if isinstance(kind, np.dtype) and kind.kind in NUMBERS else None
+    return kind if isinstance(kind, np.dtype) and kind.kind in NUMBER_KINDS else None
 
 
 def is_sparse(dtype):

@@ -221,20 +221,20 @@ class TensorCore:
         return self.function(*arguments)
 
 
-def intersection(entries, indices, factors):
+def subtensor_core(entries, indices, factors):
     """The sub-tensor of the chosen slices."""
     return entries.at(np.ix_(*indices)), factors
 
 
-def projection(entries, indices, factors):
+def projected_core(entries, indices, factors):
     """The best core for the factors' spans, by one more pass over the array."""
     factors = [np.linalg.qr(factor)[0] for factor in factors]
     return entries.projected(factors), factors
 
 
 TENSOR_CORES = {
-    "intersection": TensorCore(intersection),
-    "projection": TensorCore(projection, sees="tensor", best=True),
+    "intersection": TensorCore(subtensor_core),
+    "projection": TensorCore(projected_core, sees="tensor", best=True),
 }
 
 

@@ -445,14 +445,14 @@ class TubalCore:
         return self.function(*arguments)
 
 
-def projection(X, C, R, rows, rank):
+def tubal_projection(X, C, R, rows, rank):
     """``C^+ * X * R^+``: the best for the given slices; one pass over X."""
     left, right = column_bases(C), row_bases(R)
     images = np.concatenate([panel @ adjoint(right) for _, panel in spectral_panels(X)], axis=1)
     return left, adjoint(left) @ images, right
 
 
-def truncated(X, C, R, rows, rank):
+def tubal_truncated(X, C, R, rows, rank):
     """``W^+`` with W = X[I, J], cut to the rank in each slice of the spectrum; no pass over X."""
     P, s, Qh = np.linalg.svd(C[:, rows], full_matrices=False)
     left, T = np.linalg.qr(C @ adjoint(Qh[:, :rank]))
@@ -460,16 +460,16 @@ def truncated(X, C, R, rows, rank):
     return left, divided(T, s[:, :rank], 2) @ (adjoint(P[:, :, :rank]) @ (R @ adjoint(right))), right
 
 
-def intersection(X, C, R, rows, rank):
+def tubal_intersection(X, C, R, rows, rank):
     """``W^+`` with W = X[I, J], through an orthonormal basis of C's columns; no pass over X."""
     left, right = column_bases(C), row_bases(R)
     return left, least_squares(left[:, rows], R @ adjoint(right)), right
 
 
-CORES = {
-    "projection": TubalCore(projection, best=True),
-    "truncated": TubalCore(truncated, slices=2),
-    "intersection": TubalCore(intersection, solves=True),
+TUBAL_CORES = {
+    "projection": TubalCore(tubal_projection, best=True),
+    "truncated": TubalCore(tubal_truncated, slices=2),
+    "intersection": TubalCore(tubal_intersection, solves=True),
 }
 
 
@@ -563,7 +563,7 @@ def tubal_cur(
     """
     X = third_order(X)
     rank = _validation.integer(rank, "rank", 1, min(X.shape[:2]))
-    middle_of = _validation.choose(CORES, core, "core", TubalCore)
+    middle_of = _validation.choose(TUBAL_CORES, core, "core", TubalCore)
     wanted = int(middle_of.slices * rank)
     n_columns = min(wanted, X.shape[1]) if n_columns is None else n_columns
     n_rows = min(wanted, X.shape[0]) if n_rows is None else n_rows
@@ -580,7 +580,7 @@ def tubal_cur(
     sketched = sketch_unfoldings(X, n_columns, sketch, rng)
     columns = choose_from_sketch(sketched.left, n_columns, rule, rng)
     C = X[:, columns].astype(horizontal_slices.dtype(X), order="C", copy=False)
-    rows = row_choice(sketched, C, n_columns, n_rows, rule, sketch, rng)
+    rows = horizontal_choice(sketched, C, n_columns, n_rows, rule, sketch, rng)
     R = X[rows].astype(horizontal_slices.dtype(X), order="C", copy=False)
     spectra = (spectrum(times_power(part, sketched.exponent), is_real(X)) for part in (C, R))
     left, middle, right = middle_of(sketched.A, *spectra, rows, rank)
@@ -601,7 +601,7 @@ def sketch_unfoldings(X, k, sketch, rng):
     return sketch_matrix(horizontal_slices, X, Y, W)
 
 
-def row_choice(sketched, C, n_columns, n_rows, rule, sketch, rng):
+def horizontal_choice(sketched, C, n_columns, n_rows, rule, sketch, rng):
     """Horizontal slices chosen from C by its unfolding along mode 0, and by what the sketch has outside of it."""
     d1, count, d3 = C.shape
     if count < n_columns:  # the unfoldings' ranks are lower

@@ -324,10 +324,10 @@ def st_hosvd(
         raise _validation.complain(ValueError, "method", "auto, gram or qr where rtol is given", repr(method))
     rng = _validation.generator(rng)
 
-    return truncated(X, ranks, rtol, find_basis, rng)
+    return truncated_hosvd(X, ranks, rtol, find_basis, rng)
 
 
-def truncated(X, ranks, rtol, find_basis, rng):
+def truncated_hosvd(X, ranks, rtol, find_basis, rng):
     """The body of `st_hosvd`: a wider decomposition where spectra fall slowly, whose small core is then refined."""
     wide = sequential(X, ranks, rtol, find_basis, rng, NEARLY)
     if ranks is None or wide.ranks == ranks:
@@ -348,7 +348,7 @@ def sequential(X, ranks, rtol, find_basis, rng, nearly):
     for mode in by_length(X):
         found = find_basis(core, mode, None if ranks is None else ranks[mode], rtol, rng)
         if ranks is None:
-            rank = smallest_rank(found, (budget - lost) / kept / (X.ndim - len(factors)))
+            rank = least_rank(found, (budget - lost) / kept / (X.ndim - len(factors)))
         else:
             beyond = found.shares[ranks[mode] : ranks[mode] + spare(ranks[mode])]
             rank = ranks[mode] + np.count_nonzero(beyond > nearly * found.shares[ranks[mode] - 1])
@@ -367,7 +367,7 @@ def by_length(X):
     return sorted(memory_order(X), key=lambda mode: X.shape[mode])
 
 
-def smallest_rank(found, share):
+def least_rank(found, share):
     """The smallest rank whose loss is surely within a share; all vectors lose nothing."""
     fitting = np.flatnonzero(found.losses[1:] + found.doubt <= share)
     return int(fitting[0]) + 1 if len(fitting) else found.vectors.shape[1]
@@ -447,7 +447,7 @@ def hooi(
     callback = _validation.callback_function(callback)
     rng = _validation.generator(rng)
 
-    return refined(X, truncated(X, ranks, None, find_basis, rng), tol, max_sweeps, find_basis, callback, rng)
+    return refined(X, truncated_hosvd(X, ranks, None, find_basis, rng), tol, max_sweeps, find_basis, callback, rng)
 
 
 def refined(X, start, tol, max_sweeps, find_basis, callback, rng):
@@ -455,7 +455,7 @@ def refined(X, start, tol, max_sweeps, find_basis, callback, rng):
     scale = np.abs(start.core).max() or 1
     factors = dict(enumerate(start.factors))
     core, error = start.core, start.error_estimate
-    total = squared_norm(core, scale) / (1 - error**2) or 1
+    total = sum_of_squares(core, scale) / (1 - error**2) or 1
     shown = np.sqrt(1e4 * np.finfo(core.dtype).eps)  # errors that a difference of squares shows
     for sweep in range(max_sweeps):
         before = error
@@ -465,19 +465,19 @@ def refined(X, start, tol, max_sweeps, find_basis, callback, rng):
             vectors = find_basis(reduced, mode, start.ranks[mode], None, rng).vectors
             factors[mode] = np.ascontiguousarray(vectors[:, : start.ranks[mode]], core.dtype)
         core = mode_product(reduced, factors[mode].conj().T, mode)
-        error = np.sqrt(max(1 - squared_norm(core, scale) / total, 0))
+        error = np.sqrt(max(1 - sum_of_squares(core, scale) / total, 0))
         callback((sweep + 1) / max_sweeps)
         if error >= (1 - tol) * before or error < shown:
             break
     callback(1.0)
     result = Tucker(core, tuple(factors[mode] for mode in range(X.ndim)), float(error))
     if error < shown:
-        rest = sum(squared_norm(part, scale) for part, _ in residuals(X, result.core, result.factors))
+        rest = sum(sum_of_squares(part, scale) for part, _ in residuals(X, result.core, result.factors))
         result = replace(result, error_estimate=float(np.sqrt(rest / total)))
     return min(start, result, key=lambda tucker: tucker.error_estimate)
 
 
-def squared_norm(X, scale):
+def sum_of_squares(X, scale):
     """Squared norm of X / scale, in double precision."""
     return float(np.linalg.norm((X / scale).astype(np.result_type(X.dtype, float)))) ** 2
 
