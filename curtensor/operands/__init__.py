@@ -25,6 +25,8 @@ OPERANDS = {
     "numpy.generic": "ndarray",
     "dask": "dask_array",
 }
+# Classes that do not say themselves that they follow the array API; array-api-compat speaks for them.
+FRAMEWORKS = {"torch": ("Tensor",), "cupy": ("ndarray",)}
 BLOCK_BYTES = 2**28  # of memory for what is read of a store
 PANELS = 128  # of a large array: a few copies of a panel are a few percent of it
 SMALLEST_PANEL = 2**19  # bytes, below which kernels and products slow down
@@ -98,12 +100,10 @@ def of_framework(X):
     """Whether X is an array of PyTorch, or of another framework that follows the array API; none is imported here."""
     if isinstance(X, (np.ndarray, np.generic)) or of_package(X, "sparse"):
         return False
-    return hasattr(type(X), "__array_namespace__") or is_tensor(X)
-
-
-def is_tensor(X):
-    """Whether X is an array of PyTorch."""
-    return any((base.__module__, base.__qualname__) == ("torch", "Tensor") for base in type(X).__mro__)
+    return any(
+        hasattr(base, "__array_namespace__") or base.__qualname__ in FRAMEWORKS.get(base.__module__, ())
+        for base in type(X).__mro__
+    )
 
 
 def kind_of(X):

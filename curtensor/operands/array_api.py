@@ -131,8 +131,15 @@ def own_slices(A, indices, axis):
     xp = compat.array_namespace(A)
     indices = xp.asarray(np.array(indices, dtype=np.int64), device=place(A))
     if compat.is_torch_array(A):  # whose own function copies all of what is not contiguous
-        return A[indices] if axis == 0 else A[:, indices]
+        part = signed(A)[indices] if axis == 0 else signed(A)[:, indices]
+        return part if part.dtype == A.dtype else part.view(A.dtype)
     return xp.take(A, indices, axis=axis)
+
+
+def signed(A):
+    """A tensor of PyTorch, unsigned integers by their bits as signed ones, which alone it takes slices of on a GPU."""
+    name = str(A.dtype).rpartition(".")[2]
+    return A.view(getattr(sys.modules["torch"], name[1:])) if name in ("uint16", "uint32", "uint64") else A
 
 
 def rows(A, start, stop):
@@ -253,7 +260,7 @@ def product(X, Y):
 def conjugate_transpose(X):
     """``X^H``."""
     xp = compat.array_namespace(X)
-    return xp.conj(X).mT if xp.isdtype(X.dtype, "complex floating") else X.mT
+    return xp.matrix_transpose(xp.conj(X) if xp.isdtype(X.dtype, "complex floating") else X)
 
 
 def real_parts(X):
