@@ -509,7 +509,7 @@ def independent_columns(C):
 
 def followed_cur(framework, A, columns, rows, core):
     """The same within A's framework, through which gradients go to A."""
-    C, R = framework.taken(A, columns, 1), framework.taken(A, rows, 0)
+    C, R = framework.own_slices(A, columns, 1), framework.own_slices(A, rows, 0)
     left = framework.q_factor(framework.computable(C, A))
     right = framework.q_factor(framework.computable(R, A).T).T
     image = framework.rmatmat(A, left) if core.sees == "image" else None
