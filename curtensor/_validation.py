@@ -75,6 +75,16 @@ def rank_or_rtol(rank, rtol, shape, dtype, least=1):
     return integer(rank, "rank", least, min(shape)), None
 
 
+def rank_of_sizes(rank, rtol, n_columns, n_rows, shape):
+    """The rank; where neither it nor a tolerance is given, the smaller of the numbers of columns and rows, if any."""
+    if rank is not None or rtol is not None or n_columns is n_rows is None:
+        return rank
+    for size, name, other in ((n_columns, "n_columns", "n_rows"), (n_rows, "n_rows", "n_columns")):
+        if size is None:
+            raise complain(ValueError, name, f"given with {other} where neither rank nor rtol is", None)
+    return min(integer(n_columns, "n_columns", 1, shape[1]), integer(n_rows, "n_rows", 1, shape[0]))
+
+
 def multilinear_ranks(ranks, shape) -> tuple[int, ...]:
     """One rank for each mode, between 1 and its length; an int stands for all modes, cut to their lengths."""
     if isinstance(ranks, numbers.Integral):

@@ -21,6 +21,7 @@ KRYLOV_STEPS = 8  # with 10 vectors: the spectral norm to about three digits, fr
 def relative_error(
     A: Any,
     approximation: Any,
+    /,
     *,
     norm: str = "fro",
     n_probes: int | None = None,

@@ -139,6 +139,7 @@ class CUR:
     def refine(
         self,
         A: Any,
+        /,
         rank: int | None = None,
         *,
         rtol: float | None = None,
@@ -305,6 +306,7 @@ DOUBTFUL = 0.8  # of ||A||_F left, as a sketch shows it: an intersection core co
 
 def cur_decomposition(
     A: Any,
+    /,
     rank: int | None = None,
     *,
     rtol: float | None = None,
@@ -326,12 +328,14 @@ def cur_decomposition(
         Real or complex; integers and bool are taken as float64. Names of rows and columns (pandas, polars, xarray) are
         kept. np.memmap, h5py and zarr arrays are read in blocks of rows.
     rank : int, optional
-        Number of columns and of rows, 1 to min(m, n). Exactly one of `rank` and `rtol` is given.
+        Number of columns and of rows, 1 to min(m, n). Exactly one of `rank` and `rtol` is given, or neither where both
+        `n_columns` and `n_rows` are: then it is the smaller of these.
     rtol : float, optional
         Largest ``||A - C U R||_F / ||A||_F`` wanted, 64 times the dtype's epsilon to below 1; held, or an error. As few
         columns and rows are taken as the search finds.
     n_columns, n_rows : int, optional
-        Numbers of columns and rows if not `rank`; at least `rank`. With the intersection core, 1.5 times as many rows
+        Numbers of columns and rows, at least `rank`, which is their default; it is the rank of the scores that
+        "leverage" draws more columns by. Not with `rtol`. With the intersection core, 1.5 times as many rows
         as columns bring the error down by a sixth.
     method : str or callable, default "osinsky"
         Rule for columns and rows, as in `select_columns`. Rows are chosen from C; with "rpcholesky" I = J.
@@ -356,8 +360,8 @@ def cur_decomposition(
     TypeError
         If A is no array of numbers, or another argument of the wrong kind.
     ValueError
-        If A is not two-dimensional, empty, or not finite; if not exactly one of `rank` and `rtol` is given; if a
-        number is out of range; if `rtol` cannot be reached.
+        If A is not two-dimensional, empty, or not finite; if not exactly one of `rank` and `rtol`, or both numbers of
+        slices, are given; if a number is out of range; if `rtol` cannot be reached.
 
     Notes
     -----
@@ -397,6 +401,7 @@ def cur_decomposition(
     2
     """
     given, (operand, A) = A, operands.find(A)
+    rank = _validation.rank_of_sizes(rank, rtol, n_columns, n_rows, A.shape)
     rank, rtol = _validation.rank_or_rtol(rank, rtol, A.shape, operand.dtype(A))
     n_columns, n_rows = _validation.factor_sizes(rank, n_columns, n_rows, A.shape)
     rule = chosen_rule(method)
@@ -417,7 +422,7 @@ def cur_decomposition(
     return named(operands.result_like(operand, A, result, OWN), given)
 
 
-def cur_from_indices(A: Any, columns: Any, rows: Any, *, core: str | Callable = "projection") -> CUR:
+def cur_from_indices(A: Any, /, columns: Any, rows: Any, *, core: str | Callable = "projection") -> CUR:
     """The CUR decomposition of given columns and rows, through which gradients of PyTorch and JAX go.
 
     A is close to C U R with C = A[:, columns], R = A[rows] and U = C^+ A R^+ (``core="projection"``) or

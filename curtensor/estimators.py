@@ -188,7 +188,8 @@ class CURTransformer(TransformerMixin, BaseEstimator):
     rtol : float, optional
         Largest ``||X - C U R||_F / ||X||_F`` wanted for the training data; held, or an error. Not with `rank`.
     n_columns, n_rows : int, optional
-        Numbers of columns and rows if not `rank`; at least `rank`.
+        Numbers of columns and rows, at least `rank`, which is their default; without `rank`, which is the smaller of
+        them then, both or none.
     method : str or callable, default "osinsky"
         Rule for columns and rows, as in `curtensor.cur_decomposition`.
     core : "projection" or "intersection" or callable, default "projection"
@@ -254,7 +255,7 @@ class CURTransformer(TransformerMixin, BaseEstimator):
         given, X = X, validated(self, X)
         result = cur_decomposition(
             X,
-            rank_or_full(self, X),
+            rank_or_full(self, X, self.n_columns, self.n_rows),
             rtol=self.rtol,
             n_columns=self.n_columns,
             n_rows=self.n_rows,
@@ -321,9 +322,10 @@ def seed(random_state):
     return check_random_state(random_state).randint(2**31)
 
 
-def rank_or_full(estimator, X):
-    """The rank asked for; as high as can be where neither a rank nor a tolerance is."""
-    return min(X.shape) if estimator.rank is None and estimator.rtol is None else estimator.rank
+def rank_or_full(estimator, X, *sizes):
+    """The rank asked for; as high as can be where neither a rank nor a tolerance nor numbers of slices are."""
+    given = (estimator.rank, estimator.rtol, *sizes)
+    return min(X.shape) if all(value is None for value in given) else estimator.rank
 
 
 def chosen(selector, X, axis):

@@ -468,6 +468,7 @@ def independent(rows, scale=0.0):
 
 def select_columns(
     A: Any,
+    /,
     k: int,
     *,
     rank: int | None = None,
@@ -548,6 +549,7 @@ def select_columns(
 
 def select_rows(
     A: Any,
+    /,
     k: int,
     *,
     rank: int | None = None,

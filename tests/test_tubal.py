@@ -93,6 +93,57 @@ def test_tubal_svd_is_the_truncation_of_each_spectral_slice(shape, dtype, rank):
     np.testing.assert_allclose(result.error_estimate, error, rtol=0, atol=20 * np.finfo(dtype).eps)
 
 
+def decaying(shape, dtype, seed):
+    return t_of(normal(shape, dtype, seed), 10.0 ** -np.linspace(0, 6, min(shape[:2])))
+
+
+def t_of(X, s):
+    """A tensor with these singular values in each slice of its spectrum."""
+    U, _, Vh = ct.tubal_svd(X, len(s))
+    return ct.t_product(U * s.astype(U.real.dtype)[:, None], Vh)
+
+
+@pytest.mark.parametrize("rtol", [0.3, 1e-2, 1e-4])
+@pytest.mark.parametrize("scale", [1, 1e-30, 1e30])
+def test_tubal_svd_holds_a_tolerance_by_the_smallest_rank(shape, dtype, rtol, scale):
+    X = decaying(shape, dtype, 1) * np.asarray(scale, np.empty(0, dtype).real.dtype)
+    result = ct.tubal_svd(X, rtol=rtol)
+    assert relative_error(X / scale, result.to_array() / scale) <= rtol
+    if result.rank > 1:
+        assert ct.tubal_svd(X, result.rank - 1).error_estimate > rtol * (1 - 1e-6)
+
+
+@pytest.mark.parametrize("core", tubal.TUBAL_CORES)
+@pytest.mark.parametrize("rtol", [0.3, 1e-2, 1e-4])
+def test_tubal_cur_holds_a_tolerance(shape, dtype, rtol, core):
+    X = decaying(shape, dtype, 1)
+    result = ct.tubal_cur(X, rtol=rtol, core=core, rng=0)
+    assert relative_error(X, result.to_array()) <= rtol
+    assert result.error_estimate <= rtol
+    np.testing.assert_array_equal(result.C, X[:, result.col_indices])
+
+
+def test_tubal_cur_needs_few_slices_more_for_a_tolerance_than_the_optimum():
+    X = decaying((60, 50, 7), "float64", 1)
+    best = ct.tubal_svd(X, rtol=1e-3).rank
+    for seed in range(3):
+        assert best <= ct.tubal_cur(X, rtol=1e-3, rng=seed).rank <= 1.4 * best
+
+
+def test_a_tolerance_of_a_zero_tensor_is_held_by_nothing():
+    for decompose in (ct.tubal_svd, ct.tubal_cur):
+        result = decompose(np.zeros((4, 5, 3)), rtol=0.1)
+        assert (result.rank, result.error_estimate) == (0, 0)
+
+
+def test_numbers_of_slices_alone_have_the_smaller_for_a_rank(shape, dtype):
+    X = normal(shape, dtype, 1)
+    for core in tubal.TUBAL_CORES:
+        alone = ct.tubal_cur(X, n_columns=3, n_rows=5, core=core, rng=0)
+        same = ct.tubal_cur(X, 3, n_columns=3, n_rows=5, core=core, rng=0)
+        np.testing.assert_array_equal(alone.to_array(), same.to_array())
+
+
 def test_projection_has_the_middle_of_the_block_circulant_matrices(shape, dtype):
     X = normal(shape, dtype, 1)
     C, U, R, _, _ = ct.tubal_cur(X, 4, rng=0)
@@ -472,6 +523,26 @@ def test_shapes_which_do_not_fit_are_refused():
 def test_bad_options_are_refused(options, error, message):
     with pytest.raises(error, match=f"^{message}"):
         ct.tubal_cur(np.ones((4, 5, 3)), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({}, ValueError, "rank or rtol must be given, one of the two, got neither"),
+        ({"rank": 2, "rtol": 0.1}, ValueError, "rank or rtol must be given, one of the two, got both"),
+        ({"rtol": 1.0}, ValueError, "rtol must be at least 1.4e-14"),
+        ({"rtol": "small"}, TypeError, "rtol must be a float"),
+    ],
+)
+@pytest.mark.parametrize("decompose", [ct.tubal_svd, ct.tubal_cur])
+def test_a_rank_or_a_tolerance_is_given_and_in_range(decompose, options, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        decompose(np.ones((4, 5, 3)), **options)
+
+
+def test_numbers_of_slices_do_not_go_with_a_tolerance():
+    with pytest.raises(ValueError, match=r"^n_rows must be None where rtol is given, got 3"):
+        ct.tubal_cur(np.ones((4, 5, 3)), rtol=0.1, n_rows=3)
 
 
 @pytest.mark.parametrize("shape", [(3000, 2, 2), (2, 3000, 2)])

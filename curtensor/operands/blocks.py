@@ -77,6 +77,7 @@ class RowBlocks:
 
 def row_blocks(
     source: Any,
+    /,
     shape: tuple[int, int] | None = None,
     *,
     dtype: Any = None,

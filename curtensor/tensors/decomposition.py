@@ -27,12 +27,13 @@ GOOD = 1.5  # times the tail: what the error may be for a converged result
 
 def tensor_cur(
     X: ArrayLike | Callable,
+    /,
     ranks: int | Sequence[int] | None = None,
     *,
     rtol: float | None = None,
+    n_samples: int | Sequence[int] | None = None,
     method: str | Callable = "auto",
     selection: str | Callable = "osinsky",
-    n_samples: int | Sequence[int] | None = None,
     core: str | Callable = "intersection",
     shape: Sequence[int] | None = None,
     max_sweeps: int = 8,
@@ -57,15 +58,15 @@ def tensor_cur(
     rtol : float, optional
         Largest ``||X - approximation||_F / ||X||_F`` wanted, 64 times the dtype's epsilon to below 1: held for every
         entry of an array, or an error; for a function on probes which the choice has not seen.
+    n_samples : int or sequence of int, optional
+        Chosen slices of each mode, `ranks` to its length; 4 `ranks` by default.
     method : str or callable, default "auto"
         "chidori" reads all fibres through the chosen slices of the other modes, and works on random combinations of
         them, "fiber" the best of these and of random ones, "cross" chooses slices by fibres in sweeps and reads nothing
         else; "auto" is "chidori" for an array and "cross" for a callable.
     selection : str or callable, default "osinsky"
         Rule for slices and fibres, one of `curtensor.selection.SELECTION_RULES`, or such a function; "uniform" is that
-        of [1]_.
-    n_samples : int or sequence of int, optional
-        Chosen slices of each mode, `ranks` to its length; 4 `ranks` by default.
+        of [1]_. In other functions this is the `method`, which is the algorithm here.
     core : "intersection", "projection" or callable, default "intersection"
         The sub-tensor itself, with interpolating factors, or the best core for orthonormal ones: one more pass over an
         array, not to be had of a function.

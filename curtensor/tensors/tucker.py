@@ -240,6 +240,7 @@ def sketched_unfolding(X, mode, exponent, size, rng):
 
 def st_hosvd(
     X: Any,
+    /,
     ranks: int | Sequence[int] | None = None,
     *,
     rtol: float | None = None,
@@ -319,12 +320,18 @@ def st_hosvd(
     """
     X = readable(X)
     ranks, rtol = _validation.ranks_or_rtol(ranks, rtol, X.shape, _validation.array_dtype(X.dtype))
-    find_basis = _validation.choose(TUCKER_METHODS, method, "method")
-    if find_basis is randomized_basis and ranks is None:
-        raise _validation.complain(ValueError, "method", "auto, gram or qr where rtol is given", repr(method))
+    find_basis = basis_method(method, ranks)
     rng = _validation.generator(rng)
 
     return truncated_hosvd(X, ranks, rtol, find_basis, rng)
+
+
+def basis_method(method, ranks):
+    """What finds singular vectors, without ranks to a tolerance."""
+    find_basis = _validation.choose(TUCKER_METHODS, method, "method")
+    if find_basis is randomized_basis and ranks is None:
+        raise _validation.complain(ValueError, "method", "auto, gram or qr where rtol is given", repr(method))
+    return find_basis
 
 
 def truncated_hosvd(X, ranks, rtol, find_basis, rng):
@@ -375,13 +382,15 @@ def least_rank(found, share):
 
 def hooi(
     X: Any,
-    ranks: int | Sequence[int],
+    /,
+    ranks: int | Sequence[int] | None = None,
     *,
+    rtol: float | None = None,
+    method: str | Callable = "auto",
     tol: float = 1e-4,
     max_sweeps: int = 50,
-    method: str | Callable = "auto",
-    callback: Callable | None = None,
     rng: _validation.RandomSource = None,
+    callback: Callable[[float], object] | None = None,
 ) -> Tucker:
     """Tucker decomposition of a tensor by higher-order orthogonal iteration, from `st_hosvd`.
 
@@ -392,18 +401,23 @@ def hooi(
     ----------
     X : array_like, shape (d_0, ..., d_{N-1}), N >= 2
         Real or complex, in any memory order; integers and bool are taken as float64.
-    ranks : int or sequence of int
-        Lengths (r_0, ..., r_{N-1}) of the core, 1 to d_n each; an int is meant for every mode that is as long.
-    tol : float, default 0.0001
-        Stop when a sweep lowers the error by less than this part of itself; 64 times the dtype's epsilon to below 1.
-    max_sweeps : int, default 50
-        Sweeps over all modes at most, at least 1.
+    ranks : int or sequence of int, optional
+        Lengths (r_0, ..., r_{N-1}) of the core, 1 to d_n each; an int is meant for every mode that is as long. Exactly
+        one of `ranks` and `rtol` is given.
+    rtol : float, optional
+        Largest ``||X - approximation||_F / ||X||_F`` wanted, 64 times the dtype's epsilon to below 1; held. The ranks
+        are those by which `st_hosvd` holds it.
     method : str or callable, default "auto"
         How singular vectors are found, as in `st_hosvd`.
-    callback : callable, optional
-        Called with the fraction of `max_sweeps` done, a float from 0 to 1.
+    tol : float, default 0.0001
+        Converged, when a sweep lowers the error by less than this part of itself; 64 times the dtype's epsilon to
+        below 1. No bound on the error: that is `rtol`.
+    max_sweeps : int, default 50
+        Sweeps over all modes at most, at least 1.
     rng : None, int, SeedSequence or Generator, optional
         Source of randomness, for ``method="randomized"``.
+    callback : callable, optional
+        Called with the fraction of `max_sweeps` done, a float from 0 to 1.
 
     Returns
     -------
@@ -416,8 +430,8 @@ def hooi(
     TypeError
         If X is no array of numbers, or another argument of the wrong kind.
     ValueError
-        If X has fewer than two modes, is empty or not finite; if ranks are not as many as modes or out of range; if
-        another number is out of range.
+        If X has fewer than two modes, is empty or not finite; if not exactly one of `ranks` and `rtol` is given; if
+        ranks are not as many as modes or out of range; if another number is out of range.
     OverflowError
         If the norm of X is beyond the range of its dtype.
 
@@ -440,14 +454,14 @@ def hooi(
     True
     """
     X = _validation.tensor(X, least=2)
-    ranks = _validation.multilinear_ranks(ranks, X.shape)
+    ranks, rtol = _validation.ranks_or_rtol(ranks, rtol, X.shape, _validation.array_dtype(X.dtype))
+    find_basis = basis_method(method, ranks)
     tol = _validation.tolerance(tol, _validation.array_dtype(X.dtype), "tol")
     max_sweeps = _validation.integer(max_sweeps, "max_sweeps", 1, 10**6)
-    find_basis = _validation.choose(TUCKER_METHODS, method, "method")
-    callback = _validation.callback_function(callback)
     rng = _validation.generator(rng)
+    callback = _validation.callback_function(callback)
 
-    return refined(X, truncated_hosvd(X, ranks, None, find_basis, rng), tol, max_sweeps, find_basis, callback, rng)
+    return refined(X, truncated_hosvd(X, ranks, rtol, find_basis, rng), tol, max_sweeps, find_basis, callback, rng)
 
 
 def refined(X, start, tol, max_sweeps, find_basis, callback, rng):
@@ -482,7 +496,7 @@ def sum_of_squares(X, scale):
     return float(np.linalg.norm((X / scale).astype(np.result_type(X.dtype, float)))) ** 2
 
 
-def tucker_to_tensor(core: ArrayLike, factors: Sequence[ArrayLike]) -> np.ndarray:
+def tucker_to_tensor(core: ArrayLike, factors: Sequence[ArrayLike], /) -> np.ndarray:
     """Tensor of a core and a factor in each mode.
 
     ``core x_0 factors[0] x_1 factors[1] ...``

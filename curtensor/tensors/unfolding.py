@@ -25,7 +25,7 @@ TILE = 64  # rows and columns mirrored at a time
 LONG = 2**31  # columns of an unfolding from which on BLAS cannot count them
 
 
-def unfold(X: ArrayLike, mode: int) -> np.ndarray:
+def unfold(X: ArrayLike, /, mode: int) -> np.ndarray:
     """Unfolding of a tensor along a mode: its fibres in that mode, as columns.
 
     ``unfold(X, n)[i, j] = X[i_0, ..., i_n = i, ..., i_{N-1}]`` with j counting the other indices in C order, the last
@@ -73,7 +73,7 @@ def unfold(X: ArrayLike, mode: int) -> np.ndarray:
     return np.moveaxis(X, mode, 0).reshape(X.shape[mode], -1)
 
 
-def fold(M: ArrayLike, mode: int, shape: Sequence[int]) -> np.ndarray:
+def fold(M: ArrayLike, /, mode: int, shape: Sequence[int]) -> np.ndarray:
     """Tensor of a given shape whose unfolding along a mode is given: the inverse of `unfold`.
 
     ``unfold(fold(M, n, shape), n) == M``.
@@ -124,7 +124,7 @@ def fold(M: ArrayLike, mode: int, shape: Sequence[int]) -> np.ndarray:
     return np.moveaxis(M.reshape(shape[mode], *shape[:mode], *shape[mode + 1 :]), 0, mode)
 
 
-def mode_dot(X: ArrayLike, M: ArrayLike, mode: int, *, transpose: bool = False) -> np.ndarray:
+def mode_dot(X: ArrayLike, M: ArrayLike, /, mode: int, *, transpose: bool = False) -> np.ndarray:
     """Product of a tensor and a matrix, or a vector, in one mode.
 
     ``Y[..., j, ...] = sum over i of M[j, i] X[..., i, ...]``, that is ``unfold(Y, n) = M @ unfold(X, n)``.
@@ -183,6 +183,7 @@ def mode_dot(X: ArrayLike, M: ArrayLike, mode: int, *, transpose: bool = False) 
 def multi_mode_dot(
     X: ArrayLike,
     Ms: Sequence[ArrayLike],
+    /,
     modes: Sequence[int] | None = None,
     *,
     skip: int | None = None,
@@ -240,7 +241,7 @@ def multi_mode_dot(
     return mode_products(X, factors)
 
 
-def mode_gram(X: ArrayLike, mode: int) -> np.ndarray:
+def mode_gram(X: ArrayLike, /, mode: int) -> np.ndarray:
     """Gram matrix of a mode: inner products of the slices of a tensor.
 
     ``G = unfold(X, n) @ unfold(X, n).conj().T``.
