@@ -173,11 +173,15 @@ class ModeBases(nn.Module):
     fibres : array of int, shape (r_3, 2)
         Rows and columns whose entries in all weights span the third mode; empty for the identity, r_3 = L.
     basis : "orthonormal" or "raw"
+    rng : Generator, optional
+        What some groups start with at random.
     """
 
     rebuilt: tuple[str, ...] = ("C", "R", "layers")
+    whole_slices = False  # whether it is made of the stacked weights' own slices, as many of both kinds
+    factored = False  # whether it takes a `factor_rank`
 
-    def __init__(self, weights, columns, rows, fibres, *, basis):
+    def __init__(self, weights, columns, rows, fibres, *, basis, rng=None):
         super().__init__()
         self.register_buffer("columns", index_buffer(columns, weights[0]))
         self.register_buffer("rows", index_buffer(rows, weights[0]))
@@ -198,7 +202,7 @@ class SharedCore(ModeBases):
 
     form = "shared_core"
 
-    def __init__(self, weights, columns, rows, fibres, *, basis):
+    def __init__(self, weights, columns, rows, fibres, *, basis, rng=None):
         super().__init__(weights, columns, rows, fibres, basis=basis)
         self.core = nn.Parameter(self.layers.new_zeros(len(columns), len(rows), self.layers.shape[1]))
 
@@ -214,6 +218,7 @@ class ModeFactors(ModeBases):
     """
 
     form = "mode_factors"
+    factored = True
     rebuilt = (*ModeBases.rebuilt, "core")
 
     def __init__(self, weights, columns, rows, fibres, *, basis, factor_rank, rng=None):
@@ -249,8 +254,9 @@ class TubalProduct(nn.Module):
 
     form = "tubal"
     rebuilt = ("C", "R")
+    whole_slices, factored = True, False
 
-    def __init__(self, weights, columns, rows, *, basis):
+    def __init__(self, weights, columns, rows, *, basis, rng=None):
         super().__init__()
         self.register_buffer("columns", index_buffer(columns, weights[0]))
         self.register_buffer("rows", index_buffer(rows, weights[0]))

@@ -13,7 +13,6 @@ from curtensor.adapters.choice import (
     choose_lateral_slices,
     choose_weight_columns,
     choose_weight_rows,
-    inverse_norm,
 )
 from curtensor.adapters.deltas import (
     BASES,
@@ -21,10 +20,7 @@ from curtensor.adapters.deltas import (
     AdaLoRA,
     CURLoRA,
     LoRA,
-    ModeFactors,
-    SharedCore,
     TCURLoRA,
-    TubalProduct,
     columns_at,
     orthonormal,
     projected_weights,
@@ -119,30 +115,33 @@ def plan_tcurlora(names, weights, *, ranks, scale, form, factor_rank, basis, met
             if own != first:
                 text = f"of {what} {first} as that of {names[0]!r} in its group"
                 raise _validation.complain(ValueError, f"the weight of {name!r}", text, own)
-    group = _validation.choose(FORMS, form, "form")
-    r1, r2, r3 = ranks_of(names, ranks, (*weights[0].shape, len(weights)), form)
+    group = FORMS[_validation.one_of(FORMS, form, "form")]
+    ranks = ranks_of(names, ranks, (*weights[0].shape, len(weights)), group)
     scale = _validation.positive(scale, "scale")
     basis = _validation.one_of(BASES, basis, "basis")
     rule = adapter_rule(method)
     factor_rank = _validation.integer(factor_rank, "factor_rank", 1, 10**6)
-    name = names[0]
+    options = {"basis": basis} | ({"factor_rank": factor_rank} if group.factored else {})
+    choose = chosen_slices if group.whole_slices else chosen_modes
 
     def build(rng):
-        if group is TubalProduct:
-            columns = enough(name, r1, choose_lateral_slices(weights, r1, rule, rng))
-            rows = enough(name, r2, choose_lateral_slices([W.T for W in weights], r2, rule, rng))
-            shared = TubalProduct(weights, columns, rows, basis=basis)
-            return TCURLoRA.of_group(shared, len(weights), scale=scale, basis=basis)
-        columns = enough(name, r1, choose_weight_columns(weights, r1, rule, rng))
-        rows = enough(name, r2, choose_weight_rows(weights, r2, rule, rng))
-        fibres = choose_fibres(name, weights, columns[:, 1], rows[:, 1], r3, rule, rng)
-        if group is SharedCore:
-            shared = SharedCore(weights, columns, rows, fibres, basis=basis)
-            return TCURLoRA.of_group(shared, len(weights), scale=scale, basis=basis)
-        shared = ModeFactors(weights, columns, rows, fibres, basis=basis, factor_rank=factor_rank, rng=rng)
-        return TCURLoRA.of_group(shared, len(weights), scale=scale, basis=basis, factor_rank=factor_rank)
+        group_of_layers = group(weights, *choose(names[0], weights, ranks, rule, rng), rng=rng, **options)
+        return TCURLoRA.of_group(group_of_layers, len(weights), scale=scale, **options)
 
     return build
+
+
+def chosen_slices(name, weights, ranks, rule, rng):
+    """Lateral and horizontal slices of the stacked weights."""
+    columns = enough(name, ranks[0], choose_lateral_slices(weights, ranks[0], rule, rng))
+    return columns, enough(name, ranks[1], choose_lateral_slices([W.T for W in weights], ranks[1], rule, rng))
+
+
+def chosen_modes(name, weights, ranks, rule, rng):
+    """Columns and rows of the weights side by side, and the fibres of the third mode."""
+    columns = enough(name, ranks[0], choose_weight_columns(weights, ranks[0], rule, rng))
+    rows = enough(name, ranks[1], choose_weight_rows(weights, ranks[1], rule, rng))
+    return columns, rows, choose_fibres(name, weights, columns[:, 1], rows[:, 1], ranks[2], rule, rng)
 
 
 def choose_fibres(name, weights, columns, rows, r3, rule, rng):
@@ -151,9 +150,10 @@ def choose_fibres(name, weights, columns, rows, r3, rule, rng):
         return np.zeros((0, 2), dtype=int)
     rows, columns = np.unique(rows), np.unique(columns)
     entries = np.stack([W[rows][:, columns].double().cpu().numpy().ravel() for W in weights], axis=1)
-    chosen = (
-        rule((entries**2).sum(axis=1), r3, rng) if rule is inverse_norm else choose_from_sketch(entries, r3, rule, rng)
-    )
+    if rule.sees == "entries":
+        chosen = rule((entries**2).sum(axis=1), r3, rng)
+    else:
+        chosen = choose_from_sketch(entries, r3, rule, rng)
     i, j = np.divmod(enough(name, r3, chosen), len(columns))
     return np.stack([rows[i], columns[j]], axis=1)
 
@@ -163,12 +163,12 @@ def rank_of(name, rank, shape):
     return _validation.integer(rank, f"rank of {name!r}", 1, min(shape))
 
 
-def ranks_of(names, ranks, shape, form):
+def ranks_of(names, ranks, shape, group):
     """(r_1, r_2, r_3), each at most the length of its mode; for the t-product (k, k, L)."""
     what = f"ranks of the group of {names[0]!r}"
     if isinstance(ranks, (tuple, list)):
-        if len(ranks) != 3 or form == "tubal":
-            text = "an int" if form == "tubal" else "an int or three ints"
+        if len(ranks) != 3 or group.whole_slices:
+            text = "an int" if group.whole_slices else "an int or three ints"
             raise _validation.complain(ValueError, what, text, _validation.describe(ranks))
     else:
         rank = _validation.integer(ranks, what, 1, min(shape[:2]))
