@@ -44,7 +44,12 @@ def parser():
     add = command(commands, "compare", run_compare, text)
     add("file", nargs="?", metavar="FILE", help=f"{FILE_HELP}; by default the matrix shipped in the package")
     add("--tensor", action="store_true", help="without FILE: the tensor shipped in the package")
-    add("--rank", metavar="K,K,...", help="ranks, by default those of 5,10,20 that the matrix or tensor has room for")
+    add(
+        "--rank",
+        "--ranks",
+        metavar="K,K,...",
+        help="ranks, by default those of 5,10,20 that the matrix or tensor has room for",
+    )
     add("--methods", metavar="NAME,...", help="some of the methods, by default all; svd or st_hosvd always comes first")
     add("--plot", metavar="FILE", help="write a plot: .png, .pdf, .svg (needs curtensor[plot])")
     add("--csv", metavar="FILE", help="write the table as comma-separated values")
@@ -54,7 +59,12 @@ def parser():
     text = "choose columns and rows of a matrix, or slices of a tensor, and write its CUR decomposition to a file"
     add = command(commands, "decompose", run_decompose, text)
     add("file", metavar="FILE", help=FILE_HELP)
-    add("--rank", metavar="K[,K,...]", help="number of columns and rows, or rank of each mode; this or --rtol")
+    add(
+        "--rank",
+        "--ranks",
+        metavar="K[,K,...]",
+        help="number of columns and rows, or rank of each mode; this or --rtol",
+    )
     add("--rtol", metavar="X", help="largest relative error in the Frobenius norm; held, or refused")
     add("-o", "--output", required=True, metavar="OUT.npz", help="where to; CUR.load or TensorCUR.load reads it")
     add("--n-columns", metavar="N", help="number of columns of a matrix, by default the rank")

@@ -8,10 +8,12 @@ import contextlib
 import math
 import numbers
 import os
+from collections.abc import Sequence
 
 import numpy as np
 
 RandomSource = int | np.random.SeedSequence | np.random.Generator | None
+Integers = Sequence[int] | np.ndarray  # several, in order
 DTYPES = ("float32", "float64", "complex64", "complex128")
 
 

@@ -110,7 +110,7 @@ class Comparison:
         apart. Of a tensor also ``numbers``: how many numbers the approximation holds, None where that is unknown.
     """
 
-    rows: tuple[Row | TensorRow, ...]
+    rows: tuple[Any, ...]
 
     def __str__(self) -> str:
         """An aligned table, ranks apart by an empty line."""
@@ -209,7 +209,7 @@ def tensor_case(A):
 def compare(
     A: Any,
     /,
-    ranks: int | Sequence[int],
+    ranks: int | _validation.Integers,
     *,
     methods: Sequence[str | Callable] | None = None,
     rng: _validation.RandomSource = None,

@@ -6,7 +6,7 @@ candidate has outside the basis. It returns at most k distinct indices, in the o
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -474,8 +474,8 @@ def select_columns(
     rank: int | None = None,
     method: str | Callable = "osinsky",
     weights: Any = None,
-    include: Sequence[int] = (),
-    exclude: Sequence[int] = (),
+    include: _validation.Integers = (),
+    exclude: _validation.Integers = (),
     sketch: str | Callable = "sparse_sign",
     rng: _validation.RandomSource = None,
 ) -> np.ndarray:
@@ -555,8 +555,8 @@ def select_rows(
     rank: int | None = None,
     method: str | Callable = "osinsky",
     weights: Any = None,
-    include: Sequence[int] = (),
-    exclude: Sequence[int] = (),
+    include: _validation.Integers = (),
+    exclude: _validation.Integers = (),
     sketch: str | Callable = "sparse_sign",
     rng: _validation.RandomSource = None,
 ) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import math
 import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -28,14 +28,14 @@ GOOD = 1.5  # times the tail: what the error may be for a converged result
 def tensor_cur(
     X: ArrayLike | Callable,
     /,
-    ranks: int | Sequence[int] | None = None,
+    ranks: int | _validation.Integers | None = None,
     *,
     rtol: float | None = None,
-    n_samples: int | Sequence[int] | None = None,
+    n_samples: int | _validation.Integers | None = None,
     method: str | Callable = "auto",
     selection: str | Callable = "osinsky",
     core: str | Callable = "intersection",
-    shape: Sequence[int] | None = None,
+    shape: _validation.Integers | None = None,
     max_sweeps: int = 8,
     rng: _validation.RandomSource = None,
     callback: Callable[[float], object] | None = None,

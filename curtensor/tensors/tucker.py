@@ -241,7 +241,7 @@ def sketched_unfolding(X, mode, exponent, size, rng):
 def st_hosvd(
     X: Any,
     /,
-    ranks: int | Sequence[int] | None = None,
+    ranks: int | _validation.Integers | None = None,
     *,
     rtol: float | None = None,
     method: str | Callable = "auto",
@@ -383,7 +383,7 @@ def least_rank(found, share):
 def hooi(
     X: Any,
     /,
-    ranks: int | Sequence[int] | None = None,
+    ranks: int | _validation.Integers | None = None,
     *,
     rtol: float | None = None,
     method: str | Callable = "auto",

@@ -73,7 +73,7 @@ def unfold(X: ArrayLike, /, mode: int) -> np.ndarray:
     return np.moveaxis(X, mode, 0).reshape(X.shape[mode], -1)
 
 
-def fold(M: ArrayLike, /, mode: int, shape: Sequence[int]) -> np.ndarray:
+def fold(M: ArrayLike, /, mode: int, shape: _validation.Integers) -> np.ndarray:
     """Tensor of a given shape whose unfolding along a mode is given: the inverse of `unfold`.
 
     ``unfold(fold(M, n, shape), n) == M``.
@@ -184,7 +184,7 @@ def multi_mode_dot(
     X: ArrayLike,
     Ms: Sequence[ArrayLike],
     /,
-    modes: Sequence[int] | None = None,
+    modes: _validation.Integers | None = None,
     *,
     skip: int | None = None,
     transpose: bool = False,
