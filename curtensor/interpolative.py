@@ -86,6 +86,7 @@ class ID(MatrixResult):
 
 def interpolative_decomposition(
     A: Any,
+    /,
     rank: int | None = None,
     *,
     rtol: float | None = None,

@@ -128,7 +128,7 @@ def restored_label(value):
     return LABELS[kind](content)
 
 
-def texts(values):
+def text_array(values):
     """An array of texts."""
     return np.array([*map(some_text, values)], dtype=str)
 
@@ -151,7 +151,7 @@ def categories(categories, codes, ordered):
     """An index of categories."""
     import pandas as pd
 
-    values = pd.Categorical.from_codes(numbers(codes, "int64"), restored(categories), ordered=ordered)
+    values = pd.Categorical.from_codes(exact_numbers(codes, "int64"), restored(categories), ordered=ordered)
     return pd.CategoricalIndex(values)
 
 
@@ -166,14 +166,14 @@ def periods(ticks, freq):
     """An index of periods."""
     import pandas as pd
 
-    return pd.PeriodIndex.from_ordinals(numbers(ticks, "int64"), freq=freq)
+    return pd.PeriodIndex.from_ordinals(exact_numbers(ticks, "int64"), freq=freq)
 
 
 def times(ticks, unit, zone):
     """An index of times in a unit and, unless that is None, a time zone."""
     import pandas as pd
 
-    index = pd.DatetimeIndex(numbers(ticks, "int64").view(f"M8[{unit}]"))
+    index = pd.DatetimeIndex(exact_numbers(ticks, "int64").view(f"M8[{unit}]"))
     if zone is None:
         return index
     if not ZONE.fullmatch(zone):
@@ -185,7 +185,7 @@ def durations(ticks, unit):
     """An index of durations in a unit."""
     import pandas as pd
 
-    return pd.TimedeltaIndex(numbers(ticks, "int64").view(f"m8[{unit}]"))
+    return pd.TimedeltaIndex(exact_numbers(ticks, "int64").view(f"m8[{unit}]"))
 
 
 def evenly_spaced(ends):
@@ -199,7 +199,7 @@ def numeric(dtype, values):
     """An index of numbers."""
     import pandas as pd
 
-    return pd.Index(numbers(values, dtype))
+    return pd.Index(exact_numbers(values, dtype))
 
 
 def objects(dtype, values):
@@ -211,7 +211,7 @@ def objects(dtype, values):
     return pd.Index([*map(restored_label, values)], dtype=dtype, tupleize_cols=False)
 
 
-def numbers(values, dtype):
+def exact_numbers(values, dtype):
     """An array of numbers of a dtype, each of which JSON held as it is."""
     if not NUMBERS.fullmatch(dtype):
         raise ValueError(f"dtype {dtype}")
@@ -222,7 +222,7 @@ def numbers(values, dtype):
 
 
 KINDS = {
-    "texts": texts,
+    "texts": text_array,
     "levels": levels,
     "categories": categories,
     "intervals": intervals,

@@ -72,12 +72,12 @@ class Result:
     @property
     def n_stored(self) -> int:
         """Numbers of which the approximation is made, of sparse arrays the stored ones; indices are not counted."""
-        return sum(entries_in(array) for part in parts(self).values() for array in arrays_in(part))
+        return sum(entries_in(array) for part in held(self).values() for array in arrays_in(part))
 
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays held, names apart."""
-        return sum(bytes_of(array) for part in parts(self).values() for array in arrays_in(part))
+        return sum(bytes_of(array) for part in held(self).values() for array in arrays_in(part))
 
     @property
     def chosen(self) -> tuple[np.ndarray | None, ...]:
@@ -95,7 +95,7 @@ class Result:
         """
         names = [None if own is None else labels.as_text(own, f"names[{n}]") for n, own in enumerate(self.names)]
         dims = np.array(self.dims, dtype=str) if self.dims else None
-        archive.write(path, type(self).__name__, parts(result_on_host(self)) | {"names": names, "dims": dims})
+        archive.write(path, type(self).__name__, held(result_on_host(self)) | {"names": names, "dims": dims})
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Self:
@@ -103,8 +103,8 @@ class Result:
         with archive.written_by(cls.__name__, path) as members:
             result = cls(**cls._checked(members))
             sizes = [d if own is None else len(own) for d, own in zip(result.shape, result.chosen, strict=True)]
-            names = tuple(archive.names(members, f"names.{n}", size) for n, size in enumerate(sizes))
-            return replace(result, names=names, dims=archive.dims(members, "dims", result.ndim))
+            names = tuple(archive.saved_names(members, f"names.{n}", size) for n, size in enumerate(sizes))
+            return replace(result, names=names, dims=archive.saved_dims(members, "dims", result.ndim))
 
     @staticmethod
     def _checked(members: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -204,7 +204,7 @@ def product_operator(*factors):
     return operator
 
 
-def parts(result):
+def held(result):
     """All that a result holds, but for names, by name."""
     return {name: part for name, part in vars(result).items() if name not in ("names", "dims")}
 
@@ -218,7 +218,7 @@ def on_each(function, part):
 
 def result_on_host(result):
     """A result with NumPy arrays in place of a framework's."""
-    return replace(result, **{name: on_each(on_host, part) for name, part in parts(result).items()})
+    return replace(result, **{name: on_each(on_host, part) for name, part in held(result).items()})
 
 
 def result_like(operand, A, result):
@@ -228,7 +228,7 @@ def result_like(operand, A, result):
         own = name in result.OWN
         return on_each(lambda array: operand.like(A, array, own) if array.dtype.kind in "fc" else array, part)
 
-    return replace(result, **{name: like(name, part) for name, part in parts(result).items()})
+    return replace(result, **{name: like(name, part) for name, part in held(result).items()})
 
 
 def named(result, X):
@@ -244,7 +244,7 @@ def names_at(names, indices):
 
 def widened(X, other):
     """Slices in half precision in the dtype that was computed in."""
-    return kind_of(X).widened(X, other) if of_framework(X) else X
+    return kind_of(X).computable(X, other) if of_framework(X) else X
 
 
 def arrays_in(part):
