@@ -194,10 +194,10 @@ def tensor_case(A):
     A = _validation.tensor(A, "A")
 
     def error(approximation):
-        return of_tensors.error(A, _validation.tensor_approximation(approximation, A.shape))
+        return of_tensors.error(A, tensor_approximation(approximation, A.shape))
 
     def check():
-        _validation.finite_tensor(A, "A")
+        finite_tensor(A, "A")
 
     def row(approximation, *figures):
         return TensorRow(*figures, of_tensors.numbers(approximation))
@@ -286,8 +286,8 @@ def compare(
     """
     A = _validation.nested_numbers(A) if isinstance(A, (list, tuple)) else A
     case = tensor_case(A) if getattr(A, "ndim", 2) > 2 else matrix_case(A)
-    each_rank = _validation.rank_list(ranks, (case.largest_rank,))
-    chosen = _validation.chosen_methods(case.methods, tuple(case.methods) if methods is None else methods)
+    each_rank = rank_list(ranks, (case.largest_rank,))
+    chosen = chosen_methods(case.methods, tuple(case.methods) if methods is None else methods)
     reference = next(iter(case.methods))
     rng = _validation.generator(rng)
     callback = _validation.callback_function(callback)
@@ -369,3 +369,50 @@ def drawn(rows):
         ax.grid(True, which="both", color="0.9", linewidth=0.6)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
     return figure
+
+
+def tensor_approximation(approximation, shape):
+    """An approximation of a tensor as an array of the right shape."""
+    Y = (
+        approximation.to_array()
+        if hasattr(approximation, "to_array")
+        else _validation.tensor(approximation, "approximation")
+    )
+    if Y.shape != shape:
+        raise _validation.complain(ValueError, "approximation", f"of shape {shape}", f"shape {Y.shape}")
+    return Y
+
+
+def finite_tensor(X, name="X"):
+    """Raise with the first index if X holds NaN or infinity."""
+    for i, slab in enumerate(X):
+        bad = ~np.isfinite(slab)
+        if bad.any():
+            index = (i, *(int(j) for j in np.unravel_index(bad.argmax(), bad.shape)))
+            raise _validation.complain(ValueError, name, "finite", f"NaN or infinity, first at {index}")
+
+
+def rank_list(ranks, shape):
+    """Distinct ranks as a list of ints; a single one is a list of one."""
+    if isinstance(ranks, (str, bytes)) or not np.iterable(ranks):
+        ranks = [ranks]
+    ranks = [_validation.integer(rank, "each of ranks", 1, min(shape)) for rank in ranks]
+    if not ranks or len(set(ranks)) != len(ranks):
+        raise _validation.complain(ValueError, "ranks", "distinct and at least one", _validation.describe(ranks))
+    return ranks
+
+
+def chosen_methods(table, methods):
+    """A dict of the methods asked for by names or as functions, which go by their own names."""
+    if isinstance(methods, str) or not np.iterable(methods):
+        raise _validation.complain(
+            TypeError, "methods", "a sequence of names and functions", _validation.describe(methods)
+        )
+    chosen = {}
+    for method in methods:
+        name = method if isinstance(method, str) else getattr(method, "__name__", _validation.describe(method))
+        repeated = name in chosen
+        chosen[name] = _validation.choose(table, method, "each of methods")
+        if repeated or chosen[name] is not table.get(name, chosen[name]):
+            raise _validation.complain(ValueError, "methods", "of distinct names", _validation.describe(methods))
+    return chosen

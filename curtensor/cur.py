@@ -192,7 +192,7 @@ class CUR:
         (4, True)
         """
         given, (operand, A) = A, operands.find(A)
-        _validation.of_shape(A, self.shape)
+        of_shape(A, self.shape)
         least = max(self.rank, 1)
         rank, rtol = _validation.rank_or_rtol(rank, rtol, A.shape, operand.dtype(A), least)
         rule = chosen_rule(method)
@@ -211,7 +211,7 @@ class CUR:
             view = two_sided_sketch(operand, A, sketch_size(rank, max(A.shape), max(A.shape)), sketch, rng)
             callback(1 / 3)
             result = cur_from_sketch(operand, A, view, rank, rank, rule, best, rng, include=include)
-        _validation.continued(result, operands.result_on_host(self))
+        continued(result, operands.result_on_host(self))
         callback(1.0)
         return named(operands.result_like(operand, A, result, OWN), given)
 
@@ -626,3 +626,21 @@ def fitted(middle, best):
 def error_on_sketch(sketched, difference):
     """Relative error as the right sketch shows it: what it has outside of C's span, and a difference inside of it."""
     return float(np.hypot(np.linalg.norm(sketched.right), np.linalg.norm(difference)) / (sketched.norm or 1))
+
+
+def of_shape(A, shape):
+    """Raise if A is of another shape."""
+    if tuple(A.shape) != tuple(shape):
+        raise _validation.complain(ValueError, "A", f"of shape {tuple(shape)}", f"shape {tuple(A.shape)}")
+
+
+def continued(result, earlier):
+    """Raise if a result does not hold the columns and rows of an earlier one: it is of another matrix."""
+    for slices, before in (
+        (result.C[:, : earlier.C.shape[1]], earlier.C),
+        (result.R[: earlier.R.shape[0]], earlier.R),
+    ):
+        if (slices != before).sum():
+            raise _validation.complain(
+                ValueError, "A", "the matrix that was decomposed", "other entries in the chosen slices"
+            )

@@ -331,20 +331,20 @@ def read_in_turn(A, stop):
     A.counts.passes += 1
     with reading(0, None):
         now, blocks = source.shape_now(), source.begin(A.cuts)
-    _validation.same_shape(now, source.shape)
+    same_shape(now, source.shape)
     done = 0
     while done < stop:
         with reading(done, next_cut(A, done)):
             block = next(blocks, None)
         if block is None:
-            _validation.all_rows(done, source.shape[0])
+            all_rows(done, source.shape[0])
         rows, block = checked(A, block, done)
         yield rows, block
         done = rows.stop
     if stop == source.shape[0]:
         with reading(done, None):
             done += sum(np.shape(block)[0] for block in itertools.islice(blocks, 1))  # one too many, or none
-        _validation.all_rows(done, stop)
+        all_rows(done, stop)
 
 
 def next_cut(A, start):
@@ -371,7 +371,7 @@ def reading(start, stop):
     except MemoryError:
         raise
     except Exception as error:
-        raise _validation.unreadable_rows(start, stop, error) from error
+        raise unreadable_rows(start, stop, error) from error
 
 
 def checked(A, block, start):
@@ -379,7 +379,7 @@ def checked(A, block, start):
     source = A.source
     block = operands.find(block)[1]
     block = whole(block) if isinstance(block, RowBlocks) else block
-    _validation.block_of_rows(block, source.shape, A.dtype, start)
+    block_of_rows(block, source.shape, A.dtype, start)
     rows = slice(start, start + block.shape[0])
     A.counts.bytes_read += source.size_of(rows, block)
     own = source.read is not None  # a function may use its block's memory again
@@ -391,7 +391,7 @@ def checked(A, block, start):
         products = block @ random_vector(block.shape[1], A.dtype)
         change = np.abs(products - A.probes[rows]).max(initial=0)
         slack = 100 * np.sqrt(block.shape[1]) * np.finfo(A.dtype).eps * np.abs(products).max(initial=0)
-    _validation.same_data(not change > slack, rows.start, rows.stop)  # NaN: not read before, or not finite
+    same_data(not change > slack, rows.start, rows.stop)  # NaN: not read before, or not finite
     A.probes[rows] = products
     for factor in A.factors:
         block = block * factor
@@ -421,3 +421,43 @@ def joined(parts, shape, kind):
         whole[done : done + len(part)] = operands.dense(part)
         done += len(part)
     return whole
+
+
+def unreadable_rows(start, stop, error):
+    """The exception for rows that a store, or a user's function, did not give."""
+    got = f"{type(error).__name__}: {_validation.describe_error(error)}"
+    return _validation.complain(
+        OSError, "A", "readable", f"{got}, in rows {start} to {'the next' if stop is None else stop - 1}"
+    )
+
+
+def block_of_rows(block, shape, kind, start):
+    """Raise if a block is not of the width and the dtype of the others, or goes beyond the last row."""
+    where = f"in the block from row {start}"
+    if block.shape[1] != shape[1]:
+        raise _validation.complain(ValueError, "each block of A", f"of {shape[1]} columns", f"{block.shape[1]} {where}")
+    if start + block.shape[0] > shape[0]:
+        raise _validation.complain(
+            ValueError, "blocks of A", f"of {shape[0]} rows in all", f"{start + block.shape[0]} or more"
+        )
+    if not np.can_cast(_validation.array_dtype(block.dtype), kind, "same_kind"):
+        raise _validation.complain(TypeError, "each block of A", f"of dtype {kind}", f"dtype {block.dtype} {where}")
+
+
+def all_rows(done, wanted):
+    """Raise if the blocks do not add up to the rows."""
+    if done != wanted:
+        raise _validation.complain(ValueError, "blocks of A", f"of {wanted} rows in all", done)
+
+
+def same_shape(now, before):
+    """Raise if a store has another shape than it had."""
+    if tuple(now) != tuple(before):
+        raise _validation.complain(ValueError, "A", f"of the same shape in every pass, {tuple(before)}", tuple(now))
+
+
+def same_data(same, start, stop):
+    """Raise if rows are not what they were in the pass before."""
+    if not same:
+        got = f"other entries in rows {start} to {stop - 1}"
+        raise _validation.complain(ValueError, "A", "the same in every pass", got)

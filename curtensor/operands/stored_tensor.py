@@ -97,7 +97,7 @@ class StoredTensor:
     def _checked(self, place, box):
         """What was read of a box, of the shape and dtype that the store declares."""
         lengths = tuple(cut.stop - cut.start for cut in place)
-        _validation.same_box_shape(np.shape(box), lengths)
+        same_box_shape(np.shape(box), lengths)
         return operands.declared(box, lengths, self.dtype, "each box of X")
 
     def at(self, indices):
@@ -317,3 +317,9 @@ def _alike(cells, count):
     order = np.argsort(inverse.ravel(), kind="stable")
     ends = np.cumsum(np.bincount(inverse.ravel(), minlength=unique.shape[1]))
     return [(column, part) for column, part in zip(unique.T, np.split(order, ends[:-1]), strict=True)]
+
+
+def same_box_shape(shape, expected):
+    """Raise if what was read of a tensor is of another shape than was asked for."""
+    if shape != expected:
+        raise _validation.complain(ValueError, "X", "of the same shape in every pass", f"shape {shape} for {expected}")

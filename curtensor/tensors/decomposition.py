@@ -1,6 +1,7 @@
 """CUR of tensors: the public function, by ranks or to a tolerance."""
 
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -155,7 +156,7 @@ def tensor_cur(
 
     if ranks is not None:
         ranks = _validation.possible_ranks(_validation.multilinear_ranks(ranks, entries.shape))
-        result = attempt(ranks, _validation.sample_sizes(n_samples, ranks, entries.shape, SAMPLES))
+        result = attempt(ranks, sample_sizes(n_samples, ranks, entries.shape, SAMPLES))
     else:
         result = smallest_ranks(entries, attempt, rtol, rng)
     names = [*map(operands.names_at, result.indices, operands.names(X, result.core.ndim))]
@@ -165,7 +166,7 @@ def tensor_cur(
 def entries_of(X, shape, only_some):
     """What reads X: an array, or a function with a shape; a store is one, too, where only some entries are wanted."""
     if callable(X):
-        return FunctionEntries(X, _validation.function_shape(shape))
+        return FunctionEntries(X, function_shape(shape))
     _validation.only_without(shape is not None, "shape", True, "an array")
     X = readable(X)
     if only_some and isinstance(X, StoredTensor):
@@ -254,3 +255,32 @@ def smallest_ranks(entries, attempt, rtol, rng):
         if ranks == _validation.possible_ranks(entries.shape) or math.prod(sizes) > LARGEST_CORE:
             raise _validation.complain(ValueError, "rtol", f"at least {error:.2g} for this X", rtol)
         rank = math.ceil(GROWTH * rank)
+
+
+def function_shape(shape) -> tuple[int, ...]:
+    """The lengths of two modes or more which go with a function."""
+    if shape is None:
+        raise _validation.complain(ValueError, "shape", "given where X is a function", "None")
+    shape = _validation.lengths(shape)
+    if len(shape) < 2:
+        raise _validation.complain(ValueError, "shape", "of at least 2 modes", _validation.describe(shape))
+    return shape
+
+
+def sample_sizes(n_samples, ranks, shape, times) -> tuple[int, ...]:
+    """Numbers of slices of each mode, from the rank to the length; a few times the rank where not given."""
+    if n_samples is None:
+        return tuple(min(times * rank, length) for rank, length in zip(ranks, shape, strict=True))
+    if isinstance(n_samples, numbers.Integral):
+        n_samples = [
+            min(_validation.integer(n_samples, "n_samples", max(ranks), max(shape)), length) for length in shape
+        ]
+    sizes = tuple(n_samples)
+    if len(sizes) != len(shape):
+        raise _validation.complain(
+            ValueError, "n_samples", f"of length {len(shape)}, one for each mode", _validation.describe(n_samples)
+        )
+    return tuple(
+        _validation.integer(size, f"n_samples[{n}]", rank, length)
+        for n, (size, rank, length) in enumerate(zip(sizes, ranks, shape, strict=True))
+    )

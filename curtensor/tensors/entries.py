@@ -142,13 +142,13 @@ class FunctionEntries(Entries):
         self.function, self.exponent = function, 0
         self.shape = shape
         first = [np.zeros(1, dtype=np.intp) for _ in shape]
-        self.dtype = _validation.function_dtype(function(*first))
+        self.dtype = function_dtype(function(*first))
         self.n_read, self.seen = 1, False
 
     def at(self, indices):
         """Entries at broadcastable index arrays, one for each mode, of which the function gets copies."""
         copies = [np.array(index) for index in indices]
-        values = _validation.function_values(self.function(*copies), indices, self.dtype)
+        values = function_values(self.function(*copies), indices, self.dtype)
         self.n_read += values.size
         if not self.seen and values.any():
             size, limits = int(np.frexp(np.abs(values).max())[1]), np.finfo(self.dtype)
@@ -295,3 +295,27 @@ def scaling(X, sketch):
         return 0
     _validation.finite(unfolding, X, "X")
     return -int(np.frexp(max(float(np.abs(part).max()) for _, part in parts(X)))[1])
+
+
+def function_dtype(values) -> np.dtype:
+    """The dtype to compute in with a function's values."""
+    return _validation.array_dtype(_validation.plain_array(values, "X(*indices)").dtype, "X(*indices)")
+
+
+def function_values(values, indices, dtype):
+    """Values of a function of index arrays: finite, and of their common shape; a copy, since it may use them again."""
+    values = _validation.plain_array(values, "X(*indices)")
+    found = _validation.array_dtype(values.dtype, "X(*indices)")
+    shape = np.broadcast_shapes(*(index.shape for index in indices))
+    if values.shape != shape:
+        raise _validation.complain(
+            ValueError, "X(*indices)", f"of the indices' common shape {shape}", f"shape {values.shape}"
+        )
+    if np.result_type(found, dtype) != dtype:
+        raise _validation.complain(TypeError, "X(*indices)", f"of dtype {dtype} in every call", f"dtype {values.dtype}")
+    bad = ~np.isfinite(values)
+    if bad.any():
+        where = np.unravel_index(bad.argmax(), shape)
+        index = tuple(int(np.broadcast_to(place, shape)[where]) for place in indices)
+        raise _validation.complain(ValueError, "X(*indices)", "finite", f"{values[where]} at {index}")
+    return values.astype(dtype)

@@ -105,7 +105,7 @@ def t_product(X: ArrayLike, Y: ArrayLike) -> np.ndarray:
     >>> ct.t_product(X, Y).round(12) + 0
     array([[[6., 1., 5.]]])
     """
-    X, Y = _validation.third_order(X), _validation.third_order(Y, "Y")
+    X, Y = third_order(X), third_order(Y, "Y")
     if (Y.shape[0], Y.shape[2]) != X.shape[1:]:
         raise _validation.complain(ValueError, "Y", f"of shape ({X.shape[1]}, d2, {X.shape[2]})", f"shape {Y.shape}")
     _validation.finite(horizontal_slices, X, "X")
@@ -155,7 +155,7 @@ def t_adjoint(X: ArrayLike) -> np.ndarray:
     >>> ct.t_adjoint(np.array([[[1, 2, 3], [4, 5, 6j]]])).tolist()[1]
     [[(4-0j), -6j, (5-0j)]]
     """
-    X = _validation.third_order(X)
+    X = third_order(X)
 
     return X.swapaxes(0, 1)[:, :, -np.arange(X.shape[2])].conj()
 
@@ -261,7 +261,7 @@ def tubal_svd(X: ArrayLike, rank: int) -> TubalSVD:
     >>> bool(np.linalg.norm(X - ct.t_product(ct.t_product(U, S), Vh)) < 1e-3 * np.linalg.norm(X))
     True
     """
-    X = _validation.third_order(X)
+    X = third_order(X)
     rank = _validation.integer(rank, "rank", 1, min(X.shape[:2]))
     _validation.finite(horizontal_slices, X, "X")
 
@@ -561,7 +561,7 @@ def tubal_cur(
     >>> bool(np.linalg.norm(X - result.to_array()) < 1e-3 * np.linalg.norm(X))
     True
     """
-    X = _validation.third_order(X)
+    X = third_order(X)
     rank = _validation.integer(rank, "rank", 1, min(X.shape[:2]))
     middle_of = _validation.choose(CORES, core, "core", TubalCore)
     wanted = int(middle_of.slices * rank)
@@ -640,3 +640,11 @@ def shrunken(sketched, left, middle, right, rng):
     factors = np.where(poor, np.maximum(along, 0) / np.where(sizes > 0, sizes, 1), 1).astype(sizes.dtype)[:, None, None]
     error = np.sqrt(weighted_square(images - factors * products, weights)) / (sketched.norm or 1)
     return factors * middle, float(error)
+
+
+def third_order(X, name="X") -> np.ndarray:
+    """A plain view of an array of numbers with three modes, not empty."""
+    X = _validation.tensor(X, name)
+    if X.ndim != 3:
+        raise _validation.complain(ValueError, name, "of three modes", f"shape {X.shape}")
+    return X

@@ -521,6 +521,26 @@ def tucker_to_tensor(core: ArrayLike, factors: Sequence[ArrayLike]) -> np.ndarra
     >>> bool(np.allclose(ct.tucker_to_tensor(*ct.st_hosvd(X, (2, 2, 2))), X))
     True
     """
-    core, factors = _validation.tucker_parts(core, factors)
+    core, factors = tucker_parts(core, factors)
 
     return mode_products(core, dict(enumerate(factors)))
+
+
+def tucker_parts(core, factors) -> tuple[np.ndarray, list[np.ndarray]]:
+    """A core and one matrix for each of its modes, with as many columns as the mode is long."""
+    core = _validation.tensor(core, "core")
+    if isinstance(factors, (str, bytes)) or not np.iterable(factors):
+        raise _validation.complain(
+            TypeError, "factors", f"a sequence of {core.ndim} matrices", _validation.describe(factors)
+        )
+    factors = list(factors)
+    if len(factors) != core.ndim:
+        raise _validation.complain(
+            ValueError, "factors", f"one for each of {core.ndim} modes", f"{len(factors)} factors"
+        )
+    for mode, size in enumerate(core.shape):
+        name = f"factors[{mode}]"
+        factors[mode] = _validation.mode_factor(factors[mode], size, name=name)
+        if factors[mode].ndim != 2:
+            raise _validation.complain(ValueError, name, f"of shape (d, {size})", f"shape {factors[mode].shape}")
+    return core, factors

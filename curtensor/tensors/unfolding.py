@@ -68,7 +68,7 @@ def unfold(X: ArrayLike, mode: int) -> np.ndarray:
            [2, 3, 6, 7]])
     """
     X = _validation.tensor(X)
-    mode = _validation.mode_index(mode, X.ndim)
+    mode = mode_index(mode, X.ndim)
 
     return np.moveaxis(X, mode, 0).reshape(X.shape[mode], -1)
 
@@ -116,7 +116,7 @@ def fold(M: ArrayLike, mode: int, shape: Sequence[int]) -> np.ndarray:
     """
     M = _validation.tensor(M, "M")
     shape = _validation.lengths(shape)
-    mode = _validation.mode_index(mode, len(shape))
+    mode = mode_index(mode, len(shape))
     unfolded = shape[mode], math.prod(shape) // shape[mode]
     if M.shape != unfolded:
         raise _validation.complain(ValueError, "M", f"of shape {unfolded}", f"shape {M.shape}")
@@ -174,7 +174,7 @@ def mode_dot(X: ArrayLike, M: ArrayLike, mode: int, *, transpose: bool = False) 
            [10., 12.]])
     """
     X = _validation.tensor(X)
-    mode = _validation.mode_index(mode, X.ndim)
+    mode = mode_index(mode, X.ndim)
     M = _validation.mode_factor(M, X.shape[mode], _validation.flag(transpose, "transpose"))
 
     return mode_products(X, {mode: M})
@@ -235,7 +235,7 @@ def multi_mode_dot(
     (5, 3)
     """
     X = _validation.tensor(X)
-    factors = _validation.mode_factors(Ms, modes, skip, _validation.flag(transpose, "transpose"), X.shape)
+    factors = mode_factors(Ms, modes, skip, _validation.flag(transpose, "transpose"), X.shape)
 
     return mode_products(X, factors)
 
@@ -283,7 +283,7 @@ def mode_gram(X: ArrayLike, mode: int) -> np.ndarray:
            [62., 98.]])
     """
     X = _validation.tensor(X)
-    mode = _validation.mode_index(mode, X.ndim)
+    mode = mode_index(mode, X.ndim)
 
     return gram(X, mode)
 
@@ -482,3 +482,23 @@ def parts(X):
         place = [slice(None)] * X.ndim
         place[axis] = slice(start, start + height)
         yield tuple(place), X[tuple(place)]
+
+
+def mode_index(mode, ndim, name="mode") -> int:
+    """A mode from 0; negative ones count from the last."""
+    return _validation.integer(mode, name, -ndim, ndim - 1) % ndim
+
+
+def mode_factors(Ms, modes, skip, transpose, shape) -> dict[int, np.ndarray]:
+    """What to multiply each mode by, in the order of modes, without the skipped one."""
+    Ms = list(Ms)
+    modes = range(len(Ms)) if modes is None else modes
+    modes = [mode_index(mode, len(shape), "each of modes") for mode in modes]
+    if len(modes) != len(Ms):
+        raise _validation.complain(ValueError, "modes", f"as many as Ms ({len(Ms)})", len(modes))
+    if len(set(modes)) != len(modes):
+        raise _validation.complain(ValueError, "modes", "distinct", _validation.describe(modes))
+    order = np.argsort(modes).tolist()
+    if skip is not None:
+        del order[_validation.integer(skip, "skip", 0, len(Ms) - 1)]
+    return {modes[i]: _validation.mode_factor(Ms[i], shape[modes[i]], transpose, f"Ms[{i}]") for i in order}
