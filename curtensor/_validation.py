@@ -307,16 +307,6 @@ def tensor_shape(shape, name="X", *, least=2) -> tuple[int, ...]:
     return shape
 
 
-def mode_factor(M, size, transpose=False, name="M") -> np.ndarray:
-    """A vector (size,) or a matrix (J, size) of numbers to multiply a mode by; the adjoint of M for transpose."""
-    M = tensor(M, name)
-    if M.ndim > 2 or M.shape[0 if transpose else -1] != size:
-        what = f"of shape ({size},) or {f'({size}, J)' if transpose else f'(J, {size})'}"
-        raise complain(ValueError, name, what, f"shape {M.shape}")
-    M = M.astype(array_dtype(M.dtype), copy=False)
-    return M.conj().T if transpose else M
-
-
 def lengths(shape, name="shape") -> tuple[int, ...]:
     """A tuple of positive lengths."""
     if isinstance(shape, numbers.Integral) or not np.iterable(shape):
@@ -326,7 +316,11 @@ def lengths(shape, name="shape") -> tuple[int, ...]:
 
 def finite(operand, A, name="A"):
     """Raise with the first index if A holds NaN or infinity."""
-    index = operand.first_nonfinite(A)
+    found_finite(operand.first_nonfinite(A), name)
+
+
+def found_finite(index, name):
+    """Raise if an index of NaN or infinity was found."""
     if index is not None:
         raise complain(ValueError, name, "finite", f"NaN or infinity, first at {index}")
 

@@ -27,6 +27,16 @@ OPERANDS = {
 }
 # Classes that do not say themselves that they follow the array API; array-api-compat speaks for them.
 FRAMEWORKS = {"torch": ("Tensor",), "cupy": ("ndarray",)}
+# The same of tensors. Else the array API decides, and then NumPy.
+TENSORS = {
+    "h5py": "stored_tensor",
+    "zarr": "stored_tensor",
+    "numpy.memmap": "stored_tensor",
+    "dask": "stored_tensor",
+    "scipy.sparse.linalg": "dense_tensor",
+    "scipy.sparse": "sparse_tensor",
+    "sparse": "sparse_tensor",
+}
 BLOCK_BYTES = 2**28  # of memory for what is read of a store
 PANELS = 128  # of a large array: a few copies of a panel are a few percent of it
 SMALLEST_PANEL = 2**19  # bytes, below which kernels and products slow down
@@ -49,6 +59,20 @@ def find(A: Any, *, only_products: bool = False, gradients: bool = False) -> tup
         operand = kind_of(A)
         return operand, operand.checked(A) if gradients else operand.wrap(A)
     raise _validation.complain(TypeError, "A", "an array, a sparse matrix or a DataFrame", type(A))
+
+
+def find_tensor(X, name="X", least=1, *, gradients=False):
+    """A `contract.Tensor` of X, with at least so many modes; not cut off from gradients that go on."""
+    X = contents(X, name) if labelled(X) else X
+    _validation.one_of_several(X, name)
+    if of_framework(X):
+        module = importlib.import_module("curtensor.operands.framework_tensor")
+        return (module.followable if gradients else module.wrap)(X, name, least)
+    for base in type(X).__mro__:
+        for prefix, module in TENSORS.items():
+            if f"{base.__module__}.{base.__qualname__}.".startswith(prefix + ".") and hasattr(X, "shape"):
+                return importlib.import_module(f"curtensor.operands.{module}").wrap(X, name, least)
+    return importlib.import_module("curtensor.operands.dense_tensor").wrap(X, name, least)
 
 
 def plain(A, name="A"):
@@ -112,7 +136,9 @@ def kind_of(X):
 
 
 def on_host(X):
-    """A framework's array as one of NumPy; all else as it is."""
+    """A framework's array, also in a list or tuple of such, as one of NumPy; all else as it is."""
+    if isinstance(X, (list, tuple)):
+        return type(X)(map(on_host, X))
     return kind_of(X).to_numpy(X) if of_framework(X) else X
 
 
@@ -127,12 +153,39 @@ def result_like(operand, A, result, own=()):
     return replace(result, **{name: operand.like(A, part, name in own) for name, part in arrays.items()})
 
 
+def tensor_result_like(X, result, names):
+    """A result whose parts of some names, arrays or lists or tuples of such, are in the kind of a tensor X."""
+    return replace(result, **{name: all_like(X, getattr(result, name)) for name in names})
+
+
+def all_like(X, part):
+    """An array of NumPy, or all in a list or tuple of such, in the kind of a tensor."""
+    if isinstance(part, (list, tuple)):
+        return type(part)(all_like(X, inner) for inner in part)
+    return X.like(part)
+
+
 def beside(X, x):
     """What a result is multiplied by, as an array of the kind of the result's part X."""
     if of_framework(X) and of_framework(x):
         return x
     x = np.asarray(on_host(x))
     return kind_of(X).like(X, x.astype(kind_of(X).dtype(X), casting="same_kind")) if of_framework(X) else x
+
+
+def conjugate(X):
+    """The conjugate of an array in its own kind."""
+    return kind_of(X).conjugate(X) if of_framework(X) else X.conj()
+
+
+def adjoint(X):
+    """Conjugate transpose of a matrix, or conjugate of a vector."""
+    return kind_of(X).adjoint(X) if of_framework(X) else X.conj().T
+
+
+def columns(A, indices):
+    """Columns of a matrix in its own kind and dtype."""
+    return kind_of(A).taken(A, indices, 1) if of_framework(A) else A[:, indices]
 
 
 def followed(X):

@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike
 
 from curtensor import _validation, operands
 from curtensor.operands import times_power
-from curtensor.operands.stored_tensor import StoredTensor, readable
 from curtensor.selection import chosen_rule
 from curtensor.tensors.entries import ArrayEntries, FunctionEntries, StoreEntries
 from curtensor.tensors.indices import fibre_factor, mixed_fibres
@@ -160,6 +159,7 @@ def tensor_cur(
     else:
         result = smallest_ranks(entries, attempt, rtol, rng)
     names = [*map(operands.names_at, result.indices, operands.names(X, result.core.ndim))]
+    result = operands.tensor_result_like(entries, result, ("core", "factors"))
     return replace(result, names=names, dims=operands.dims(X))
 
 
@@ -168,10 +168,8 @@ def entries_of(X, shape, only_some):
     if callable(X):
         return FunctionEntries(X, function_shape(shape))
     _validation.only_without(shape is not None, "shape", True, "an array")
-    X = readable(X)
-    if only_some and isinstance(X, StoredTensor):
-        return StoreEntries(X)
-    return ArrayEntries(X)
+    X = operands.find_tensor(X, least=2)
+    return StoreEntries(X) if only_some and not X.in_memory else ArrayEntries(X)
 
 
 def reported(count, callback):

@@ -59,7 +59,7 @@ class TensorCUR:
     @property
     def shape(self):
         """Shape of the approximation."""
-        return tuple(len(factor) for factor in self.factors)
+        return tuple(factor.shape[0] for factor in self.factors)
 
     @property
     def dtype(self):
@@ -80,15 +80,15 @@ class TensorCUR:
 
         ``ranks`` may cut it to lower multilinear ranks; without, nothing but rounding is lost.
         """
-        bases, triangles = zip(*(np.linalg.qr(factor) for factor in self.factors), strict=True)
-        core = mode_products(self.core, dict(enumerate(triangles)))
+        bases, triangles = zip(*(np.linalg.qr(operands.on_host(factor)) for factor in self.factors), strict=True)
+        core = mode_products(operands.on_host(self.core), dict(enumerate(triangles)))
         ranks = core.shape if ranks is None else _validation.multilinear_ranks(ranks, core.shape)
         factors = []
         for mode, (basis, rank) in enumerate(zip(bases, ranks, strict=True)):
             W = np.linalg.svd(unfold(core, mode), full_matrices=False)[0][:, :rank]
             core = mode_product(core, W.conj().T, mode)
             factors.append(basis @ W)
-        return core, factors
+        return operands.all_like(operands.find_tensor(self.core), (core, factors))
 
     def to_tensorly(self):
         """The approximation as a `tensorly.tucker_tensor.TuckerTensor`."""
@@ -98,7 +98,7 @@ class TensorCUR:
 
     def save(self, path):
         """Write to an npz file, whole or not at all; `TensorCUR.load` reads it, without pickle."""
-        archive.write(path, "TensorCUR", vars(self) | {"dims": np.array(self.dims, dtype=str) if self.dims else None})
+        archive.write(path, "TensorCUR", vars(operands.result_on_host(self)) | {"dims": np.array(self.dims, dtype=str) if self.dims else None})
 
     @classmethod
     def load(cls, path):

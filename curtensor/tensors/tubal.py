@@ -61,7 +61,12 @@ def adjoint(stack):
 
 def is_real(X):
     """Whether the half of the spectrum is enough."""
-    return horizontal_slices.dtype(X).kind == "f"
+    return X.dtype.kind != "c"
+
+
+def in_kind_of(X, array):
+    """An array of NumPy in the kind of an array that is part of a result."""
+    return operands.kind_of(X).like(X, array)
 
 
 def t_product(X: ArrayLike, Y: ArrayLike) -> np.ndarray:
@@ -113,8 +118,17 @@ def t_product(X: ArrayLike, Y: ArrayLike) -> np.ndarray:
 
     dtype = np.result_type(horizontal_slices.dtype(X), horizontal_slices.dtype(Y))
     half = dtype.kind == "f"
-    Z = spectrum(X.astype(dtype, copy=False), half) @ spectrum(Y.astype(dtype, copy=False), half)
-    return from_spectrum(Z, X.shape[2], half)
+    Z = whole_spectrum(X, dtype) @ whole_spectrum(Y, dtype)
+    return X.like(from_spectrum(Z, X.shape[2], half))
+
+
+def whole_spectrum(X, dtype, exponent=0):
+    """Spectrum of 2^exponent X in a dtype, the half of it where that is real."""
+    half, d3 = dtype.kind == "f", X.shape[2]
+    stack = np.empty((d3 // 2 + 1 if half else d3, *X.shape[:2]), np.result_type(dtype, np.complex64))
+    for rows, panel in horizontal_slices.panels(X):
+        stack[:, rows] = spectrum(times_power(panel, exponent).astype(dtype, copy=False), half)
+    return stack
 
 
 def t_adjoint(X: ArrayLike) -> np.ndarray:
@@ -157,7 +171,9 @@ def t_adjoint(X: ArrayLike) -> np.ndarray:
     """
     X = third_order(X)
 
-    return X.swapaxes(0, 1)[:, :, -np.arange(X.shape[2])].conj()
+    d1, d2, d3 = X.shape
+    tubes = operands.conjugate(X.permuted((1, 0, 2), (d2 * d1, d3)))
+    return operands.find_tensor(operands.columns(tubes, -np.arange(d3) % d3)).permuted((0, 1), (d2, d1, d3))
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,12 +206,13 @@ class TubalSVD:
     @property
     def S(self) -> np.ndarray:
         """The f-diagonal tensor (k, k, d3) with the singular tubes on its diagonal, formed when asked for."""
-        return np.eye(self.rank, dtype=self.s.dtype)[:, :, None] * self.s
+        s = operands.on_host(self.s)
+        return in_kind_of(self.s, np.eye(self.rank, dtype=s.dtype)[:, :, None] * s)
 
     @property
     def rank(self) -> int:
         """Number of singular tubes: the tubal rank of the approximation."""
-        return len(self.s)
+        return self.s.shape[0]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -209,9 +226,10 @@ class TubalSVD:
 
     def to_array(self) -> np.ndarray:
         """The approximation as an array (d1, d2, d3)."""
-        half = is_real(self.U)
-        U, s, Vh = (spectrum(part, half) for part in (self.U, self.s[None], self.Vh))
-        return from_spectrum((U * s) @ Vh, self.shape[2], half)
+        parts = operands.result_on_host(self)
+        half = is_real(parts.U)
+        U, s, Vh = (spectrum(part, half) for part in (parts.U, parts.s[None], parts.Vh))
+        return in_kind_of(self.U, from_spectrum((U * s) @ Vh, self.shape[2], half))
 
 
 def tubal_svd(X: ArrayLike, rank: int) -> TubalSVD:
@@ -267,17 +285,14 @@ def tubal_svd(X: ArrayLike, rank: int) -> TubalSVD:
 
     half, d3 = is_real(X), X.shape[2]
     exponent = -int(np.frexp(horizontal_slices.largest(X))[1])
-    dtype = horizontal_slices.dtype(X)
-    stack = np.empty((d3 // 2 + 1 if half else d3, *X.shape[:2]), np.result_type(dtype, np.complex64))
-    for rows, panel in horizontal_slices.panels(X):
-        stack[:, rows] = spectrum(times_power(panel, exponent), half)
+    stack = whole_spectrum(X, X.dtype, exponent)
     U, s, Vh = (np.array(parts) for parts in zip(*(leading_svd(matrix, rank) for matrix in stack), strict=True))
     squares = slice_weights(d3, half)[:, 0] * s.astype(float) ** 2
     rank = min(rank, int(above_rounding(s).sum(axis=1).max()))
     error = np.sqrt(squares[:, rank:].sum() / (squares.sum() or 1))
     tubes = times_power(from_spectrum(s[:, None, :rank].astype(U.dtype), d3, half)[0], -exponent)
     U, Vh = from_spectrum(U[:, :, :rank], d3, half), from_spectrum(Vh[:, :rank], d3, half)
-    return TubalSVD(U, tubes, Vh, float(error))
+    return operands.tensor_result_like(X, TubalSVD(U, tubes, Vh, float(error)), ("U", "s", "Vh"))
 
 
 def leading_svd(A, rank):
@@ -332,16 +347,17 @@ class TubalCUR:
     @property
     def U(self) -> np.ndarray:
         """Middle tensor (c, r, d3) with X close to C * U * R, formed when asked for."""
-        half = is_real(self.C)
-        scale = np.abs(self.middle).max(initial=0) or self.middle.real.dtype.type(1)
-        C, R = spectrum(self.C / scale, half), spectrum(self.R / scale, half)
-        part = least_squares(C, self.left @ (self.middle / scale))
-        part = adjoint(least_squares(adjoint(R), adjoint(part @ self.right)))
+        parts = operands.result_on_host(self)
+        half = is_real(parts.C)
+        scale = np.abs(parts.middle).max(initial=0) or parts.middle.real.dtype.type(1)
+        C, R = spectrum(parts.C / scale, half), spectrum(parts.R / scale, half)
+        part = least_squares(C, parts.left @ (parts.middle / scale))
+        part = adjoint(least_squares(adjoint(R), adjoint(part @ parts.right)))
         with np.errstate(over="ignore"):
             U = from_spectrum(part, self.shape[2], half) / scale
         if not np.isfinite(U).all():
             raise OverflowError(f"U must be representable in {self.dtype}, got entries beyond; use to_array()")
-        return U
+        return in_kind_of(self.C, U)
 
     @property
     def rank(self) -> int:
@@ -360,11 +376,13 @@ class TubalCUR:
 
     def to_array(self) -> np.ndarray:
         """The approximation as an array (d1, d2, d3)."""
-        return from_spectrum(self.left @ (self.middle @ self.right), self.shape[2], is_real(self.C))
+        parts = operands.result_on_host(self)
+        product = parts.left @ (parts.middle @ parts.right)
+        return in_kind_of(self.C, from_spectrum(product, self.shape[2], is_real(parts.C)))
 
     def save(self, path: str | os.PathLike) -> None:
         """Write to an npz file, whole or not at all; `TubalCUR.load` reads it, without pickle."""
-        archive.write(path, "TubalCUR", vars(self))
+        archive.write(path, "TubalCUR", vars(operands.result_on_host(self)))
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "TubalCUR":
@@ -579,9 +597,9 @@ def tubal_cur(
 
     sketched = sketch_unfoldings(X, n_columns, sketch, rng)
     columns = choose_from_sketch(sketched.left, n_columns, rule, rng)
-    C = X[:, columns].astype(horizontal_slices.dtype(X), order="C", copy=False)
+    C = horizontal_slices.take(X, columns, 1)
     rows = row_choice(sketched, C, n_columns, n_rows, rule, sketch, rng)
-    R = X[rows].astype(horizontal_slices.dtype(X), order="C", copy=False)
+    R = horizontal_slices.take(X, rows, 0)
     spectra = (spectrum(times_power(part, sketched.exponent), is_real(X)) for part in (C, R))
     left, middle, right = middle_of(sketched.A, *spectra, rows, rank)
     if middle_of.best:
@@ -589,7 +607,8 @@ def tubal_cur(
     else:
         middle, error = shrunken(sketched, left, middle, right, rng)
     middle = times_power(middle, -sketched.exponent)
-    return TubalCUR(C, R, columns, rows, left, middle, right, error)
+    result = TubalCUR(C, R, columns, rows, left, middle, right, error)
+    return operands.tensor_result_like(X, result, ("C", "R", "left", "middle", "right"))
 
 
 def sketch_unfoldings(X, k, sketch, rng):
@@ -642,9 +661,9 @@ def shrunken(sketched, left, middle, right, rng):
     return factors * middle, float(error)
 
 
-def third_order(X, name="X") -> np.ndarray:
-    """A plain view of an array of numbers with three modes, not empty."""
-    X = _validation.tensor(X, name)
+def third_order(X, name="X"):
+    """A tensor of three modes, not empty."""
+    X = operands.find_tensor(X, name)
     if X.ndim != 3:
         raise _validation.complain(ValueError, name, "of three modes", f"shape {X.shape}")
     return X

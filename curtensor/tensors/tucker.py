@@ -9,18 +9,10 @@ from numpy.typing import ArrayLike
 from scipy import linalg
 
 from curtensor import _validation, archive, operands
-from curtensor.operands import times_power
-from curtensor.operands.stored_tensor import readable
-from curtensor.tensors import unfolding
-from curtensor.tensors.unfolding import (
-    gram,
-    memory_order,
-    mode_product,
-    mode_products,
-    residuals,
-    unfold,
-    unfolded_pieces,
-)
+from curtensor.operands import dense, on_host, times_power
+from curtensor.operands.dense_tensor import DenseTensor
+from curtensor.operands.tensor_blocks import norm
+from curtensor.tensors.unfolding import mode_factor, mode_products, products
 
 EPS = float(np.finfo(float).eps)
 OVERSAMPLING = 10  # vectors of the randomized method beyond the rank
@@ -60,7 +52,7 @@ class Tucker:
     @property
     def shape(self):
         """Shape (d_0, ..., d_{N-1}) of the approximation."""
-        return tuple(len(U) for U in self.factors)
+        return tuple(U.shape[0] for U in self.factors)
 
     @property
     def dtype(self):
@@ -84,7 +76,7 @@ class Tucker:
 
     def save(self, path):
         """Write to an npz file, whole or not at all; `Tucker.load` reads it, without pickle."""
-        archive.write(path, "Tucker", vars(self))
+        archive.write(path, "Tucker", vars(operands.result_on_host(self)))
 
     @classmethod
     def load(cls, path):
@@ -157,9 +149,9 @@ def randomized_basis(X, mode, rank, rtol, rng):
     sketch, exponent = in_range(sketched_unfolding, X, mode, size, rng)
     Q = np.linalg.qr(sketch)[0]
     image, total = np.zeros_like(Q), 0.0
-    for piece in unfolded_pieces(X, mode, Q.dtype, exponent, width=WIDTH):
+    for piece in X.pieces(mode, exponent, WIDTH):
         image += piece @ (piece.conj().T @ Q)
-        total += np.linalg.norm(piece) ** 2
+        total += norm(piece) ** 2
     shift = np.sqrt(d) * EPS * np.linalg.norm(image) + np.finfo(float).tiny
     image += shift * Q
     lower = np.linalg.cholesky(Q.conj().T @ image)
@@ -182,7 +174,7 @@ def auto_basis(X, mode, rank, rtol, rng):
     """`gram_basis`, or `qr_basis` where the tolerance, or what the spectrum leaves, asks for more digits."""
     d = X.shape[mode]
     visible = 20 * d * EPS  # shares that a Gram matrix shows well
-    if np.finfo(_validation.array_dtype(X.dtype)).eps > EPS:
+    if np.finfo(X.dtype).eps > EPS:
         return gram_basis(X, mode, rank, rtol, rng)
     if rank is None:
         return (gram_basis if rtol**2 > X.ndim * visible else qr_basis)(X, mode, rank, rtol, rng)
@@ -206,10 +198,13 @@ def in_range(condense, X, mode, *rest):
 
 def safe_exponent(X):
     """An exponent e with which squares of 2^e X neither overflow nor underflow; raises if X is not finite."""
-    _validation.finite(unfolding, X, "X")
-    kind = np.result_type(X.dtype, float)
-    largest = max(float(np.abs(piece.ravel().view(float)).max()) for piece in unfolded_pieces(X, 0, kind, width=WIDTH))
-    return -int(np.clip(np.frexp(largest)[1], -1000, 1000))
+    _validation.found_finite(X.first_nonfinite(), "X")
+    return -int(np.clip(np.frexp(X.largest())[1], -1000, 1000))
+
+
+def gram(X, mode, exponent):
+    """The Gram matrix of a mode of 2^exponent X."""
+    return on_host(X.mode_gram(mode, exponent))
 
 
 def triangular_factor(X, mode, exponent):
@@ -219,21 +214,21 @@ def triangular_factor(X, mode, exponent):
     factor, factor_size = linalg.get_lapack_funcs(("geqrf", "geqrf_lwork"), dtype=kind)
     work = int(factor_size(2 * d, d)[0].real)
     adjoint = np.zeros((d, d), kind)
-    for piece in unfolded_pieces(X, mode, kind, exponent, width=4 * d):
-        stack = np.hstack([adjoint, piece.conj()])
+    for piece in X.pieces(mode, exponent, 4 * d):
+        stack = np.hstack([adjoint, dense(piece).conj()])
         adjoint = np.triu(factor(stack.T, lwork=work, overwrite_a=True)[0][:d]).T
     return adjoint.T
 
 
 def scaled_unfolding(X, mode, exponent):
     """The unfolding of 2^exponent X, in double precision."""
-    return times_power(unfold(X, mode).astype(np.result_type(X.dtype, float)), exponent)
+    return times_power(X.unfolded(mode).astype(np.result_type(X.dtype, float)), exponent)
 
 
 def sketched_unfolding(X, mode, exponent, size, rng):
     """The unfolding of 2^exponent X times a matrix of random signs."""
     sketch = np.zeros((X.shape[mode], size), np.result_type(X.dtype, float))
-    for piece in unfolded_pieces(X, mode, sketch.dtype, exponent, width=WIDTH):
+    for piece in X.pieces(mode, exponent, WIDTH):
         sketch += piece @ (2.0 * rng.integers(0, 2, size=(piece.shape[1], size), dtype=np.int8) - 1)
     return sketch
 
@@ -317,14 +312,14 @@ def st_hosvd(
     >>> ct.st_hosvd(X, rtol=1e-6).ranks
     (4, 4, 4)
     """
-    X = readable(X)
-    ranks, rtol = _validation.ranks_or_rtol(ranks, rtol, X.shape, _validation.array_dtype(X.dtype))
+    X = operands.find_tensor(X, least=2)
+    ranks, rtol = _validation.ranks_or_rtol(ranks, rtol, X.shape, X.dtype)
     find_basis = _validation.choose(TUCKER_METHODS, method, "method")
     if find_basis is randomized_basis and ranks is None:
         raise _validation.complain(ValueError, "method", "auto, gram or qr where rtol is given", repr(method))
     rng = _validation.generator(rng)
 
-    return truncated(X, ranks, rtol, find_basis, rng)
+    return operands.tensor_result_like(X, truncated(X, ranks, rtol, find_basis, rng), ("core", "factors"))
 
 
 def truncated(X, ranks, rtol, find_basis, rng):
@@ -332,8 +327,9 @@ def truncated(X, ranks, rtol, find_basis, rng):
     wide = sequential(X, ranks, rtol, find_basis, rng, NEARLY)
     if ranks is None or wide.ranks == ranks:
         return wide
-    start = sequential(wide.core, ranks, None, find_basis, rng, 1)
-    inner = refined(wide.core, start, 1e-3, 10, find_basis, lambda progress: None, rng)
+    core = DenseTensor(wide.core)
+    start = sequential(core, ranks, None, find_basis, rng, 1)
+    inner = refined(core, start, 1e-3, 10, find_basis, lambda progress: None, rng)
     factors = tuple(U @ V for U, V in zip(wide.factors, inner.factors, strict=True))
     error = np.hypot(wide.error_estimate, inner.error_estimate * np.sqrt(1 - wide.error_estimate**2))
     return Tucker(inner.core, factors, float(error))
@@ -341,7 +337,7 @@ def truncated(X, ranks, rtol, find_basis, rng):
 
 def sequential(X, ranks, rtol, find_basis, rng, nearly):
     """Mode after mode cut down to its rank, and to the vectors beyond it with nearly the share of the last within."""
-    kind = _validation.array_dtype(X.dtype)
+    kind = X.dtype
     budget = None if rtol is None else rtol**2 - (16 * np.finfo(kind).eps) ** 2  # the rest is for rounding
     core, factors = X, {}
     lost, kept = 0.0, 1.0
@@ -356,15 +352,15 @@ def sequential(X, ranks, rtol, find_basis, rng, nearly):
         lost, kept = lost + kept * loss, kept * (1 - loss)
         factors[mode] = np.ascontiguousarray(found.vectors[:, :rank], kind)
         with np.errstate(over="ignore", invalid="ignore"):
-            core = mode_product(core, factors[mode].conj().T, mode)
-        if not np.isfinite(core).all():
+            core = core.mode_product(factors[mode].conj().T, mode)
+        if not core.is_finite():
             raise OverflowError(f"norm of X must be representable in {kind}, got one beyond")
-    return Tucker(core, tuple(factors[mode] for mode in range(X.ndim)), float(np.sqrt(lost)))
+    return Tucker(core.whole(), tuple(factors[mode] for mode in range(X.ndim)), float(np.sqrt(lost)))
 
 
 def by_length(X):
     """The modes by ascending length, those farthest apart in memory first where lengths are equal."""
-    return sorted(memory_order(X), key=lambda mode: X.shape[mode])
+    return sorted(X.axes, key=lambda mode: X.shape[mode])
 
 
 def smallest_rank(found, share):
@@ -439,15 +435,16 @@ def hooi(
     >>> ct.hooi(X, (2, 2, 2)).error_estimate < ct.st_hosvd(X, (2, 2, 2)).error_estimate
     True
     """
-    X = _validation.tensor(X, least=2)
+    X = operands.find_tensor(X, least=2)
     ranks = _validation.multilinear_ranks(ranks, X.shape)
-    tol = _validation.tolerance(tol, _validation.array_dtype(X.dtype), "tol")
+    tol = _validation.tolerance(tol, X.dtype, "tol")
     max_sweeps = _validation.integer(max_sweeps, "max_sweeps", 1, 10**6)
     find_basis = _validation.choose(TUCKER_METHODS, method, "method")
     callback = _validation.callback_function(callback)
     rng = _validation.generator(rng)
 
-    return refined(X, truncated(X, ranks, None, find_basis, rng), tol, max_sweeps, find_basis, callback, rng)
+    result = refined(X, truncated(X, ranks, None, find_basis, rng), tol, max_sweeps, find_basis, callback, rng)
+    return operands.tensor_result_like(X, result, ("core", "factors"))
 
 
 def refined(X, start, tol, max_sweeps, find_basis, callback, rng):
@@ -461,10 +458,10 @@ def refined(X, start, tol, max_sweeps, find_basis, callback, rng):
         before = error
         for mode in by_length(X):
             others = {other: U.conj().T for other, U in factors.items() if other != mode}
-            reduced = mode_products(X, others)
+            reduced = X.mode_products(others)
             vectors = find_basis(reduced, mode, start.ranks[mode], None, rng).vectors
             factors[mode] = np.ascontiguousarray(vectors[:, : start.ranks[mode]], core.dtype)
-        core = mode_product(reduced, factors[mode].conj().T, mode)
+        core = reduced.mode_product(factors[mode].conj().T, mode).whole()
         error = np.sqrt(max(1 - squared_norm(core, scale) / total, 0))
         callback((sweep + 1) / max_sweeps)
         if error >= (1 - tol) * before or error < shown:
@@ -472,8 +469,8 @@ def refined(X, start, tol, max_sweeps, find_basis, callback, rng):
     callback(1.0)
     result = Tucker(core, tuple(factors[mode] for mode in range(X.ndim)), float(error))
     if error < shown:
-        rest = sum(squared_norm(part, scale) for part, _ in residuals(X, result.core, result.factors))
-        result = replace(result, error_estimate=float(np.sqrt(rest / total)))
+        rest, _ = X.residual(result.core, result.factors, float(scale))
+        result = replace(result, error_estimate=float(rest / np.sqrt(total)))
     return min(start, result, key=lambda tucker: tucker.error_estimate)
 
 
@@ -523,12 +520,12 @@ def tucker_to_tensor(core: ArrayLike, factors: Sequence[ArrayLike]) -> np.ndarra
     """
     core, factors = tucker_parts(core, factors)
 
-    return mode_products(core, dict(enumerate(factors)))
+    return products(core, dict(enumerate(factors)))
 
 
-def tucker_parts(core, factors) -> tuple[np.ndarray, list[np.ndarray]]:
-    """A core and one matrix for each of its modes, with as many columns as the mode is long."""
-    core = _validation.tensor(core, "core")
+def tucker_parts(core, factors):
+    """A core's tensor and one matrix for each of its modes, with as many columns as the mode is long."""
+    core = operands.find_tensor(core, "core", gradients=True)
     if isinstance(factors, (str, bytes)) or not np.iterable(factors):
         raise _validation.complain(
             TypeError, "factors", f"a sequence of {core.ndim} matrices", _validation.describe(factors)
@@ -540,7 +537,7 @@ def tucker_parts(core, factors) -> tuple[np.ndarray, list[np.ndarray]]:
         )
     for mode, size in enumerate(core.shape):
         name = f"factors[{mode}]"
-        factors[mode] = _validation.mode_factor(factors[mode], size, name=name)
+        factors[mode] = mode_factor(factors[mode], size, name=name)
         if factors[mode].ndim != 2:
             raise _validation.complain(ValueError, name, f"of shape (d, {size})", f"shape {factors[mode].shape}")
     return core, factors
