@@ -184,10 +184,10 @@ def declared_chunk(chunk, kind, X, block_info=None):
 
 def sound_sparse(A, name="A"):
     """A SciPy sparse matrix whose indices lie within it; those of others would be read and written out of bounds."""
-    m, n = A.shape
     if A.format == "coo":
         indices, sizes = A.coords, A.shape
     elif A.format in ("csr", "csc", "bsr"):
+        m, n = A.shape
         height, width = getattr(A, "blocksize", (1, 1))
         lines, size = (n, m) if A.format == "csc" else (m // height, n // width)
         indices, sizes = (A.indices[: A.indptr[-1]],), (size,)

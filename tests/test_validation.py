@@ -388,11 +388,7 @@ NO_TENSOR = {
     "structured": (np.zeros((3, 3), dtype=[("a", "f8")]), TypeError, "X must be an array of integers, bool"),
     "times": (np.zeros((3, 3), dtype="M8[s]"), TypeError, "X must be an array of integers, bool"),
     "masked": (np.ma.array(GOOD), TypeError, "X must be an array without a mask, got a masked array"),
-    "sparse": (
-        sparse.csr_array(GOOD),
-        TypeError,
-        "X must be an array of numbers, got csr_array of scipy; X.toarray() is one",
-    ),
+    "operator": (aslinearoperator(GOOD), TypeError, "X must be an array of numbers, got"),
     "unreadable": (Unreadable(), TypeError, "X must be an array of numbers, got Unreadable of"),
 }
 

@@ -271,9 +271,14 @@ def product(X, Y):
 
 
 def adjoint(X):
-    """``X^H``."""
+    """``X^H``; of a vector its conjugate."""
+    return conjugate(X).mT if X.ndim > 1 else conjugate(X)
+
+
+def conjugate(X):
+    """The conjugate of X, which is X itself where it is real."""
     xp = compat.array_namespace(X)
-    return xp.matrix_transpose(xp.conj(X) if xp.isdtype(X.dtype, "complex floating") else X)
+    return xp.conj(X) if xp.isdtype(X.dtype, "complex floating") else X
 
 
 def real_parts(X):

@@ -1,7 +1,8 @@
 """Tensors of any framework of the array API standard, on its device: PyTorch, JAX, CuPy, array-api-strict and others.
 
-Large products, Gram matrices, residuals and gathering run there; what is thin comes and goes as NumPy's, but what is of
-the framework already stays in it, and gradients follow it. Half precision, integers and bool are widened block by block.
+Large products, Gram matrices, residuals and gathering run there; what is thin comes and goes as NumPy arrays, but
+what is of the framework already stays in it, and gradients follow it. Half precision, integers and bool are widened
+block by block.
 """
 
 import array_api_compat as compat
@@ -80,7 +81,7 @@ class FrameworkTensor(InBlocks):
         return FrameworkTensor(self.xp.permute_dims(product, tuple(np.argsort(self.axes).tolist())))
 
     def mode_gram(self, mode, exponent=0):
-        """Gram matrix of a mode of 2^exponent times the tensor, in double precision: NumPy's where the device has none."""
+        """Gram matrix of a mode of 2^exponent times the tensor, in double precision, which may be had on the host alone."""
         kind = np.result_type(self.dtype, float)
         if not array_api.knows(self.X, kind):
             return sum(block.host().mode_gram(mode, exponent) for _, block in self.blocks(mode, self.dtype))

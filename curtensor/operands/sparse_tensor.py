@@ -41,7 +41,7 @@ def wrap(X, name="X", least=1):
             raise _validation.complain(ValueError, name, what, got)
     keys = sum((index.astype(np.int64) * step for index, step in zip(coords, steps(shape), strict=True)))
     values = values.astype(_validation.array_dtype(values.dtype, name), copy=False)
-    return SparseTensor(*summed(keys, values), shape, X)
+    return SparseTensor(*summed(keys, values), shape, X, name)
 
 
 class SparseTensor(InBlocks):
@@ -59,8 +59,9 @@ class SparseTensor(InBlocks):
         The user's array, of whose kind results are.
     """
 
-    def __init__(self, keys, values, shape, source=None):
-        self.keys, self.values, self.shape, self.source = keys, values, tuple(shape), source
+    def __init__(self, keys, values, shape, source, name="X"):
+        self.keys, self.values, self.shape = keys, values, tuple(shape)
+        self.source, self.name = source, name
         self.dtype = values.dtype
         self.axes = list(range(len(shape)))
 
@@ -81,7 +82,8 @@ class SparseTensor(InBlocks):
             return sparse.coo_array((self.values, coords), shape=self.shape)
         import sparse as pydata
 
-        return pydata.COO(np.stack(coords), self.values, shape=self.shape, has_duplicates=False, sorted=True)
+        array = pydata.COO(np.stack(coords), self.values, shape=self.shape, has_duplicates=False, sorted=True)
+        return array.asformat(self.source.format)
 
     def unfolding(self, mode):
         """The unfolding without its empty columns, as a CSR matrix, and the numbers of the others."""
@@ -136,7 +138,9 @@ class SparseTensor(InBlocks):
 
     def at(self, indices):
         """Entries at broadcastable index arrays, one for each mode, as an ndarray."""
-        keys = sum(np.asarray(index, dtype=np.int64) * step for index, step in zip(indices, steps(self.shape), strict=True))
+        keys = sum(
+            np.asarray(index, dtype=np.int64) * step for index, step in zip(indices, steps(self.shape), strict=True)
+        )
         if not len(self.keys):
             return np.zeros(keys.shape, self.dtype)
         places = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
@@ -173,8 +177,12 @@ class SparseTensor(InBlocks):
 
     def horizontal(self):
         """None, since the Fourier transform along the last mode would fill all of it."""
-        got = f"a sparse {type(self.source).__name__}; X.{'toarray' if sparse.issparse(self.source) else 'todense'}() is one"
-        raise _validation.complain(TypeError, "X", "a dense tensor for products and decompositions by tubes", got)
+        way = "toarray" if sparse.issparse(self.source) else "todense"
+        what, got = (
+            "a dense tensor for the t-product",
+            f"a sparse {type(self.source).__name__}; {self.name}.{way}() is one",
+        )
+        raise _validation.complain(TypeError, self.name, what, got)
 
     def residual(self, core, factors, scale=1):
         """Norms of what a Tucker tensor leaves of this one, and of this one, both over a scale.
@@ -224,8 +232,9 @@ class SparseTensor(InBlocks):
 
     def permuted(self, axes, shape):
         """The array with its modes in another order, then in another shape, in the user's kind and dtype."""
-        array = self.source.tocoo() if sparse.issparse(self.source) else self.source.asformat("coo")
-        return array.transpose(tuple(axes)).reshape(tuple(shape))
+        if sparse.issparse(self.source):
+            return self.source.tocoo().transpose(tuple(axes)).reshape(tuple(shape))
+        return self.source.asformat("coo").transpose(tuple(axes)).reshape(tuple(shape)).asformat(self.source.format)
 
     def like(self, array):
         """An array of NumPy as the user expects what is made of this tensor."""

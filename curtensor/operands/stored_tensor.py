@@ -387,5 +387,3 @@ def _alike(cells, count):
     order = np.argsort(inverse.ravel(), kind="stable")
     ends = np.cumsum(np.bincount(inverse.ravel(), minlength=unique.shape[1]))
     return [(column, part) for column, part in zip(unique.T, np.split(order, ends[:-1]), strict=True)]
-
-

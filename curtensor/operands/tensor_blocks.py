@@ -11,8 +11,6 @@ import numpy as np
 from scipy import sparse
 from scipy.linalg import blas
 
-from curtensor.operands import times_power
-
 TILE = 64  # rows and columns mirrored at a time
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from curtensor import _validation, operands
 from curtensor.operands import times_power
@@ -25,7 +24,7 @@ GOOD = 1.5  # times the tail: what the error may be for a converged result
 
 
 def tensor_cur(
-    X: ArrayLike | Callable,
+    X: Any | Callable,
     ranks: int | Sequence[int] | None = None,
     *,
     rtol: float | None = None,

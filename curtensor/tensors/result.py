@@ -98,7 +98,11 @@ class TensorCUR:
 
     def save(self, path):
         """Write to an npz file, whole or not at all; `TensorCUR.load` reads it, without pickle."""
-        archive.write(path, "TensorCUR", vars(operands.result_on_host(self)) | {"dims": np.array(self.dims, dtype=str) if self.dims else None})
+        archive.write(
+            path,
+            "TensorCUR",
+            vars(operands.result_on_host(self)) | {"dims": np.array(self.dims, dtype=str) if self.dims else None},
+        )
 
     @classmethod
     def load(cls, path):

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy import fft
 
 from curtensor import _validation, archive, operands
@@ -69,7 +68,7 @@ def in_kind_of(X, array):
     return operands.kind_of(X).like(X, array)
 
 
-def t_product(X: ArrayLike, Y: ArrayLike) -> np.ndarray:
+def t_product(X: Any, Y: Any) -> Any:
     """Product of two third-order tensors: of matrices whose entries are tubes under circular convolution.
 
     ``Z[i, j, t] = sum_l sum_s X[i, l, s] Y[l, j, (t - s) mod d3]``
@@ -131,7 +130,7 @@ def whole_spectrum(X, dtype, exponent=0):
     return stack
 
 
-def t_adjoint(X: ArrayLike) -> np.ndarray:
+def t_adjoint(X: Any) -> Any:
     """Adjoint of a third-order tensor under the t-product: of each frontal slice, with all but the first in reverse.
 
     ``Y[j, i, t] = conj(X[i, j, -t mod d3])``, so that ``t_adjoint(t_product(X, Y))`` is
@@ -204,7 +203,7 @@ class TubalSVD:
         return iter((self.U, self.S, self.Vh))
 
     @property
-    def S(self) -> np.ndarray:
+    def S(self) -> Any:
         """The f-diagonal tensor (k, k, d3) with the singular tubes on its diagonal, formed when asked for."""
         s = operands.on_host(self.s)
         return in_kind_of(self.s, np.eye(self.rank, dtype=s.dtype)[:, :, None] * s)
@@ -224,7 +223,7 @@ class TubalSVD:
         """Dtype of the approximation."""
         return self.U.dtype
 
-    def to_array(self) -> np.ndarray:
+    def to_array(self) -> Any:
         """The approximation as an array (d1, d2, d3)."""
         parts = operands.result_on_host(self)
         half = is_real(parts.U)
@@ -232,7 +231,7 @@ class TubalSVD:
         return in_kind_of(self.U, from_spectrum((U * s) @ Vh, self.shape[2], half))
 
 
-def tubal_svd(X: ArrayLike, rank: int) -> TubalSVD:
+def tubal_svd(X: Any, rank: int) -> TubalSVD:
     """Truncated tubal SVD (t-SVD): the best approximation of a third-order tensor by a given tubal rank.
 
     X is close to U * S * Vh under the t-product, with orthonormal U and Vh, and S f-diagonal.
@@ -345,7 +344,7 @@ class TubalCUR:
         return iter((self.C, self.U, self.R, self.col_indices, self.row_indices))
 
     @property
-    def U(self) -> np.ndarray:
+    def U(self) -> Any:
         """Middle tensor (c, r, d3) with X close to C * U * R, formed when asked for."""
         parts = operands.result_on_host(self)
         half = is_real(parts.C)
@@ -374,7 +373,7 @@ class TubalCUR:
         """Dtype of the approximation."""
         return self.C.dtype
 
-    def to_array(self) -> np.ndarray:
+    def to_array(self) -> Any:
         """The approximation as an array (d1, d2, d3)."""
         parts = operands.result_on_host(self)
         product = parts.left @ (parts.middle @ parts.right)
@@ -492,7 +491,7 @@ CORES = {
 
 
 def tubal_cur(
-    X: ArrayLike,
+    X: Any,
     rank: int,
     *,
     n_columns: int | None = None,

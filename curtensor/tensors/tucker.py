@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy import linalg
 
 from curtensor import _validation, archive, operands
@@ -479,7 +478,7 @@ def squared_norm(X, scale):
     return float(np.linalg.norm((X / scale).astype(np.result_type(X.dtype, float)))) ** 2
 
 
-def tucker_to_tensor(core: ArrayLike, factors: Sequence[ArrayLike]) -> np.ndarray:
+def tucker_to_tensor(core: Any, factors: Sequence[Any]) -> Any:
     """Tensor of a core and a factor in each mode.
 
     ``core x_0 factors[0] x_1 factors[1] ...``

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from curtensor import _validation, operands
 
 
-def unfold(X: ArrayLike, mode: int) -> np.ndarray:
+def unfold(X: Any, mode: int) -> Any:
     """Unfolding of a tensor along a mode: its fibres in that mode, as columns.
 
     ``unfold(X, n)[i, j] = X[i_0, ..., i_n = i, ..., i_{N-1}]`` with j counting the other indices in C order, the last
@@ -58,7 +58,7 @@ def unfold(X: ArrayLike, mode: int) -> np.ndarray:
     return tensor.permuted(mode_first(mode, tensor.ndim), (d, tensor.size // d))
 
 
-def fold(M: ArrayLike, mode: int, shape: Sequence[int]) -> np.ndarray:
+def fold(M: Any, mode: int, shape: Sequence[int]) -> Any:
     """Tensor of a given shape whose unfolding along a mode is given: the inverse of `unfold`.
 
     ``unfold(fold(M, n, shape), n) == M``.
@@ -111,7 +111,7 @@ def fold(M: ArrayLike, mode: int, shape: Sequence[int]) -> np.ndarray:
     return apart.permuted(np.argsort(order).tolist(), shape)
 
 
-def mode_dot(X: ArrayLike, M: ArrayLike, mode: int, *, transpose: bool = False) -> np.ndarray:
+def mode_dot(X: Any, M: Any, mode: int, *, transpose: bool = False) -> Any:
     """Product of a tensor and a matrix, or a vector, in one mode.
 
     ``Y[..., j, ...] = sum over i of M[j, i] X[..., i, ...]``, that is ``unfold(Y, n) = M @ unfold(X, n)``.
@@ -168,13 +168,13 @@ def mode_dot(X: ArrayLike, M: ArrayLike, mode: int, *, transpose: bool = False) 
 
 
 def multi_mode_dot(
-    X: ArrayLike,
-    Ms: Sequence[ArrayLike],
+    X: Any,
+    Ms: Sequence[Any],
     modes: Sequence[int] | None = None,
     *,
     skip: int | None = None,
     transpose: bool = False,
-) -> np.ndarray:
+) -> Any:
     """Product of a tensor and several matrices, or vectors, each in its own mode.
 
     ``X x_0 Ms[0] x_1 Ms[1] ...`` in the notation of [1]_; the mode which shrinks the tensor at the least cost comes
@@ -227,7 +227,7 @@ def multi_mode_dot(
     return products(tensor, factors)
 
 
-def mode_gram(X: ArrayLike, mode: int) -> np.ndarray:
+def mode_gram(X: Any, mode: int) -> Any:
     """Gram matrix of a mode: inner products of the slices of a tensor.
 
     ``G = unfold(X, n) @ unfold(X, n).conj().T``.
