@@ -81,7 +81,7 @@ class FrameworkTensor(InBlocks):
         return FrameworkTensor(self.xp.permute_dims(product, tuple(np.argsort(self.axes).tolist())))
 
     def mode_gram(self, mode, exponent=0):
-        """Gram matrix of a mode of 2^exponent times the tensor, in double precision, which may be had on the host alone."""
+        """Gram matrix of a mode of 2^exponent times the tensor in double precision, on the host if need be."""
         kind = np.result_type(self.dtype, float)
         if not array_api.knows(self.X, kind):
             return sum(block.host().mode_gram(mode, exponent) for _, block in self.blocks(mode, self.dtype))

@@ -13,11 +13,13 @@ from scipy import sparse
 
 from curtensor import _validation
 from curtensor.operands import times_power
-from curtensor.operands.dense_tensor import DenseTensor
+from curtensor.operands.dense_tensor import COLUMNS, DenseTensor
 from curtensor.operands.tensor_blocks import InBlocks
 
 PART_BYTES = 2**22  # of what a residual is formed of at a time
 FLOOR = 1e-11  # of the squared norm: a residual below is not to be seen by a difference of squares
+LONGEST = 2**12  # mode of which a Gram matrix is formed
+PIECE = 2**22  # entries of a piece of an unfolding, were it dense
 LARGEST = 2**63 - 1  # places that can be counted
 
 
@@ -41,7 +43,9 @@ def wrap(X, name="X", least=1):
             raise _validation.complain(ValueError, name, what, got)
     keys = sum((index.astype(np.int64) * step for index, step in zip(coords, steps(shape), strict=True)))
     values = values.astype(_validation.array_dtype(values.dtype, name), copy=False)
-    return SparseTensor(*summed(keys, values), shape, X, name)
+    keys, values = summed(keys, values)
+    filled = values != 0  # some kinds keep zeros, too
+    return SparseTensor(keys[filled], values[filled], shape, X, name)
 
 
 class SparseTensor(InBlocks):
@@ -64,6 +68,12 @@ class SparseTensor(InBlocks):
         self.source, self.name = source, name
         self.dtype = values.dtype
         self.axes = list(range(len(shape)))
+
+    sparse = True
+
+    def forms_gram(self, mode):
+        """Whether a Gram matrix of a mode has no more places than the tensor, and is small."""
+        return super().forms_gram(mode) and self.shape[mode] <= LONGEST
 
     def __mul__(self, factor):
         """A copy, times a number."""
@@ -117,7 +127,7 @@ class SparseTensor(InBlocks):
     def pieces(self, mode, exponent=0, width=None):
         """Pieces of the unfolding without its empty columns, in double precision, as CSC matrices."""
         A = self._double(mode, exponent).tocsc()
-        width = width or max(A.shape[1], 1)
+        width = min(width or A.shape[1], max(PIECE // A.shape[0], COLUMNS)) or 1
         for start in range(0, A.shape[1], width):
             yield A[:, start : start + width]
 

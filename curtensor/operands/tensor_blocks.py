@@ -22,6 +22,7 @@ class InBlocks:
     """
 
     in_memory = True
+    sparse = False
     fibre_bytes = 2**20
 
     @property
@@ -33,6 +34,10 @@ class InBlocks:
     def size(self):
         """Number of entries."""
         return math.prod(self.shape)
+
+    def forms_gram(self, mode):
+        """Whether a Gram matrix of a mode has no more entries than the tensor."""
+        return self.shape[mode] ** 2 <= self.size
 
     def mode_products(self, matrices):
         """The tensor times a matrix in each of some modes; what shrinks it at the least cost comes first."""

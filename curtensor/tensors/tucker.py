@@ -11,6 +11,7 @@ from curtensor import _validation, archive, operands
 from curtensor.operands import dense, on_host, times_power
 from curtensor.operands.dense_tensor import DenseTensor
 from curtensor.operands.tensor_blocks import norm
+from curtensor.svd import randomized_svd
 from curtensor.tensors.unfolding import mode_factor, mode_products, products
 
 EPS = float(np.finfo(float).eps)
@@ -105,8 +106,8 @@ class Basis(NamedTuple):
 def gram_basis(X, mode, rank, rtol, rng):
     """Eigenvectors of the Gram matrix: the fastest, and blind to what is below 1e-8 of the norm."""
     d = X.shape[mode]
-    if d * d > X.size:
-        return svd_basis(X, mode, rank)
+    if not X.forms_gram(mode):
+        return svd_basis(X, mode, rank, rtol, rng)
     G = in_range(gram, X, mode)[0]
     total = G.diagonal().real.sum()
     wanted = d if rank is None else min(rank + spare(rank), d)
@@ -117,19 +118,40 @@ def gram_basis(X, mode, rank, rtol, rng):
 
 def qr_basis(X, mode, rank, rtol, rng):
     """Singular vectors of the triangular factor: all digits, at two to four times the cost."""
-    if X.shape[mode] ** 2 > X.size:
-        return svd_basis(X, mode, rank)
+    if not X.forms_gram(mode):
+        return svd_basis(X, mode, rank, rtol, rng)
     _, s, Wh = np.linalg.svd(in_range(triangular_factor, X, mode)[0])
     return basis_from_svd(Wh.conj().T, s)
 
 
-def svd_basis(X, mode, rank):
+def svd_basis(X, mode, rank, rtol, rng):
     """Singular vectors of an unfolding with fewer columns than rows; as many more as a rank above the columns asks."""
+    if X.sparse:
+        return krylov_basis(X, mode, rank, rtol, rng)
     M = in_range(scaled_unfolding, X, mode)[0]
     U, s, _ = np.linalg.svd(M, full_matrices=False)
     more = max((rank or 0) - len(s), 0)
-    beyond = np.linalg.qr(np.pad(U, ((0, 0), (0, more))))[0][:, len(s) :]  # reflectors make any columns orthonormal
-    return basis_from_svd(np.hstack([U, beyond]), np.pad(s, (0, more)))
+    return basis_from_svd(filled_up(U, more), np.pad(s, (0, more)))
+
+
+def filled_up(U, more):
+    """Orthonormal columns, and more of these."""
+    beyond = np.linalg.qr(np.pad(U, ((0, 0), (0, more))))[0][:, U.shape[1] :]  # reflectors make any columns orthonormal
+    return np.hstack([U, beyond])
+
+
+def krylov_basis(X, mode, rank, rtol, rng):
+    """Leading singular vectors of a sparse unfolding, of which not even a Gram matrix is formed."""
+    (A,) = X.columns(mode)
+    d, size = A.shape[0], norm(A)
+    wanted = None if rank is None else min(rank + spare(rank), *A.shape)
+    if size == 0:
+        return Basis(np.eye(d, rank or 1), np.zeros(rank or 1), 0.0, 0.0)
+    closeness = None if rtol is None or rank is not None else max(rtol / (2 * X.ndim), 64 * np.finfo(A.dtype).eps)
+    U, s, _ = randomized_svd(A, wanted, rtol=closeness, rng=rng)
+    more = max((rank or 0) - len(s), 0)
+    shares = np.pad((s.astype(float) / size) ** 2, (0, more))
+    return Basis(filled_up(U, more), shares, remainder(shares, d), d * EPS)
 
 
 def basis_from_svd(U, s):
