@@ -44,7 +44,12 @@ def parser():
     add = command(commands, "compare", run_compare, text)
     add("file", nargs="?", metavar="FILE", help=f"{FILE_HELP}; by default the matrix shipped in the package")
     add("--tensor", action="store_true", help="without FILE: the tensor shipped in the package")
-    add("--rank", metavar="K,K,...", help="ranks, by default those of 5,10,20 that the matrix or tensor has room for")
+    add(
+        "--rank",
+        "--ranks",
+        metavar="K,K,...",
+        help="ranks, by default those of 5,10,20 that the matrix or tensor has room for",
+    )
     add("--methods", metavar="NAME,...", help="some of the methods, by default all; svd or st_hosvd always comes first")
     add("--plot", metavar="FILE", help="write a plot: .png, .pdf, .svg (needs curtensor[plot])")
     add("--csv", metavar="FILE", help="write the table as comma-separated values")
@@ -54,7 +59,12 @@ def parser():
     text = "choose columns and rows of a matrix, or slices of a tensor, and write its CUR decomposition to a file"
     add = command(commands, "decompose", run_decompose, text)
     add("file", metavar="FILE", help=FILE_HELP)
-    add("--rank", metavar="K[,K,...]", help="number of columns and rows, or rank of each mode; this or --rtol")
+    add(
+        "--rank",
+        "--ranks",
+        metavar="K[,K,...]",
+        help="number of columns and rows, or rank of each mode; this or --rtol",
+    )
     add("--rtol", metavar="X", help="largest relative error in the Frobenius norm; held, or refused")
     add("-o", "--output", required=True, metavar="OUT.npz", help="where to; CUR.load or TensorCUR.load reads it")
     add("--n-columns", metavar="N", help="number of columns of a matrix, by default the rank")
@@ -90,14 +100,14 @@ def run_compare(args):
     if args.plot is not None:
         output_path(args.plot, "--plot")
         image_format(args.plot)
-    A = in_blocks(read_matrix(args.file or shipped, dataset=args.dataset).A)
+    A = read_in_blocks(read_matrix(args.file or shipped, dataset=args.dataset).A)
     if ranks is None:
         largest = max if len(A.shape) > 2 else min
         ranks = [k for k in RANKS if k <= largest(A.shape, default=0)] or 1
     with progress_bar() as callback:
         comparison = compare(A, ranks, methods=methods, rng=seed, callback=callback)
 
-    print(f"{args.file or f'{shipped.name}, shipped with curtensor'}: {kind_of(A)}\n")
+    print(f"{args.file or f'{shipped.name}, shipped with curtensor'}: {kind_in_words(A)}\n")
     print(comparison)
     if args.csv is not None:
         comparison.to_csv(args.csv)
@@ -117,17 +127,17 @@ def run_decompose(args):
     options = {"method": args.method, "core": args.core, "rtol": rtol, "rng": seed} | sizes
     options = {name: value for name, value in options.items() if value is not None}
     with progress_bar() as callback:
-        matrix = matrix._replace(A=in_blocks(matrix.A, memory, callback))
+        matrix = matrix._replace(A=read_in_blocks(matrix.A, memory, callback))
         decompose = decompose_tensor if len(matrix.A.shape) > 2 else decompose_matrix
         result, lines = decompose(matrix, ranks, options, callback)
     result.save(args.output)
-    print(f"{args.file}: {kind_of(matrix.A)}", *lines, sep="\n")
+    print(f"{args.file}: {kind_in_words(matrix.A)}", *lines, sep="\n")
     print(f"error estimate: {result.error_estimate:.4g} of the Frobenius norm")
     reader = f"curtensor.{type(result).__name__}.load"
     print(f"written: {args.output}, {os.path.getsize(args.output)} bytes; {reader} reads it")
 
 
-def in_blocks(A, memory=None, callback=None):
+def read_in_blocks(A, memory=None, callback=None):
     """A matrix in a store, or in a large .npy file, as `row_blocks`; its callback tells how far each pass is."""
     import numpy as np
 
@@ -147,7 +157,7 @@ def decompose_matrix(matrix, ranks, options, callback):
     on_disk = hasattr(matrix.A, "passes")
     result = curtensor.cur_decomposition(matrix.A, rank, **options, callback=None if on_disk else callback)
     columns, rows = names_of(matrix.col_names, result.col_indices), names_of(matrix.row_names, result.row_indices)
-    result = dataclasses.replace(result, col_names=columns, row_names=rows)
+    result = dataclasses.replace(result, names=(rows, columns))
     lines = [listing("columns", result.col_indices, columns), listing("rows", result.row_indices, rows)]
     if on_disk:
         lines.append(f"read: {matrix.A.passes} passes, {matrix.A.bytes_read} bytes")
@@ -179,7 +189,7 @@ def names_of(names, indices):
     return None if names is None else names[indices]
 
 
-def kind_of(A):
+def kind_in_words(A):
     """Shape, dtype and number of stored entries if sparse, in words."""
     sparse = f", sparse with {A.nnz} entries" if hasattr(A, "nnz") else ""
     return f"{' x '.join(map(str, A.shape))}, {A.dtype}{sparse}"

@@ -8,10 +8,12 @@ import contextlib
 import math
 import numbers
 import os
+from collections.abc import Sequence
 
 import numpy as np
 
 RandomSource = int | np.random.SeedSequence | np.random.Generator | None
+Integers = Sequence[int] | np.ndarray  # several, in order
 DTYPES = ("float32", "float64", "complex64", "complex128")
 
 
@@ -73,6 +75,16 @@ def rank_or_rtol(rank, rtol, shape, dtype, least=1):
     if rank is None:
         return None, tolerance(rtol, dtype)
     return integer(rank, "rank", least, min(shape)), None
+
+
+def rank_of_sizes(rank, rtol, n_columns, n_rows, shape):
+    """The rank; where neither it nor a tolerance is given, the smaller of the numbers of columns and rows, if any."""
+    if rank is not None or rtol is not None or n_columns is n_rows is None:
+        return rank
+    for size, name, other in ((n_columns, "n_columns", "n_rows"), (n_rows, "n_rows", "n_columns")):
+        if size is None:
+            raise complain(ValueError, name, f"given with {other} where neither rank nor rtol is", None)
+    return min(integer(n_columns, "n_columns", 1, shape[1]), integer(n_rows, "n_rows", 1, shape[0]))
 
 
 def multilinear_ranks(ranks, shape) -> tuple[int, ...]:
@@ -263,13 +275,13 @@ def plain_array(X, name) -> np.ndarray:
     except Exception as error:
         if isinstance(X, (list, tuple)) and isinstance(error, ValueError):
             raise complain(ValueError, name, "nested lists of equal lengths", describe(X)) from None
-        got = f"{kind_of(X)}, which NumPy does not read: {describe_error(error)}"
+        got = f"{type_name(X)}, which NumPy does not read: {describe_error(error)}"
         raise complain(TypeError, name, "an array of numbers", got) from error
     if isinstance(plain, np.ma.MaskedArray) or isinstance(getattr(X, "_meta", None), np.ma.MaskedArray):
         raise complain(TypeError, name, "an array without a mask", "a masked array")
     if plain.dtype == object and plain.ndim == 0 and plain is not X:
         dense = next((f"X.{way}()" for way in ("toarray", "todense") if hasattr(X, way)), None)
-        got = f"{kind_of(X)}; {dense} is one" if dense else describe(X)
+        got = f"{type_name(X)}; {dense} is one" if dense else describe(X)
         raise complain(TypeError, name, "an array of numbers", got)
     return np.asarray(plain)
 
@@ -291,7 +303,7 @@ def in_memory(X):
     return (X.float() if X.is_floating_point() and X.element_size() < 4 else X).numpy(force=True)
 
 
-def kind_of(X):
+def type_name(X):
     """A type by its package and name."""
     package = type(X).__module__.split(".")[0]
     return type(X).__name__ + (f" of {package}" if package != "builtins" else "")

@@ -1,6 +1,5 @@
 """CUR decompositions: A is close to C U R with its own columns C and rows R."""
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -10,6 +9,7 @@ from scipy import sparse
 
 from curtensor import _validation, archive, operands
 from curtensor.operands import dense, times_power
+from curtensor.results import MatrixResult, entries_in, named, result_like, result_on_host, widened
 from curtensor.selection import (
     beyond_rounding,
     choose_more_rows,
@@ -23,8 +23,8 @@ from curtensor.svd import SVD
 from curtensor.tolerance import relative_tails, smallest_rank
 
 
-@dataclass(frozen=True, eq=False)
-class CUR:
+@dataclass(frozen=True, eq=False, repr=False)
+class CUR(MatrixResult):
     """A CUR decomposition, which unpacks to ``C, U, R, col_indices, row_indices``.
 
     Held as ``left @ middle @ right`` with orthonormal columns in ``left`` (a basis of C's columns) and orthonormal
@@ -45,8 +45,11 @@ class CUR:
     error_estimate : float
         ``||A - C U R||_F / ||A||_F``: exact up to rounding for the projection core above 1e-6 (float32: 4e-2) and
         wherever `rtol` was given, else as the columns of the right sketch show it.
-    col_names, row_names : ndarray of str or None
-        Names of the chosen columns and rows of a DataFrame or DataArray.
+    names : tuple of (pandas Index or ndarray of str or None)
+        `row_names` and `col_names`: those of the chosen rows and columns, None where A has none. They stay what they
+        were, so that ``frame.loc[result.row_names]`` is R.
+    dims : tuple of str
+        Names of a DataArray's dimensions; empty for all else.
     """
 
     C: Any
@@ -57,10 +60,9 @@ class CUR:
     middle: np.ndarray
     right: Any
     error_estimate: float
-    col_names: np.ndarray | None = None
-    row_names: np.ndarray | None = None
 
-    __repr__ = operands.short_repr
+    MAIN = "middle"
+    OWN = ("C", "R")
 
     def __iter__(self) -> Iterator:
         """C, U, R, col_indices, row_indices."""
@@ -71,7 +73,7 @@ class CUR:
         """Middle matrix (c, r) with A close to C U R, formed when asked for; see `condition`."""
         if operands.followed(self.middle):
             return followed_middle(self)
-        host = operands.result_on_host(self)
+        host = result_on_host(self)
         scale = np.abs(host.middle).max(initial=0) or host.middle.real.dtype.type(1)
         to_columns = dense(host.left.conj().T @ host.C) / scale
         to_rows = dense(host.right @ host.R.conj().T) / scale
@@ -88,7 +90,7 @@ class CUR:
         """``||C|| ||U|| ||R|| / ||C U R||`` (spectral): how much a product through U magnifies rounding errors."""
         if min(self.middle.shape) == 0:
             return 1.0
-        host = operands.result_on_host(self)
+        host = result_on_host(self)
         scale = np.abs(host.middle).max()
         C = dense(host.left.conj().T @ host.C) / scale
         R = dense(host.right @ host.R.conj().T) / scale
@@ -102,43 +104,31 @@ class CUR:
         return min(self.middle.shape)
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Shape (m, n) of the approximation."""
-        return self.C.shape[0], self.R.shape[1]
+    def n_stored(self) -> int:
+        """Numbers in C, U and R, of sparse ones the stored ones."""
+        return entries_in(self.C) + self.C.shape[1] * self.R.shape[0] + entries_in(self.R)
 
     @property
-    def dtype(self) -> np.dtype:
-        """Dtype of the approximation."""
-        return self.middle.dtype
+    def chosen(self) -> tuple[np.ndarray, np.ndarray]:
+        """The indices of the chosen rows and columns."""
+        return self.row_indices, self.col_indices
 
     @property
-    def nbytes(self) -> int:
-        """Bytes of all arrays held."""
-        parts = (self.C, self.R, self.left, self.middle, self.right, self.col_indices, self.row_indices)
-        return sum(array.nbytes for part in parts for array in _arrays(part))
-
-    def to_array(self) -> np.ndarray:
-        """The approximation as a dense array (m, n)."""
-        return dense(self.left @ (self.middle @ self.right))
-
-    def as_linear_operator(self) -> Any:
-        """The approximation as a `scipy.sparse.linalg.LinearOperator`."""
-        return operands.product_operator(self.left, self.middle @ self.right)
-
-    def __matmul__(self, x: Any) -> np.ndarray:
-        """The approximation times x (n,) or (n, p)."""
-        return self.left @ (self.middle @ (self.right @ operands.beside(self.middle, x)))
+    def product(self) -> tuple[Any, Any, Any]:
+        """`left`, `middle` and `right`."""
+        return self.left, self.middle, self.right
 
     def to_svd(self) -> SVD:
         """The approximation's own SVD of the same rank, as `SVD`."""
-        host = operands.result_on_host(self)
+        host = result_on_host(self)
         W, s, Zh = np.linalg.svd(host.middle, full_matrices=False)
-        result = SVD(dense(host.left @ W), s, dense(Zh @ host.right), self.error_estimate)
-        return operands.result_like(operands.kind_of(self.middle), self.middle, result)
+        result = SVD(dense(host.left @ W), s, dense(Zh @ host.right), self.error_estimate, dims=self.dims)
+        return result_like(operands.kind_of(self.middle), self.middle, result)
 
     def refine(
         self,
         A: Any,
+        /,
         rank: int | None = None,
         *,
         rtol: float | None = None,
@@ -211,42 +201,29 @@ class CUR:
             view = two_sided_sketch(operand, A, sketch_size(rank, max(A.shape), max(A.shape)), sketch, rng)
             callback(1 / 3)
             result = cur_from_sketch(operand, A, view, rank, rank, rule, best, rng, include=include)
-        continued(result, operands.result_on_host(self))
+        continued(result, result_on_host(self))
         callback(1.0)
-        return named(operands.result_like(operand, A, result, OWN), given)
+        return named(result_like(operand, A, result), given)
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Write to an npz file, whole or not at all; `CUR.load` reads it, without pickle."""
-        archive.write(path, "CUR", vars(operands.result_on_host(self)))
-
-    @classmethod
-    def load(cls, path: str | os.PathLike) -> "CUR":
-        """Read what `save` wrote."""
-        with archive.written_by("CUR", path) as parts:
-            C = archive.matrix(parts, "C", (None, None))
-            R = archive.matrix(parts, "R", (None, None), C.dtype)
-            (m, c), (r, n) = C.shape, R.shape
-            _validation.matrix_shape((m, n))
-            left = archive.matrix(parts, "left", (m, range(c + 1)), C.dtype)
-            right = archive.matrix(parts, "right", (range(r + 1), n), C.dtype)
-            return cls(
-                C,
-                R,
-                archive.indices(parts, "col_indices", c, n),
-                archive.indices(parts, "row_indices", r, m),
-                left,
-                archive.numbers(parts, "middle", (left.shape[1], right.shape[0])),
-                right,
-                archive.scalar(parts, "error_estimate", "f"),
-                archive.names(parts, "col_names", c),
-                archive.names(parts, "row_names", r),
-            )
-
-
-def _arrays(part):
-    if sparse.issparse(part):
-        return part.data, part.indices, part.indptr
-    return (part if hasattr(part, "nbytes") else operands.on_host(part),)
+    @staticmethod
+    def _checked(members: dict[str, np.ndarray]) -> dict[str, Any]:
+        """C, R, the indices, the factored form and the error in a file."""
+        C = archive.matrix(members, "C", (None, None))
+        R = archive.matrix(members, "R", (None, None), C.dtype)
+        (m, c), (r, n) = C.shape, R.shape
+        _validation.matrix_shape((m, n))
+        left = archive.matrix(members, "left", (m, range(c + 1)), C.dtype)
+        right = archive.matrix(members, "right", (range(r + 1), n), C.dtype)
+        return {
+            "C": C,
+            "R": R,
+            "col_indices": archive.indices(members, "col_indices", c, n),
+            "row_indices": archive.indices(members, "row_indices", r, m),
+            "left": left,
+            "middle": archive.numbers(members, "middle", (left.shape[1], right.shape[0])),
+            "right": right,
+            "error_estimate": archive.scalar(members, "error_estimate", "f"),
+        }
 
 
 @dataclass(frozen=True)
@@ -292,19 +269,19 @@ def intersection(left, right, R, rows):
 
 def lstsq(A, B):
     """Least-squares solution X of ``A @ X = B``; by its own framework of an array that gradients go through."""
-    return operands.kind_of(A).lstsq(A, B) if operands.of_framework(A) else np.linalg.lstsq(A, B)[0]
+    return operands.kind_of(A).solved_by_qr(A, B) if operands.of_framework(A) else np.linalg.lstsq(A, B)[0]
 
 
 CORES = {
     "projection": Core(projection, sees="image", best=True),
     "intersection": Core(intersection, sees="rows"),
 }
-OWN = ("C", "R")  # parts of a `CUR` that are slices of A
 DOUBTFUL = 0.8  # of ||A||_F left, as a sketch shows it: an intersection core could be worse than nothing
 
 
 def cur_decomposition(
     A: Any,
+    /,
     rank: int | None = None,
     *,
     rtol: float | None = None,
@@ -326,12 +303,14 @@ def cur_decomposition(
         Real or complex; integers and bool are taken as float64. Names of rows and columns (pandas, polars, xarray) are
         kept. np.memmap, h5py and zarr arrays are read in blocks of rows.
     rank : int, optional
-        Number of columns and of rows, 1 to min(m, n). Exactly one of `rank` and `rtol` is given.
+        Number of columns and of rows, 1 to min(m, n). Exactly one of `rank` and `rtol` is given, or neither where both
+        `n_columns` and `n_rows` are: then it is the smaller of these.
     rtol : float, optional
         Largest ``||A - C U R||_F / ||A||_F`` wanted, 64 times the dtype's epsilon to below 1; held, or an error. As few
         columns and rows are taken as the search finds.
     n_columns, n_rows : int, optional
-        Numbers of columns and rows if not `rank`; at least `rank`. With the intersection core, 1.5 times as many rows
+        Numbers of columns and rows, at least `rank`, which is their default; it is the rank of the scores that
+        "leverage" draws more columns by. Not with `rtol`. With the intersection core, 1.5 times as many rows
         as columns bring the error down by a sixth.
     method : str or callable, default "osinsky"
         Rule for columns and rows, as in `select_columns`. Rows are chosen from C; with "rpcholesky" I = J.
@@ -356,8 +335,8 @@ def cur_decomposition(
     TypeError
         If A is no array of numbers, or another argument of the wrong kind.
     ValueError
-        If A is not two-dimensional, empty, or not finite; if not exactly one of `rank` and `rtol` is given; if a
-        number is out of range; if `rtol` cannot be reached.
+        If A is not two-dimensional, empty, or not finite; if not exactly one of `rank` and `rtol`, or both numbers of
+        slices, are given; if a number is out of range; if `rtol` cannot be reached.
 
     Notes
     -----
@@ -397,6 +376,7 @@ def cur_decomposition(
     2
     """
     given, (operand, A) = A, operands.find(A)
+    rank = _validation.rank_of_sizes(rank, rtol, n_columns, n_rows, A.shape)
     rank, rtol = _validation.rank_or_rtol(rank, rtol, A.shape, operand.dtype(A))
     n_columns, n_rows = _validation.factor_sizes(rank, n_columns, n_rows, A.shape)
     rule = chosen_rule(method)
@@ -414,10 +394,10 @@ def cur_decomposition(
         callback(1 / 3)
         result = cur_from_sketch(operand, A, view, n_columns, n_rows, rule, middle_of, rng, rank=rank)
     callback(1.0)
-    return named(operands.result_like(operand, A, result, OWN), given)
+    return named(result_like(operand, A, result), given)
 
 
-def cur_from_indices(A: Any, columns: Any, rows: Any, *, core: str | Callable = "projection") -> CUR:
+def cur_from_indices(A: Any, /, columns: Any, rows: Any, *, core: str | Callable = "projection") -> CUR:
     """The CUR decomposition of given columns and rows, through which gradients of PyTorch and JAX go.
 
     A is close to C U R with C = A[:, columns], R = A[rows] and U = C^+ A R^+ (``core="projection"``) or
@@ -479,7 +459,7 @@ def cur_from_indices(A: Any, columns: Any, rows: Any, *, core: str | Callable = 
     if gradients:
         return followed_cur(operand, A, columns, rows, middle_of)
     result = cur_of_indices(operand, A, columns, rows, middle_of)
-    return named(operands.result_like(operand, A, result, OWN), given)
+    return named(result_like(operand, A, result), given)
 
 
 def cur_of_indices(operand, A, columns, rows, core):
@@ -509,11 +489,11 @@ def independent_columns(C):
 
 def followed_cur(framework, A, columns, rows, core):
     """The same within A's framework, through which gradients go to A."""
-    C, R = framework.taken(A, columns, 1), framework.taken(A, rows, 0)
-    left = framework.orthonormal_columns(framework.widened(C, A))
-    right = framework.orthonormal_columns(framework.widened(R, A).T).T
+    C, R = framework.own_slices(A, columns, 1), framework.own_slices(A, rows, 0)
+    left = framework.q_factor(framework.computable(C, A))
+    right = framework.q_factor(framework.computable(R, A).T).T
     image = framework.rmatmat(A, left) if core.sees == "image" else None
-    middle = core(framework, A, left, right, framework.widened(R, A), rows, image)
+    middle = core(framework, A, left, right, framework.computable(R, A), rows, image)
     seen, error = framework.cut_off(A), float("nan")
     if not framework.traced(seen):
         error = seen_error(framework, seen, columns, rows, left @ middle, right)
@@ -534,18 +514,8 @@ def seen_error(framework, A, columns, rows, left, right):
 
 def followed_middle(result):
     """U of a result whose gradient is followed."""
-    half = lstsq(result.left.conj().T @ operands.widened(result.C, result.middle), result.middle)
-    return lstsq(result.right.conj() @ operands.widened(result.R, result.middle).T, half.T).T
-
-
-def named(result, A):
-    """The result with the names of its rows and columns, where A has any."""
-    row_names, col_names = operands.names(A)
-    return replace(
-        result,
-        col_names=operands.names_at(result.col_indices, col_names),
-        row_names=operands.names_at(result.row_indices, row_names),
-    )
+    half = lstsq(result.left.conj().T @ widened(result.C, result.middle), result.middle)
+    return lstsq(result.right.conj() @ widened(result.R, result.middle).T, half.T).T
 
 
 def cur_from_sketch(operand, A, view, n_columns, n_rows, rule, core, rng, include=((), ()), rank=None):

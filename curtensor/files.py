@@ -78,7 +78,7 @@ def read_matrix(path: str | os.PathLike, *, dataset: str | None = None) -> Named
     path = os.fspath(path)
     name, ending = os.path.basename(path), os.path.splitext(path)[1].lower()
     _validation.one_of(READERS, ending, f"the ending of {name}")
-    _validation.only_without(dataset is not None, "dataset", READERS[ending] not in STORES, f"a {ending} file")
+    _validation.only_without(dataset is not None, "dataset", READERS[ending] not in STORE_READERS, f"a {ending} file")
 
     if ending == ".zarr":
         os.listdir(path)  # for the system's own complaint
@@ -89,7 +89,7 @@ def read_matrix(path: str | os.PathLike, *, dataset: str | None = None) -> Named
         content = READERS[ending](path)
     except (*UNREADABLE, OSError) as error:
         raise unreadable(name, ending, error) from None
-    if READERS[ending] in STORES and not hasattr(content, "shape"):
+    if READERS[ending] in STORE_READERS and not hasattr(content, "shape"):
         return NamedMatrix(dataset_of(content, dataset, name, ending), None, None)
     matrix = content if isinstance(content, NamedMatrix) else NamedMatrix(content, None, None)
     return matrix._replace(A=one_array(matrix.A, name))
@@ -258,7 +258,7 @@ def read_csv(path):
         head = list(itertools.islice(lines, 3))
         header = head.pop(0)[1] if head and is_header(head[0][1]) else None
         some_lines(head)
-        start = int(not any(is_number(line[0]) for _, line in head) or (header or [None])[0] == "")
+        start = int(not any(reads_as_float(line[0]) for _, line in head) or (header or [None])[0] == "")
         width = len(header or head[0][1]) - start
         names, rows = [], []
         for name, line in itertools.chain(head, lines):
@@ -270,7 +270,7 @@ def read_csv(path):
 
 def is_header(fields):
     """Whether a first line holds names: its first field is empty, or all the others are text."""
-    return fields[0] == "" or not any(field == "" or is_number(field) for field in fields[1:] or fields)
+    return fields[0] == "" or not any(field == "" or reads_as_float(field) for field in fields[1:] or fields)
 
 
 READERS = {
@@ -283,10 +283,10 @@ READERS = {
     ".h5ad": read_hdf5,
     ".zarr": read_zarr,
 }
-STORES = (read_hdf5, read_zarr)
+STORE_READERS = (read_hdf5, read_zarr)
 
 
-def is_number(text):
+def reads_as_float(text):
     """Whether Python reads the text as a float."""
     try:
         float(text)

@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 from scipy import linalg
-from scipy.sparse.linalg import LinearOperator
 
-from curtensor import _validation, operands
+from curtensor import _validation, archive, operands
 from curtensor.operands import dense, times_power
+from curtensor.results import MatrixResult, named, result_like, widened
 from curtensor.selection import chosen_rule, column_basis, sketch_size
 from curtensor.sketching import SKETCHES, error_by_energy, two_sided_sketch
 from curtensor.tolerance import relative_tails, smallest_rank
 
 
-@dataclass(frozen=True, eq=False)
-class ID:
+@dataclass(frozen=True, eq=False, repr=False)
+class ID(MatrixResult):
     """An interpolative decomposition, which unpacks to ``indices, coefficients``.
 
     Attributes
@@ -31,6 +31,11 @@ class ID:
         1 for columns, 0 for rows.
     error_estimate : float
         ``||A - approximation||_F / ||A||_F``, as for `CUR`.
+    names : tuple of (pandas Index or ndarray of str or None)
+        `row_names` and `col_names`: those of all rows and the chosen columns for ``axis=1``, else of the chosen rows
+        and all columns; None where A has none.
+    dims : tuple of str
+        Names of a DataArray's dimensions; empty for all else.
     """
 
     indices: np.ndarray
@@ -39,7 +44,8 @@ class ID:
     axis: int
     error_estimate: float
 
-    __repr__ = operands.short_repr
+    MAIN = "coefficients"
+    OWN = ("skeleton",)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """The indices and the coefficients."""
@@ -51,28 +57,36 @@ class ID:
         return len(self.indices)
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Shape (m, n) of the approximation."""
-        left, right = self._factors
-        return left.shape[0], right.shape[1]
+    def chosen(self) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """The indices of rows and of columns; None for those of which all are kept."""
+        return (None, self.indices) if self.axis == 1 else (self.indices, None)
 
     @property
-    def _factors(self) -> tuple[Any, Any]:
-        pair = operands.widened(self.skeleton, self.coefficients), self.coefficients
+    def product(self) -> tuple[Any, Any]:
+        """The skeleton and the coefficients, or the other way round for rows."""
+        pair = widened(self.skeleton, self.coefficients), self.coefficients
         return pair if self.axis == 1 else pair[::-1]
 
-    def to_array(self) -> np.ndarray:
-        """The approximation as a dense array (m, n)."""
-        left, right = self._factors
-        return dense(left @ right)
-
-    def as_linear_operator(self) -> LinearOperator:
-        """The approximation as a `scipy.sparse.linalg.LinearOperator`."""
-        return operands.product_operator(*self._factors)
+    @staticmethod
+    def _checked(members: dict[str, np.ndarray]) -> dict[str, Any]:
+        """The indices, the coefficients, the skeleton, the axis and the error in a file."""
+        axis = _validation.integer(archive.scalar(members, "axis", "i"), "axis", 0, 1)
+        coefficients = archive.numbers(members, "coefficients", (None, None))
+        k, length = coefficients.shape if axis == 1 else coefficients.shape[::-1]
+        skeleton = archive.matrix(members, "skeleton", (None, k) if axis == 1 else (k, None), coefficients.dtype)
+        _validation.matrix_shape((length, skeleton.shape[1 - axis]))
+        return {
+            "indices": archive.indices(members, "indices", k, length),
+            "coefficients": coefficients,
+            "skeleton": skeleton,
+            "axis": axis,
+            "error_estimate": archive.scalar(members, "error_estimate", "f"),
+        }
 
 
 def interpolative_decomposition(
     A: Any,
+    /,
     rank: int | None = None,
     *,
     rtol: float | None = None,
@@ -139,7 +153,7 @@ def interpolative_decomposition(
     >>> bool(np.allclose(A[:, indices] @ coefficients, A))
     True
     """
-    operand, A = operands.find(A)
+    given, (operand, A) = A, operands.find(A)
     rank, rtol = _validation.rank_or_rtol(rank, rtol, A.shape, operand.dtype(A))
     axis = _validation.integer(axis, "axis", 0, 1)
     rule = chosen_rule(method)
@@ -158,7 +172,7 @@ def interpolative_decomposition(
         result = id_from_sketch(operand, along, sketched, rank, rule, rng)
     if axis == 0:
         result = replace(result, coefficients=result.coefficients.T, skeleton=result.skeleton.T, axis=0)
-    return operands.result_like(operand, A, result, ("skeleton",))
+    return named(result_like(operand, A, result), given)
 
 
 def id_from_sketch(operand, A, sketched, k, rule, rng):

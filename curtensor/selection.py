@@ -6,7 +6,7 @@ candidate has outside the basis. It returns at most k distinct indices, in the o
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -468,13 +468,14 @@ def independent(rows, scale=0.0):
 
 def select_columns(
     A: Any,
+    /,
     k: int,
     *,
     rank: int | None = None,
     method: str | Callable = "osinsky",
     weights: Any = None,
-    include: Sequence[int] = (),
-    exclude: Sequence[int] = (),
+    include: _validation.Integers = (),
+    exclude: _validation.Integers = (),
     sketch: str | Callable = "sparse_sign",
     rng: _validation.RandomSource = None,
 ) -> np.ndarray:
@@ -548,13 +549,14 @@ def select_columns(
 
 def select_rows(
     A: Any,
+    /,
     k: int,
     *,
     rank: int | None = None,
     method: str | Callable = "osinsky",
     weights: Any = None,
-    include: Sequence[int] = (),
-    exclude: Sequence[int] = (),
+    include: _validation.Integers = (),
+    exclude: _validation.Integers = (),
     sketch: str | Callable = "sparse_sign",
     rng: _validation.RandomSource = None,
 ) -> np.ndarray:

@@ -47,10 +47,10 @@ def random_matrix(sketch, n, size, dtype, rng):
     """A test matrix (n, size), or the identity where a sketch would be no smaller than what it sketches."""
     if size >= n:
         return sparse.eye_array(n, format="csr", dtype=_real(dtype))
-    return checked(sketch(n, size, dtype, rng), n, size, _real(dtype))
+    return checked_test_matrix(sketch(n, size, dtype, rng), n, size, _real(dtype))
 
 
-def checked(S, n, size, dtype):
+def checked_test_matrix(S, n, size, dtype):
     """What a sketch gave, which may be a user's function, as a test matrix that kernels can index by: dense or CSR."""
     name = "the test matrix of sketch"
     if sparse.issparse(S):

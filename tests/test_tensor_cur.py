@@ -245,7 +245,7 @@ def test_coordinates_of_a_dataarray_are_kept_and_saved(chunks, method, tmp_path,
         result.save(tmp_path / "result.npz")
         for each in (result, ct.TensorCUR.load(tmp_path / "result.npz")):
             time, cell, gene = each.names
-            assert_array_equal(time, days.astype(str)[each.indices[0]])
+            assert_array_equal(time, days[each.indices[0]].astype(time.dtype))
             assert cell is None
             assert_array_equal(gene, np.array(coords["gene"])[each.indices[2]])
             assert each.dims == ("time", "cell", "gene")
@@ -255,12 +255,12 @@ def test_coordinates_of_a_dataarray_are_kept_and_saved(chunks, method, tmp_path,
 def test_dimensions_are_kept_without_coordinates_and_names_without_dimensions(rng):
     X = low_rank((20, 15), 3, "float64", rng)
     result = ct.tensor_cur(xr.DataArray(X, dims=("a", "b")), 3, rng=0)
-    assert (result.names, result.dims) == ([None, None], ("a", "b"))
+    assert (result.names, result.dims) == ((None, None), ("a", "b"))
     result = ct.tensor_cur(pd.DataFrame(X, columns=[f"g{j}" for j in range(15)]), 3, rng=0)
     assert_array_equal(result.names[1], [f"g{j}" for j in result.indices[1]])
     assert result.dims == ()
     result = ct.tensor_cur(X, 3, rng=0)
-    assert (result.names, result.dims) == ([None, None], ())
+    assert (result.names, result.dims) == ((None, None), ())
 
 
 def test_function_and_array_give_the_same_kind_of_result_from_few_entries():

@@ -4,7 +4,6 @@ An operand is a module with plain functions, those of `contract.Operand`.
 """
 
 import importlib
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,13 +56,13 @@ def find(A: Any, *, only_products: bool = False, gradients: bool = False) -> tup
                 return operand, operand.wrap(A)
     if of_framework(A):
         operand = kind_of(A)
-        return operand, operand.checked(A) if gradients else operand.wrap(A)
+        return operand, operand.checked_array(A) if gradients else operand.wrap(A)
     raise _validation.complain(TypeError, "A", "an array, a sparse matrix or a DataFrame", type(A))
 
 
 def find_tensor(X, name="X", least=1, *, gradients=False):
     """A `contract.Tensor` of X, with at least so many modes; not cut off from gradients that go on."""
-    X = contents(X, name) if labelled(X) else X
+    X = unlabelled(X, name) if labelled(X) else X
     _validation.one_of_several(X, name)
     if of_framework(X):
         module = importlib.import_module("curtensor.operands.framework_tensor")
@@ -80,7 +79,7 @@ def plain(A, name="A"):
     if isinstance(A, (list, tuple)):
         return _validation.nested_numbers(A, name)
     if labelled(A):
-        A = rows_of_a_store(A) if in_a_store(A) else contents(A, name)
+        A = rows_of_a_store(A) if in_a_store(A) else unlabelled(A, name)
     if of_package(A, "sparse") and hasattr(A, "fill_value"):
         _validation.matrix_shape(A.shape)
         _validation.zero_fill(A.fill_value, None, name)
@@ -95,7 +94,7 @@ def labelled(X):
     return hasattr(X, "to_numpy")
 
 
-def contents(X, name="A"):
+def unlabelled(X, name="A"):
     """The array in something labelled; of a DataArray as it is, be it in memory or dask's."""
     from curtensor.operands import tables
 
@@ -142,37 +141,6 @@ def on_host(X):
     return kind_of(X).to_numpy(X) if of_framework(X) else X
 
 
-def result_on_host(result):
-    """A result with NumPy arrays in place of a framework's."""
-    return replace(result, **{name: on_host(part) for name, part in vars(result).items()})
-
-
-def result_like(operand, A, result, own=()):
-    """A result with its arrays, but for indices and names, in the kind of A; its own slices of A in A's own dtype."""
-    arrays = {name: part for name, part in vars(result).items() if getattr(part, "dtype", np.dtype(int)).kind in "fc"}
-    return replace(result, **{name: operand.like(A, part, name in own) for name, part in arrays.items()})
-
-
-def tensor_result_like(X, result, names):
-    """A result whose parts of some names, arrays or lists or tuples of such, are in the kind of a tensor X."""
-    return replace(result, **{name: all_like(X, getattr(result, name)) for name in names})
-
-
-def all_like(X, part):
-    """An array of NumPy, or all in a list or tuple of such, in the kind of a tensor."""
-    if isinstance(part, (list, tuple)):
-        return type(part)(all_like(X, inner) for inner in part)
-    return X.like(part)
-
-
-def beside(X, x):
-    """What a result is multiplied by, as an array of the kind of the result's part X."""
-    if of_framework(X) and of_framework(x):
-        return x
-    x = np.asarray(on_host(x))
-    return kind_of(X).like(X, x.astype(kind_of(X).dtype(X), casting="same_kind")) if of_framework(X) else x
-
-
 def conjugate(X):
     """The conjugate of an array in its own kind."""
     return kind_of(X).conjugate(X) if of_framework(X) else X.conj()
@@ -180,48 +148,17 @@ def conjugate(X):
 
 def adjoint(X):
     """Conjugate transpose of a matrix, or conjugate of a vector."""
-    return kind_of(X).adjoint(X) if of_framework(X) else X.conj().T
+    return kind_of(X).conjugate_transpose(X) if of_framework(X) else X.conj().T
 
 
 def columns(A, indices):
     """Columns of a matrix in its own kind and dtype."""
-    return kind_of(A).taken(A, indices, 1) if of_framework(A) else A[:, indices]
+    return kind_of(A).own_slices(A, indices, 1) if of_framework(A) else A[:, indices]
 
 
 def followed(X):
     """Whether gradients are followed through an array."""
-    return of_framework(X) and kind_of(X).followed(X)
-
-
-def widened(X, other):
-    """Slices in half precision in the dtype that was computed in."""
-    return kind_of(X).widened(X, other) if of_framework(X) else X
-
-
-def names(X, ndim=2):
-    """Names along each mode of a DataFrame or DataArray, such as those of rows and columns; None where it has none."""
-    if labelled(X) and hasattr(X, "dims"):
-        indexes = getattr(X, "indexes", {})
-        return tuple(texts(indexes[dim]) if dim in indexes else None for dim in X.dims)
-    if labelled(X) and hasattr(X, "columns"):
-        return (texts(X.index) if hasattr(X, "index") else None), texts(X.columns)
-    return (None,) * ndim
-
-
-def texts(labels):
-    """An index of pandas, or a list, as an array of str."""
-    flat = labels.to_flat_index().astype(str) if hasattr(labels, "to_flat_index") else labels
-    return np.asarray(flat, dtype=str)
-
-
-def dims(X):
-    """Names of a DataArray's dimensions; none for all else."""
-    return tuple(map(str, X.dims)) if labelled(X) and hasattr(X, "dims") else ()
-
-
-def names_at(indices, names):
-    """The names of some slices; None where they have none."""
-    return None if names is None else names[indices]
+    return of_framework(X) and kind_of(X).differentiated(X)
 
 
 def row_slices(shape, nbytes, itemsize, most):
@@ -268,56 +205,3 @@ def declared(part, shape, dtype, name, where=""):
 def of_package(X, *names):
     """Whether a class of X is defined in one of some packages, none of which is imported here."""
     return any(base.__module__.split(".")[0] in names for base in type(X).__mro__)
-
-
-def product_operator(left, right):
-    """``left @ right`` as a `scipy.sparse.linalg.LinearOperator`, never multiplied out."""
-    from scipy.sparse.linalg import LinearOperator
-
-    left, right = on_host(left), on_host(right)
-
-    def times(x):
-        return left @ (right @ x)
-
-    def adjoint_times(y):
-        return right.conj().T @ (left.conj().T @ y)
-
-    shape = left.shape[0], right.shape[1]
-    operator = LinearOperator(
-        dtype=right.dtype, shape=shape, matvec=times, matmat=times, rmatvec=adjoint_times, rmatmat=adjoint_times
-    )
-    operator.factors = left, right
-    return operator
-
-
-def array_operator(array):
-    """A dense or sparse array in memory as a `scipy.sparse.linalg.LinearOperator`, none of it copied."""
-    from scipy.sparse.linalg import LinearOperator
-
-    operand = importlib.import_module(f"curtensor.operands.{'scipy_sparse' if sparse.issparse(array) else 'ndarray'}")
-    array = operand.wrap(array)
-
-    def times(x):
-        return operand.matmat(array, x.reshape(len(x), -1)).reshape(-1, *x.shape[1:])
-
-    def adjoint_times(y):
-        return operand.rmatmat(array, y.reshape(len(y), -1)).reshape(-1, *y.shape[1:])
-
-    operator = LinearOperator(
-        array.shape, times, adjoint_times, matmat=times, rmatmat=adjoint_times, dtype=operand.dtype(array)
-    )
-    operator.factors = (array,)
-    return operator
-
-
-def short_repr(result):
-    """The parts of a result in one line, arrays by their shapes."""
-    parts = (f"{name}={brief(part)}" for name, part in vars(result).items() if part is not None)
-    return f"{type(result).__name__}({', '.join(parts)})"
-
-
-def brief(part):
-    """An array's shape, in lists and tuples too; all else as it is."""
-    if isinstance(part, (list, tuple)):
-        return f"[{', '.join(map(brief, part))}]"
-    return f"<{' x '.join(map(str, part.shape))}>" if hasattr(part, "shape") and part.shape else repr(part)

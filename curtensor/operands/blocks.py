@@ -77,6 +77,7 @@ class RowBlocks:
 
 def row_blocks(
     source: Any,
+    /,
     shape: tuple[int, int] | None = None,
     *,
     dtype: Any = None,
@@ -161,7 +162,7 @@ def in_blocks(source, shape, dtype, block_bytes, callback, name):
     block_bytes = _validation.integer(block_bytes, "block_bytes", 1, np.inf)
     callback = _validation.callback_function(callback)
     try:
-        found = sources.find(source, shape, dtype, name)
+        found = sources.source_of(source, shape, dtype, name)
     except (KeyError, RuntimeError) as error:
         if callable(source):
             raise
@@ -241,10 +242,10 @@ def take(A, indices, axis):
     if A.transposed:
         return take(A.T, indices, 1 - axis).T
     if axis == 1:
-        return joined((block[:, indices] for _, block in in_turn(A)), (A.shape[0], len(indices)), A.dtype)
+        return joined_rows((block[:, indices] for _, block in in_turn(A)), (A.shape[0], len(indices)), A.dtype)
     wanted, places = np.unique(np.asarray(indices, dtype=np.intp), return_inverse=True)
     found = in_turn(A, wanted.max(initial=-1) + 1) if A.source.read is None else around(A, wanted)
-    return joined((part_of(wanted, *pair) for pair in found), (len(wanted), A.shape[1]), A.dtype)[places]
+    return joined_rows((part_of(wanted, *pair) for pair in found), (len(wanted), A.shape[1]), A.dtype)[places]
 
 
 def take_and_rmatmat(A, indices, Y):
@@ -256,7 +257,7 @@ def take_and_rmatmat(A, indices, Y):
     for rows, block in in_turn(A):
         parts.append(part_of(wanted, rows, block))
         product += operand_of(block).rmatmat(block, Y[rows])
-    return joined(parts, (len(wanted), A.shape[1]), A.dtype)[places], product
+    return joined_rows(parts, (len(wanted), A.shape[1]), A.dtype)[places], product
 
 
 def panels(A):
@@ -338,7 +339,7 @@ def read_in_turn(A, stop):
             block = next(blocks, None)
         if block is None:
             all_rows(done, source.shape[0])
-        rows, block = checked(A, block, done)
+        rows, block = checked_block(A, block, done)
         yield rows, block
         done = rows.stop
     if stop == source.shape[0]:
@@ -360,7 +361,7 @@ def around(A, wanted):
             start, stop = int(group[0]), int(group[-1]) + 1
             with reading(start, stop):
                 block = A.source.read(start, stop)
-            yield checked(A, block, start)
+            yield checked_block(A, block, start)
 
 
 @contextmanager
@@ -374,7 +375,7 @@ def reading(start, stop):
         raise unreadable_rows(start, stop, error) from error
 
 
-def checked(A, block, start):
+def checked_block(A, block, start):
     """Its slice of rows, and a block in the dtype to compute in, its rows contiguous, after a look for changes."""
     source = A.source
     block = operands.find(block)[1]
@@ -410,7 +411,7 @@ def part_of(wanted, rows, block):
     return block[wanted[first:last] - rows.start]
 
 
-def joined(parts, shape, kind):
+def joined_rows(parts, shape, kind):
     """One array of its parts, from the first rows to the last, each no longer needed once it is copied."""
     parts = iter(parts)
     first = next(parts, np.empty((0, shape[1]), kind))

@@ -126,6 +126,9 @@ class Tensor(Protocol):
     def __mul__(self, factor: float) -> "Tensor":
         """The tensor times a power of two."""
 
+    def thin(self, M: Any) -> Any:
+        """A matrix or vector that the tensor is multiplied by, as an array that goes with it."""
+
     def mode_product(self, M: Any, mode: int) -> "Tensor":
         """The tensor times a matrix (J, d) of floats in one mode; one pass."""
 
@@ -192,6 +195,13 @@ class HostTensor(Tensor, Protocol):
 
     def norm(self) -> float:
         """Frobenius norm."""
+
+
+class Readable(Operand, Protocol):
+    """What can be read in blocks of rows, so that another operand reads it as it reads stores."""
+
+    def rows(self, A: Any, start: int, stop: int) -> np.ndarray:
+        """Rows from one number to another."""
 
 
 class Block(Operand, Protocol):

@@ -9,7 +9,7 @@ import array_api_compat as compat
 import numpy as np
 
 from curtensor import _validation
-from curtensor.operands import array_api, times_power
+from curtensor.operands import array_api, on_host, times_power
 from curtensor.operands.dense_tensor import DenseTensor
 from curtensor.operands.tensor_blocks import InBlocks
 
@@ -46,7 +46,7 @@ class FrameworkTensor(InBlocks):
 
     def __mul__(self, factor):
         """A copy, times a number."""
-        return FrameworkTensor(array_api.widened(self.X, self.X) * factor)
+        return FrameworkTensor(array_api.computable(self.X, self.X) * factor)
 
     def is_ready(self, kind):
         """Whether X is of a dtype, and without gaps in memory, so that it can be reshaped without a copy."""
@@ -80,6 +80,11 @@ class FrameworkTensor(InBlocks):
         product = self.xp.reshape(product, tuple(shape))
         return FrameworkTensor(self.xp.permute_dims(product, tuple(np.argsort(self.axes).tolist())))
 
+    def thin(self, M):
+        """A matrix or vector that the tensor is multiplied by, in the framework."""
+        same = not isinstance(M, np.ndarray) and compat.array_namespace(M) is self.xp
+        return M if same else self.like(on_host(M))
+
     def mode_gram(self, mode, exponent=0):
         """Gram matrix of a mode of 2^exponent times the tensor in double precision, on the host if need be."""
         kind = np.result_type(self.dtype, float)
@@ -88,11 +93,11 @@ class FrameworkTensor(InBlocks):
         L, d, R = self.three_way(mode)
         if self.is_ready(kind) and exponent == 0 and 1 in (L, R):
             whole = self.in_order((d, R)) if L == 1 else self.in_order((L, d)).T
-            return array_api.product(whole, array_api.adjoint(whole))
+            return array_api.product(whole, array_api.conjugate_transpose(whole))
         total = 0
         for _, block in self.blocks(mode, kind):
             whole = times_power(block.permuted(order_from(mode, self.ndim), (d, -1)), exponent)
-            total = total + array_api.product(whole, array_api.adjoint(whole))
+            total = total + array_api.product(whole, array_api.conjugate_transpose(whole))
         return total
 
     def pieces(self, mode, exponent=0, width=None):
@@ -130,12 +135,12 @@ class FrameworkTensor(InBlocks):
         height = max(1, BLOCK_BYTES * self.shape[0] // (self.size * self.dtype.itemsize))
         for start in range(0, self.shape[0], height):
             rows = slice(start, min(start + height, self.shape[0]))
-            part = array_api.widened(self.X[(rows, *[slice(None)] * (self.ndim - 1))], self.X)
+            part = array_api.computable(self.X[(rows, *[slice(None)] * (self.ndim - 1))], self.X)
             yield rows, np.ascontiguousarray(array_api.to_numpy(part))
 
     def at(self, indices):
         """Entries at broadcastable index arrays, one for each mode, as a NumPy array."""
-        return array_api.to_numpy(array_api.widened(self._gathered(np.broadcast_arrays(*indices)), self.X))
+        return array_api.to_numpy(array_api.computable(self._gathered(np.broadcast_arrays(*indices)), self.X))
 
     def _gathered(self, indices):
         """Entries in the framework, from an array in its own order in memory."""
@@ -145,7 +150,8 @@ class FrameworkTensor(InBlocks):
             flat = np.ravel_multi_index(indices, self.shape)
             taken = self.xp.take(self.xp.reshape(self.X, (-1,)), self._index(flat.ravel()), axis=0)
             return self.xp.reshape(taken, flat.shape)
-        return self.X[tuple(self._index(index) for index in indices)]
+        taken = array_api.signed(self.X)[tuple(self._index(index) for index in indices)]
+        return taken if taken.dtype == self.X.dtype else taken.view(self.X.dtype)
 
     def _index(self, index):
         return self.xp.asarray(np.array(index, dtype=np.int64), device=array_api.place(self.X))
@@ -183,11 +189,11 @@ class FrameworkTensor(InBlocks):
 
     def whole(self):
         """All of it as an ndarray, in the dtype to compute in."""
-        return array_api.to_numpy(array_api.widened(self.X, self.X))
+        return array_api.to_numpy(array_api.computable(self.X, self.X))
 
     def floats(self):
         """The array in its own kind, in the dtype to compute in."""
-        return array_api.widened(self.X, self.X)
+        return array_api.computable(self.X, self.X)
 
     def as_given(self, product):
         """What was made of this tensor as an array of its kind."""

@@ -12,7 +12,7 @@ from scipy import sparse
 from curtensor import _validation, operands
 from curtensor.operands import is_group
 
-PIECE_BYTES = 2**24  # of a block where the store's chunks are no larger: what a processor's cache may hold
+CACHED_BYTES = 2**24  # of a block where the store's chunks are no larger: what a processor's cache may hold
 
 
 class Source(NamedTuple):
@@ -34,7 +34,7 @@ class Source(NamedTuple):
     chunk: int = 1  # rows that the store keeps together
 
 
-def find(source, shape, dtype, name):
+def source_of(source, shape, dtype, name):
     """The `Source` that a user's object is; of what is stored by columns, that of the transpose."""
     if sparse.issparse(source):
         given_shape(shape, source.shape)
@@ -73,7 +73,7 @@ def array_source(array, read=None, dtype=None):
 
     def cuts(limit, itemsize):
         row = n * (itemsize + (stored.itemsize if stored.itemsize != itemsize else 0))
-        height = min(max(PIECE_BYTES // row, chunk), limit // row_bytes(row, limit))
+        height = min(max(CACHED_BYTES // row, chunk), limit // row_bytes(row, limit))
         height -= height % chunk if height > chunk else 0
         return [*range(0, m, height), m]
 
@@ -118,7 +118,7 @@ def csr_source(data, indices, indptr, shape):
     def cuts(limit, itemsize):
         entry = stored + itemsize
         longest = row_bytes(int(np.diff(starts).max()) * entry, limit)
-        entries = min(max(PIECE_BYTES, longest), limit) // entry
+        entries = min(max(CACHED_BYTES, longest), limit) // entry
         found = [0]
         while found[-1] < m:
             found.append(int(np.searchsorted(starts, starts[found[-1]] + entries, side="right")) - 1)
@@ -208,7 +208,7 @@ def read_file(path, begin, width, dtype, start, stop):
         while done < block.nbytes:
             count = file.readinto(view[done:])
             if not count:
-                raise truncated(done, block.nbytes)
+                raise cut_short(done, block.nbytes)
             done += count
     return block
 
@@ -307,6 +307,6 @@ def row_bytes(row, limit):
     return row
 
 
-def truncated(got, wanted):
+def cut_short(got, wanted):
     """The exception for a file that ends too early."""
     return EOFError(f"{wanted - got} of {wanted} bytes missing: the file is truncated")

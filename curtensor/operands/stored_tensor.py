@@ -313,7 +313,7 @@ class DaskTensor(StoredTensor):
         from curtensor.operands import dask_array
 
         self._dask = dask_array
-        super().__init__(dask_array.checked(X, name), name, least, factors)
+        super().__init__(dask_array.checked_dask(X, name), name, least, factors)
 
     def _read(self, place):
         return self._dask.box(self.X, place, self.name)

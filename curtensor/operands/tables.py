@@ -8,8 +8,9 @@ import numpy as np
 from scipy import sparse
 
 from curtensor import _validation
+from curtensor.operands import labelled
 
-NUMBERS = "iufcb"
+NUMBER_KINDS = "iufcb"
 
 
 def contents(X, name):
@@ -29,7 +30,7 @@ def of_xarray(X, name):
 
 def of_pandas(X, name):
     """A view where pandas has one array, a copy by columns else."""
-    kinds = [kind_of(dtype) for dtype in X.dtypes]
+    kinds = [pandas_kind(dtype) for dtype in X.dtypes]
     all_numbers(kinds, X.columns, X.dtypes, name)
     if len(set(X.dtypes)) <= 1 and all(isinstance(dtype, np.dtype) for dtype in X.dtypes):
         return X.to_numpy()
@@ -41,10 +42,10 @@ def of_pandas(X, name):
     return X.to_numpy(dtype=np.result_type(kind, np.float32) if kind.kind in "fc" else float, na_value=np.nan)
 
 
-def kind_of(dtype):
+def pandas_kind(dtype):
     """The dtype of the numbers in a column of pandas, or None where it holds none."""
     kind = dtype.subtype if is_sparse(dtype) else getattr(dtype, "numpy_dtype", dtype)
-    return kind if isinstance(kind, np.dtype) and kind.kind in NUMBERS else None
+    return kind if isinstance(kind, np.dtype) and kind.kind in NUMBER_KINDS else None
 
 
 def is_sparse(dtype):
@@ -83,6 +84,28 @@ def polars_kind(dtype):
     if str(dtype) == "Boolean":
         return "b"
     return "f" if (dtype.is_integer() or dtype.is_float()) and "128" not in str(dtype) else None
+
+
+def names(X, ndim):
+    """Names along each mode as they are: indexes of pandas and xarray, texts of polars; None where there are none."""
+    if labelled(X) and hasattr(X, "dims"):
+        indexes = getattr(X, "indexes", {})
+        return tuple(indexes.get(dim) for dim in X.dims)
+    if labelled(X) and hasattr(X, "columns"):
+        if hasattr(X, "index"):
+            return X.index, X.columns
+        return None, np.asarray(X.columns, dtype=str)
+    return (None,) * ndim
+
+
+def dims(X):
+    """Names of a DataArray's dimensions; none for all else."""
+    return tuple(map(str, X.dims)) if labelled(X) and hasattr(X, "dims") else ()
+
+
+def texts(names):
+    """An index of pandas, or an array, as an array of str."""
+    return np.asarray(names.to_flat_index().astype(str) if hasattr(names, "to_flat_index") else names, dtype=str)
 
 
 def all_numbers(kinds, columns, dtypes, name="A"):

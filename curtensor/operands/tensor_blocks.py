@@ -11,6 +11,8 @@ import numpy as np
 from scipy import sparse
 from scipy.linalg import blas
 
+from curtensor.operands import on_host
+
 TILE = 64  # rows and columns mirrored at a time
 
 
@@ -55,6 +57,10 @@ class InBlocks:
         for place, block in self.blocks(mode, kind):
             product[place] = block.mode_product(M, mode).X
         return self.beside(product)
+
+    def thin(self, M):
+        """A matrix or vector that the tensor is multiplied by, as an array that goes with it."""
+        return on_host(M)
 
     def mode_gram(self, mode, exponent=0):
         """Gram matrix of a mode of 2^exponent times the tensor, in double precision, from pieces of the unfolding."""

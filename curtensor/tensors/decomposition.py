@@ -2,14 +2,15 @@
 
 import math
 import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from curtensor import _validation, operands
-from curtensor.operands import times_power
+from curtensor import _validation
+from curtensor.operands import find_tensor, times_power
+from curtensor.results import in_kind, named
 from curtensor.selection import chosen_rule
 from curtensor.tensors.entries import ArrayEntries, FunctionEntries, StoreEntries
 from curtensor.tensors.indices import fibre_factor, mixed_fibres
@@ -25,14 +26,15 @@ GOOD = 1.5  # times the tail: what the error may be for a converged result
 
 def tensor_cur(
     X: Any | Callable,
-    ranks: int | Sequence[int] | None = None,
+    /,
+    ranks: int | _validation.Integers | None = None,
     *,
     rtol: float | None = None,
+    n_samples: int | _validation.Integers | None = None,
     method: str | Callable = "auto",
     selection: str | Callable = "osinsky",
-    n_samples: int | Sequence[int] | None = None,
     core: str | Callable = "intersection",
-    shape: Sequence[int] | None = None,
+    shape: _validation.Integers | None = None,
     max_sweeps: int = 8,
     rng: _validation.RandomSource = None,
     callback: Callable[[float], object] | None = None,
@@ -55,15 +57,15 @@ def tensor_cur(
     rtol : float, optional
         Largest ``||X - approximation||_F / ||X||_F`` wanted, 64 times the dtype's epsilon to below 1: held for every
         entry of an array, or an error; for a function on probes which the choice has not seen.
+    n_samples : int or sequence of int, optional
+        Chosen slices of each mode, `ranks` to its length; 4 `ranks` by default.
     method : str or callable, default "auto"
         "chidori" reads all fibres through the chosen slices of the other modes, and works on random combinations of
         them, "fiber" the best of these and of random ones, "cross" chooses slices by fibres in sweeps and reads nothing
         else; "auto" is "chidori" for an array and "cross" for a callable.
     selection : str or callable, default "osinsky"
         Rule for slices and fibres, one of `curtensor.selection.SELECTION_RULES`, or such a function; "uniform" is that
-        of [1]_.
-    n_samples : int or sequence of int, optional
-        Chosen slices of each mode, `ranks` to its length; 4 `ranks` by default.
+        of [1]_. In other functions this is the `method`, which is the algorithm here.
     core : "intersection", "projection" or callable, default "intersection"
         The sub-tensor itself, with interpolating factors, or the best core for orthonormal ones: one more pass over an
         array, not to be had of a function.
@@ -157,9 +159,7 @@ def tensor_cur(
         result = attempt(ranks, sample_sizes(n_samples, ranks, entries.shape, SAMPLES))
     else:
         result = smallest_ranks(entries, attempt, rtol, rng)
-    names = [*map(operands.names_at, result.indices, operands.names(X, result.core.ndim))]
-    result = operands.tensor_result_like(entries, result, ("core", "factors"))
-    return replace(result, names=names, dims=operands.dims(X))
+    return named(in_kind(result, entries), X)
 
 
 def entries_of(X, shape, only_some):
@@ -167,7 +167,7 @@ def entries_of(X, shape, only_some):
     if callable(X):
         return FunctionEntries(X, function_shape(shape))
     _validation.only_without(shape is not None, "shape", True, "an array")
-    X = operands.find_tensor(X, least=2)
+    X = find_tensor(X, least=2)
     return StoreEntries(X) if only_some and not X.in_memory else ArrayEntries(X)
 
 
@@ -192,7 +192,8 @@ def approximate(entries, ranks, sizes, method, rule, core, sweeps, rng):
         error = entries.error(middle, factors, chosen.indices, rng)
     good = error <= GOOD * chosen.tail + 64 * np.finfo(entries.dtype).eps
     middle = times_power(middle, -entries.exponent)
-    return TensorCUR(middle, factors, chosen.indices, entries.n_read, error, bool(chosen.settled and good))
+    settled = bool(chosen.settled and good)
+    return TensorCUR(middle, tuple(factors), tuple(chosen.indices), entries.n_read, error, settled)
 
 
 @dataclass(frozen=True)
@@ -218,20 +219,20 @@ class TensorCore:
         return self.function(*arguments)
 
 
-def intersection(entries, indices, factors):
+def subtensor_core(entries, indices, factors):
     """The sub-tensor of the chosen slices."""
     return entries.at(np.ix_(*indices)), factors
 
 
-def projection(entries, indices, factors):
+def projected_core(entries, indices, factors):
     """The best core for the factors' spans, by one more pass over the array."""
     factors = [np.linalg.qr(factor)[0] for factor in factors]
     return entries.projected(factors), factors
 
 
 TENSOR_CORES = {
-    "intersection": TensorCore(intersection),
-    "projection": TensorCore(projection, sees="tensor", best=True),
+    "intersection": TensorCore(subtensor_core),
+    "projection": TensorCore(projected_core, sees="tensor", best=True),
 }
 
 

@@ -166,7 +166,7 @@ class FunctionEntries(Entries):
         has been seen: then 1, the error that a zero approximation has of any other X.
         """
         anywhere = random_places(self.shape, PROBES, rng)
-        kinds = [anywhere, between(indices, self.shape, PROBES, rng), beside(indices, self.shape, PROBES, rng)]
+        kinds = [anywhere, between(indices, self.shape, PROBES, rng), near_slices(indices, self.shape, PROBES, rng)]
         for mode, I in enumerate(indices):
             kinds.append([*anywhere[:mode], rng.choice(I, PROBES), *anywhere[mode + 1 :]])
         places, kind = np.concatenate(kinds, axis=1), np.repeat(np.arange(len(kinds)), PROBES)
@@ -251,7 +251,7 @@ def between(indices, shape, count, rng):
     return places
 
 
-def beside(indices, shape, count, rng):
+def near_slices(indices, shape, count, rng):
     """Places at most two from a chosen slice in every mode."""
     return [
         np.clip(rng.choice(I, count) + rng.integers(-2, 3, count), 0, length - 1)

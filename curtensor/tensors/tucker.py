@@ -1,92 +1,25 @@
 """Tucker decompositions: a small core times an orthonormal factor in each mode."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import linalg
 
-from curtensor import _validation, archive, operands
+from curtensor import _validation, operands
 from curtensor.operands import dense, on_host, times_power
 from curtensor.operands.dense_tensor import DenseTensor
 from curtensor.operands.tensor_blocks import norm
+from curtensor.results import in_kind, named
 from curtensor.svd import randomized_svd
-from curtensor.tensors.unfolding import mode_factor, mode_products, products
+from curtensor.tensors.result import Tucker
+from curtensor.tensors.unfolding import mode_factor, products
 
 EPS = float(np.finfo(float).eps)
 OVERSAMPLING = 10  # vectors of the randomized method beyond the rank
 NEARLY = 0.1  # of the last share within the rank: vectors with more may change places once other modes are cut down
 WIDTH = 1024  # columns of an unfolding taken at a time where it is cut
-
-
-@dataclass(frozen=True, eq=False)
-class Tucker:
-    """A Tucker decomposition, which unpacks to ``core, factors``.
-
-    Attributes
-    ----------
-    core : ndarray, shape (r_0, ..., r_{N-1})
-        Coefficients in the factors' bases.
-    factors : tuple of ndarray, shapes (d_n, r_n)
-        Orthonormal columns.
-    error_estimate : float
-        ``||X - approximation||_F / ||X||_F``: exact up to rounding, where it comes from Gram matrices above 1e-7.
-    """
-
-    core: np.ndarray
-    factors: tuple[np.ndarray, ...]
-    error_estimate: float
-
-    __repr__ = operands.short_repr
-
-    def __iter__(self):
-        """The core and the factors."""
-        return iter((self.core, self.factors))
-
-    @property
-    def ranks(self):
-        """Lengths (r_0, ..., r_{N-1}) of the core."""
-        return self.core.shape
-
-    @property
-    def shape(self):
-        """Shape (d_0, ..., d_{N-1}) of the approximation."""
-        return tuple(U.shape[0] for U in self.factors)
-
-    @property
-    def dtype(self):
-        """Dtype of the approximation."""
-        return self.core.dtype
-
-    @property
-    def nbytes(self):
-        """Bytes of the core and the factors."""
-        return self.core.nbytes + sum(U.nbytes for U in self.factors)
-
-    def to_array(self):
-        """The approximation as a dense array."""
-        return mode_products(self.core, dict(enumerate(self.factors)))
-
-    def to_tensorly(self):
-        """The same as a `tensorly.tucker_tensor.TuckerTensor`."""
-        from tensorly.tucker_tensor import TuckerTensor
-
-        return TuckerTensor((self.core, list(self.factors)))
-
-    def save(self, path):
-        """Write to an npz file, whole or not at all; `Tucker.load` reads it, without pickle."""
-        archive.write(path, "Tucker", vars(operands.result_on_host(self)))
-
-    @classmethod
-    def load(cls, path):
-        """Read what `save` wrote."""
-        with archive.written_by("Tucker", path) as parts:
-            core = archive.numbers(parts, "core", None)
-            ranks = _validation.tensor_shape(core.shape, "core")
-            factors = tuple(archive.numbers(parts, f"factors.{n}", (None, rank)) for n, rank in enumerate(ranks))
-            _validation.tensor_shape(map(len, factors))
-            return cls(core, factors, archive.scalar(parts, "error_estimate", "f"))
 
 
 class Basis(NamedTuple):
@@ -256,7 +189,8 @@ def sketched_unfolding(X, mode, exponent, size, rng):
 
 def st_hosvd(
     X: Any,
-    ranks: int | Sequence[int] | None = None,
+    /,
+    ranks: int | _validation.Integers | None = None,
     *,
     rtol: float | None = None,
     method: str | Callable = "auto",
@@ -333,17 +267,23 @@ def st_hosvd(
     >>> ct.st_hosvd(X, rtol=1e-6).ranks
     (4, 4, 4)
     """
-    X = operands.find_tensor(X, least=2)
+    given, X = X, operands.find_tensor(X, least=2)
     ranks, rtol = _validation.ranks_or_rtol(ranks, rtol, X.shape, X.dtype)
+    find_basis = basis_method(method, ranks)
+    rng = _validation.generator(rng)
+
+    return named(in_kind(truncated_hosvd(X, ranks, rtol, find_basis, rng), X), given)
+
+
+def basis_method(method, ranks):
+    """What finds singular vectors, without ranks to a tolerance."""
     find_basis = _validation.choose(TUCKER_METHODS, method, "method")
     if find_basis is randomized_basis and ranks is None:
         raise _validation.complain(ValueError, "method", "auto, gram or qr where rtol is given", repr(method))
-    rng = _validation.generator(rng)
-
-    return operands.tensor_result_like(X, truncated(X, ranks, rtol, find_basis, rng), ("core", "factors"))
+    return find_basis
 
 
-def truncated(X, ranks, rtol, find_basis, rng):
+def truncated_hosvd(X, ranks, rtol, find_basis, rng):
     """The body of `st_hosvd`: a wider decomposition where spectra fall slowly, whose small core is then refined."""
     wide = sequential(X, ranks, rtol, find_basis, rng, NEARLY)
     if ranks is None or wide.ranks == ranks:
@@ -365,7 +305,7 @@ def sequential(X, ranks, rtol, find_basis, rng, nearly):
     for mode in by_length(X):
         found = find_basis(core, mode, None if ranks is None else ranks[mode], rtol, rng)
         if ranks is None:
-            rank = smallest_rank(found, (budget - lost) / kept / (X.ndim - len(factors)))
+            rank = least_rank(found, (budget - lost) / kept / (X.ndim - len(factors)))
         else:
             beyond = found.shares[ranks[mode] : ranks[mode] + spare(ranks[mode])]
             rank = ranks[mode] + np.count_nonzero(beyond > nearly * found.shares[ranks[mode] - 1])
@@ -384,7 +324,7 @@ def by_length(X):
     return sorted(X.axes, key=lambda mode: X.shape[mode])
 
 
-def smallest_rank(found, share):
+def least_rank(found, share):
     """The smallest rank whose loss is surely within a share; all vectors lose nothing."""
     fitting = np.flatnonzero(found.losses[1:] + found.doubt <= share)
     return int(fitting[0]) + 1 if len(fitting) else found.vectors.shape[1]
@@ -392,13 +332,15 @@ def smallest_rank(found, share):
 
 def hooi(
     X: Any,
-    ranks: int | Sequence[int],
+    /,
+    ranks: int | _validation.Integers | None = None,
     *,
+    rtol: float | None = None,
+    method: str | Callable = "auto",
     tol: float = 1e-4,
     max_sweeps: int = 50,
-    method: str | Callable = "auto",
-    callback: Callable | None = None,
     rng: _validation.RandomSource = None,
+    callback: Callable[[float], object] | None = None,
 ) -> Tucker:
     """Tucker decomposition of a tensor by higher-order orthogonal iteration, from `st_hosvd`.
 
@@ -409,18 +351,23 @@ def hooi(
     ----------
     X : array_like, shape (d_0, ..., d_{N-1}), N >= 2
         Real or complex, in any memory order; integers and bool are taken as float64.
-    ranks : int or sequence of int
-        Lengths (r_0, ..., r_{N-1}) of the core, 1 to d_n each; an int is meant for every mode that is as long.
-    tol : float, default 0.0001
-        Stop when a sweep lowers the error by less than this part of itself; 64 times the dtype's epsilon to below 1.
-    max_sweeps : int, default 50
-        Sweeps over all modes at most, at least 1.
+    ranks : int or sequence of int, optional
+        Lengths (r_0, ..., r_{N-1}) of the core, 1 to d_n each; an int is meant for every mode that is as long. Exactly
+        one of `ranks` and `rtol` is given.
+    rtol : float, optional
+        Largest ``||X - approximation||_F / ||X||_F`` wanted, 64 times the dtype's epsilon to below 1; held. The ranks
+        are those by which `st_hosvd` holds it.
     method : str or callable, default "auto"
         How singular vectors are found, as in `st_hosvd`.
-    callback : callable, optional
-        Called with the fraction of `max_sweeps` done, a float from 0 to 1.
+    tol : float, default 0.0001
+        Converged, when a sweep lowers the error by less than this part of itself; 64 times the dtype's epsilon to
+        below 1. No bound on the error: that is `rtol`.
+    max_sweeps : int, default 50
+        Sweeps over all modes at most, at least 1.
     rng : None, int, SeedSequence or Generator, optional
         Source of randomness, for ``method="randomized"``.
+    callback : callable, optional
+        Called with the fraction of `max_sweeps` done, a float from 0 to 1.
 
     Returns
     -------
@@ -433,8 +380,8 @@ def hooi(
     TypeError
         If X is no array of numbers, or another argument of the wrong kind.
     ValueError
-        If X has fewer than two modes, is empty or not finite; if ranks are not as many as modes or out of range; if
-        another number is out of range.
+        If X has fewer than two modes, is empty or not finite; if not exactly one of `ranks` and `rtol` is given; if
+        ranks are not as many as modes or out of range; if another number is out of range.
     OverflowError
         If the norm of X is beyond the range of its dtype.
 
@@ -456,16 +403,16 @@ def hooi(
     >>> ct.hooi(X, (2, 2, 2)).error_estimate < ct.st_hosvd(X, (2, 2, 2)).error_estimate
     True
     """
-    X = operands.find_tensor(X, least=2)
-    ranks = _validation.multilinear_ranks(ranks, X.shape)
+    given, X = X, operands.find_tensor(X, least=2)
+    ranks, rtol = _validation.ranks_or_rtol(ranks, rtol, X.shape, X.dtype)
+    find_basis = basis_method(method, ranks)
     tol = _validation.tolerance(tol, X.dtype, "tol")
     max_sweeps = _validation.integer(max_sweeps, "max_sweeps", 1, 10**6)
-    find_basis = _validation.choose(TUCKER_METHODS, method, "method")
-    callback = _validation.callback_function(callback)
     rng = _validation.generator(rng)
+    callback = _validation.callback_function(callback)
 
-    result = refined(X, truncated(X, ranks, None, find_basis, rng), tol, max_sweeps, find_basis, callback, rng)
-    return operands.tensor_result_like(X, result, ("core", "factors"))
+    start = truncated_hosvd(X, ranks, rtol, find_basis, rng)
+    return named(in_kind(refined(X, start, tol, max_sweeps, find_basis, callback, rng), X), given)
 
 
 def refined(X, start, tol, max_sweeps, find_basis, callback, rng):
@@ -473,7 +420,7 @@ def refined(X, start, tol, max_sweeps, find_basis, callback, rng):
     scale = np.abs(start.core).max() or 1
     factors = dict(enumerate(start.factors))
     core, error = start.core, start.error_estimate
-    total = squared_norm(core, scale) / (1 - error**2) or 1
+    total = sum_of_squares(core, scale) / (1 - error**2) or 1
     shown = np.sqrt(1e4 * np.finfo(core.dtype).eps)  # errors that a difference of squares shows
     for sweep in range(max_sweeps):
         before = error
@@ -483,7 +430,7 @@ def refined(X, start, tol, max_sweeps, find_basis, callback, rng):
             vectors = find_basis(reduced, mode, start.ranks[mode], None, rng).vectors
             factors[mode] = np.ascontiguousarray(vectors[:, : start.ranks[mode]], core.dtype)
         core = reduced.mode_product(factors[mode].conj().T, mode).whole()
-        error = np.sqrt(max(1 - squared_norm(core, scale) / total, 0))
+        error = np.sqrt(max(1 - sum_of_squares(core, scale) / total, 0))
         callback((sweep + 1) / max_sweeps)
         if error >= (1 - tol) * before or error < shown:
             break
@@ -495,12 +442,12 @@ def refined(X, start, tol, max_sweeps, find_basis, callback, rng):
     return min(start, result, key=lambda tucker: tucker.error_estimate)
 
 
-def squared_norm(X, scale):
+def sum_of_squares(X, scale):
     """Squared norm of X / scale, in double precision."""
     return float(np.linalg.norm((X / scale).astype(np.result_type(X.dtype, float)))) ** 2
 
 
-def tucker_to_tensor(core: Any, factors: Sequence[Any]) -> Any:
+def tucker_to_tensor(core: Any, factors: Sequence[Any], /) -> Any:
     """Tensor of a core and a factor in each mode.
 
     ``core x_0 factors[0] x_1 factors[1] ...``

@@ -9,7 +9,7 @@ import numpy as np
 from curtensor import _validation, operands
 
 
-def unfold(X: Any, mode: int) -> Any:
+def unfold(X: Any, /, mode: int) -> Any:
     """Unfolding of a tensor along a mode: its fibres in that mode, as columns.
 
     ``unfold(X, n)[i, j] = X[i_0, ..., i_n = i, ..., i_{N-1}]`` with j counting the other indices in C order, the last
@@ -58,7 +58,7 @@ def unfold(X: Any, mode: int) -> Any:
     return tensor.permuted(mode_first(mode, tensor.ndim), (d, tensor.size // d))
 
 
-def fold(M: Any, mode: int, shape: Sequence[int]) -> Any:
+def fold(M: Any, /, mode: int, shape: _validation.Integers) -> Any:
     """Tensor of a given shape whose unfolding along a mode is given: the inverse of `unfold`.
 
     ``unfold(fold(M, n, shape), n) == M``.
@@ -111,7 +111,7 @@ def fold(M: Any, mode: int, shape: Sequence[int]) -> Any:
     return apart.permuted(np.argsort(order).tolist(), shape)
 
 
-def mode_dot(X: Any, M: Any, mode: int, *, transpose: bool = False) -> Any:
+def mode_dot(X: Any, M: Any, /, mode: int, *, transpose: bool = False) -> Any:
     """Product of a tensor and a matrix, or a vector, in one mode.
 
     ``Y[..., j, ...] = sum over i of M[j, i] X[..., i, ...]``, that is ``unfold(Y, n) = M @ unfold(X, n)``.
@@ -170,7 +170,8 @@ def mode_dot(X: Any, M: Any, mode: int, *, transpose: bool = False) -> Any:
 def multi_mode_dot(
     X: Any,
     Ms: Sequence[Any],
-    modes: Sequence[int] | None = None,
+    /,
+    modes: _validation.Integers | None = None,
     *,
     skip: int | None = None,
     transpose: bool = False,
@@ -227,7 +228,7 @@ def multi_mode_dot(
     return products(tensor, factors)
 
 
-def mode_gram(X: Any, mode: int) -> Any:
+def mode_gram(X: Any, /, mode: int) -> Any:
     """Gram matrix of a mode: inner products of the slices of a tensor.
 
     ``G = unfold(X, n) @ unfold(X, n).conj().T``.
@@ -293,7 +294,7 @@ def mode_product(X, M, mode):
 
 def products(tensor, factors):
     """The body of `multi_mode_dot`, an array; the modes of vectors vanish."""
-    factors = {mode: operands.beside(tensor.X, M) for mode, M in factors.items()}
+    factors = {mode: tensor.thin(M) for mode, M in factors.items()}
     product = tensor.mode_products({mode: M[None, :] if M.ndim == 1 else M for mode, M in factors.items()})
     kept = [length for mode, length in enumerate(product.shape) if mode not in factors or factors[mode].ndim > 1]
     if len(kept) == product.ndim:
