@@ -89,12 +89,12 @@ def add_sketch(A, Y, X, left):
 def squared_norm(A, exponent=0):
     """``||2^exponent A||_F^2``."""
     A = A.T if by_columns(A) else A
-    moduli = plain_moduli if A.size <= _kernels.SMALL else _kernels.squared_moduli
+    moduli = moduli_squared if A.size <= _kernels.SMALL else _kernels.squared_moduli
     return sum(moduli(operands.times_power(panel, exponent)) for _, panel in panels(A))
 
 
-def plain_moduli(panel):
-    """Sum of squared moduli, in float64, by NumPy."""
+def moduli_squared(panel):
+    """What the kernel of this name does."""
     return sum(float(np.einsum("ij,ij->", part, part, dtype=float)) for part in (panel.real, panel.imag))
 
 
