@@ -1,5 +1,6 @@
 """Randomized singular value decomposition."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,11 @@ from curtensor.sketching import ENERGY_FLOOR, SKETCHES, error_by_energy, gaussia
 BLOCK = 16  # vectors to begin with where a tolerance is given
 PROBES = 10  # random vectors kept out of the basis, on which its error is seen
 NOISE = 10  # times the dtype's epsilon, of ||A||_F: a direction no longer than that is rounding
+CONDITION = 10  # square roots of epsilon, below which a Gram matrix shows too few digits of the smaller directions
+MIN_GAIN = 1e-3  # of the error: what further blocks must be seen to gain, or they are not taken
+STEEPEST = 0.2  # ratio of the gains of two blocks, however steep the last fall was
+REPEATED = 1e-4  # of a value: closer ones are as good as equal
+BASIS_BYTES = 2**28  # above which a basis is cut back to what matters of it
 SAFETY = 10  # a rank-one remainder shows less than a tenth of its norm on 10 probes once in 4e8 times
 
 
@@ -87,7 +93,7 @@ def block_krylov(operand, A, Y, steps, basis, images, scale):
 def subspace(operand, A, Y, steps, basis, images, scale):
     """Extend an orthonormal basis by the last of the powers ``(A A^H)^steps Y`` alone; LU between, QR last."""
     for _ in range(steps):
-        Y = linalg.lu(outside(Y, basis), permute_l=True)[0]
+        Y = linalg.lu(outside(outside(Y, basis), basis), permute_l=True)[0]
         Y = operand.matmat(A, linalg.lu(operand.rmatmat(A, Y), permute_l=True)[0])
     block = new_directions(Y, basis, scale)
     return np.hstack([basis, block]), np.hstack([images, operand.rmatmat(A, block)])
@@ -101,17 +107,34 @@ def new_directions(Y, basis, scale):
 
     Y is the product of a matrix, of norm `scale`, with orthonormal vectors, or with random ones.
     """
-    Q, R, _ = linalg.qr(outside(Y, basis), mode="economic", pivoting=True)
-    Q = Q[:, np.abs(R.diagonal()) > NOISE * np.finfo(Y.dtype).eps * max(scale, np.linalg.norm(Y))]
+    least = NOISE * np.finfo(Y.dtype).eps * max(scale, np.linalg.norm(Y))
+    outer = outside(Y, basis)
+    Q, R = thin_qr(outer)
+    if Q.shape[1] <= len(Y) - basis.shape[1] and np.abs(R.diagonal()).min(initial=np.inf) > 10 * least:
+        return thin_qr(outside(Q, basis))[0]
+    Q, R, _ = linalg.qr(outside(outer, basis), mode="economic", pivoting=True)
+    Q = Q[:, np.abs(R.diagonal()) > least]
     Q = Q[:, : len(Y) - basis.shape[1]]
-    return np.linalg.qr(Q - basis @ (basis.conj().T @ Q))[0]
+    return np.linalg.qr(outside(Q, basis))[0]
 
 
 def outside(Y, basis):
-    """What Y has outside of a basis, orthogonalised twice."""
-    for _ in range(2):
-        Y = Y - basis @ (basis.conj().T @ Y)
-    return Y
+    """What Y has outside of a basis."""
+    return Y - basis @ (basis.conj().T @ Y)
+
+
+def thin_qr(Y):
+    """``Y = Q R`` by the Cholesky factor of the Gram matrix, Q well conditioned; orthonormal where Y is the former.
+
+    By reflections, and orthonormal, where the Gram matrix would lose the digits of some direction.
+    """
+    gram = Y.conj().T @ Y
+    R, failed = linalg.lapack.get_lapack_funcs("potrf", (gram,))(gram, clean=True)
+    diagonal = np.abs(R.diagonal())
+    if failed or diagonal.min(initial=1) <= CONDITION * np.sqrt(np.finfo(Y.dtype).eps) * diagonal.max(initial=0):
+        return np.linalg.qr(Y)
+    # a product with this small inverse is several times faster than to solve, and a second turn mends what it loses
+    return Y @ linalg.solve_triangular(R, np.eye(len(R), dtype=Y.dtype)), R
 
 
 def randomized_svd(
@@ -121,7 +144,7 @@ def randomized_svd(
     rtol: float | None = None,
     method: str = "block_krylov",
     oversampling: int = 10,
-    power_iterations: int = 4,
+    power_iterations: int = 6,
     sketch: str | Callable = "sparse_sign",
     rng: _validation.RandomSource = None,
 ) -> SVD:
@@ -211,18 +234,143 @@ def randomized_svd(
         result = single_pass_svd(operand, A, rank, oversampling, sketch, rng)
     elif rank is None:
         result = svd_to_tolerance(operand, A, rtol, SVD_METHODS[method], steps, sketch, rng)
+    elif method == "subspace":
+        result = subspace_svd(operand, A, rank, oversampling, steps, sketch, rng)
     else:
-        result = truncated_svd(operand, A, rank, oversampling, steps, sketch, rng, SVD_METHODS[method])
+        result = truncated_svd(operand, A, rank, oversampling, steps, sketch, rng, MIN_GAIN)
     return operands.result_like(operand, A, result)
 
 
-def truncated_svd(operand, A, rank, oversampling, steps, sketch, rng, extend=block_krylov):
-    """The body of `randomized_svd` for a rank."""
+def truncated_svd(operand, A, rank, oversampling, steps, sketch, rng, min_gain=0.0):
+    """The body of `randomized_svd` for a rank: images of the best of a block Krylov basis of the shorter side.
+
+    Of the longer side nothing is held but one block, until the images are.
+    """
+    tall = A if A.shape[0] >= A.shape[1] else A.T
+    m, n = tall.shape
+    kind, knows_norm = operand.dtype(tall), operand.knows_norm(tall)
+    width = min(-(-(rank + oversampling) // min(2, steps + 1)), n)
+    test = random_matrix(sketch, m, width, kind, rng)
+    probes = with_probes(test[:n, :0], n, kind, rng)
+    sketched = sketch_matrix(operand, tall, test, sparse.csr_array(probes[:, :0]) if knows_norm else probes)
+
+    def another():
+        return sketched.operand.rmatmat(sketched.A, dense(random_matrix(sketch, m, width, kind, rng)))
+
+    square = sketched.norm**2 if knows_norm else 0
+    basis, images, gram = krylov_basis(sketched, rank, rank + oversampling, steps, square, min_gain, another)
+    V, s, Uh = svd_of_images(sketched, basis, images, gram, rank)
+    error = error_by_energy(sketched.norm, s[:rank]) if knows_norm else None
+    if error is None:
+        unseen = sketched.operand.matmat(sketched.A, probes) if knows_norm else sketched.right
+        error = np.hypot(np.linalg.norm(s[rank:]), norm_outside(unseen, Uh.conj().T)) / (sketched.norm or 1)
+    rank = min(rank, numerical_rank(s, A.shape))
+    U, V = Uh[:rank].conj().T, V[:, :rank]
+    U, Vh = (U, V.conj().T) if tall is A else (V.conj(), U.T)
+    return SVD(U, times_power(s[:rank], -sketched.exponent), Vh, float(error))
+
+
+def subspace_svd(operand, A, rank, oversampling, steps, sketch, rng):
+    """The same from the last of the powers alone."""
     sketched, Y, unseen = first_products(operand, A, rank + oversampling, sketch, rng)
-    basis, images = extend(sketched.operand, sketched.A, Y, steps, *nothing(sketched.A.shape, Y.dtype), sketched.norm)
+    basis, images = subspace(sketched.operand, sketched.A, Y, steps, *nothing(sketched.A.shape, Y.dtype), sketched.norm)
     remainder = norm_outside(unseen, basis)
     U, s, Vh = svd_of_product(basis, images)
     return cut(U, s, Vh, min(rank, numerical_rank(s, A.shape)), remainder, sketched)
+
+
+def krylov_basis(sketched, rank, size, steps, square, min_gain, another):
+    """A basis V of ``Y, A^H A Y, (A^H A)^2 Y, ...``, its images A V, and ``V^H A^H A V``, read off the recurrence.
+
+    Where the powers run dry, or a value is found as often as a block has vectors and may be there more often, a block
+    of random vectors is put in. Where the basis outgrows memory, only its leading part is kept, and of its images none.
+    """
+    operand, A, Y, scale = sketched.operand, sketched.A, sketched.left, sketched.norm
+    basis, gram, gain = Y[:, :0], np.zeros((0, 0), Y.dtype), None
+    images = np.zeros((A.shape[0], 0), Y.dtype)
+    for step in itertools.count():
+        width = Y.shape[1]
+        block = new_directions(Y, basis, scale)
+        values = np.linalg.eigvalsh(gram)[::-1]
+        room = basis.shape[1] + block.shape[1] < len(Y)
+        random = room and (block.shape[1] < width or may_repeat(values, rank, width))
+        if random:
+            block = np.hstack([block, new_directions(another(), np.hstack([basis, block]), scale)])
+        link = np.zeros((block.shape[1], basis.shape[1]), Y.dtype)
+        if step:
+            link[:, -width:] = (block.conj().T @ Y) @ R
+        before, gain = gain, None if random else gain_by(gram, link, values, rank)
+        last = not block.shape[1] or (step >= steps and basis.shape[1] + block.shape[1] >= rank)
+        if before is not None and gain is not None:
+            last |= little_ahead(before, gain, values, rank, square, min_gain)
+        if not last and basis.nbytes > BASIS_BYTES:
+            basis, gram, link = leading_part(basis, gram, link, size)
+            images = None
+        image = operand.matmat(A, block)
+        P, R = thin_qr(image)
+        gram = np.block([[gram, link.conj().T], [link, R.conj().T @ R]])
+        basis = np.hstack([basis, block])
+        images = None if images is None else np.hstack([images, image])
+        if last:
+            return basis, images, gram
+        Y = operand.rmatmat(A, P)
+
+
+def may_repeat(values, rank, width):
+    """Whether one of the leading values is found as often as a block has vectors, to rounding."""
+    later = values[width - 1 :][:rank]
+    first = values[: len(later)]
+    return bool((later > (1 - REPEATED) * first)[first > NOISE * np.finfo(values.dtype).eps * values.max(initial=0)].any())
+
+
+def gain_by(gram, link, values, rank):
+    """What a block adds to the sum of the leading values, if its own are on average those of the last one."""
+    width = min(link.shape)
+    if not width:
+        return None
+    mean = np.mean(gram.diagonal()[-width:])
+    wider = np.block([[gram, link.conj().T], [link, mean * np.eye(len(link))]])
+    return np.linalg.eigvalsh(wider)[::-1][:rank].sum() - values[:rank].sum()
+
+
+def little_ahead(before, gain, values, rank, square, min_gain):
+    """Whether the blocks after this one would lower the error by no more than a share, if gains go on to fall as now."""
+    if gain >= before:
+        return False
+    kept = values[:rank].sum()
+    rest = max(square - kept, values[rank:].sum())
+    fall = max(gain / before, STEEPEST)
+    return gain * fall / (1 - fall) <= 2 * min_gain * min(rest, kept)
+
+
+def leading_part(basis, gram, link, size):
+    """The leading Ritz vectors; all of the basis where it is no larger, or its values fall too far to be told apart."""
+    values, Z = np.linalg.eigh(gram)
+    if len(gram) <= size or too_deep(values[::-1], size):
+        return basis, gram, link
+    return basis @ Z[:, -size:], np.diag(values[-size:]).astype(gram.dtype), link @ Z[:, -size:]
+
+
+def too_deep(squares, rank):
+    """Whether squares of singular values fall so far that fewer than half of the digits of the last are known."""
+    return squares[rank - 1] <= CONDITION * np.sqrt(np.finfo(squares.dtype).eps) * squares[0]
+
+
+def svd_of_images(sketched, basis, images, gram, rank):
+    """SVD of ``basis @ images^H``: all values and at least `rank` vectors, by its Gram matrix where that has the digits.
+
+    What the Gram matrix has lost of the digits, that of the vectors themselves brings back.
+    """
+    squares, Z = np.linalg.eigh(gram)
+    squares, Z = squares[::-1], Z[:, ::-1]
+    if len(squares) < rank or too_deep(squares, rank):
+        return svd_of_product(basis, sketched.operand.matmat(sketched.A, basis) if images is None else images)
+    s = np.sqrt(np.maximum(squares, 0))
+    Z = Z[:, :rank]
+    U = sketched.operand.matmat(sketched.A, basis @ (Z / s[:rank])) if images is None else images @ (Z / s[:rank])
+    R = linalg.cholesky(U.conj().T @ U)
+    W, first, Xh = np.linalg.svd(R * s[:rank])
+    return basis @ (Z @ Xh.conj().T), np.append(first, s[rank:]), (U @ linalg.solve_triangular(R, W)).conj().T
 
 
 def svd_to_tolerance(operand, A, rtol, extend, steps, sketch, rng):
