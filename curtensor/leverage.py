@@ -109,7 +109,8 @@ def leading_vectors(operand, A, k, axis, method, rng):
         if s.min(initial=np.inf) > np.finfo(s.dtype).eps ** (1 / 4) * s.max(initial=0):  # half of the digits at least
             return V if axis == int(tall) else sketched.operand.matmat(sketched.A, V / s), s
     if method == "sketch":
-        U, s, Vh = truncated_svd(operand, A, k, OVERSAMPLING, N_BLOCKS, SKETCHES["sparse_sign"], rng)
+        # two blocks have as many vectors as are asked for: so many, then, that each has k + OVERSAMPLING
+        U, s, Vh = truncated_svd(operand, A, k, k + 2 * OVERSAMPLING, N_BLOCKS, SKETCHES["sparse_sign"], rng)
     else:
         U, s, Vh = exact_svd(operand, A)
     return (U if axis == 0 else Vh.conj().T)[:, :k], s[:k]

@@ -17,8 +17,10 @@ BLOCK = 16  # vectors to begin with where a tolerance is given
 PROBES = 10  # random vectors kept out of the basis, on which its error is seen
 NOISE = 10  # times the dtype's epsilon, of ||A||_F: a direction no longer than that is rounding
 CONDITION = 10  # square roots of epsilon, below which a Gram matrix shows too few digits of the smaller directions
+STEPS = 4  # by default, where each is taken
+MOST_STEPS = 8  # by default, where no more are taken than serve
 MIN_GAIN = 1e-3  # of the error: what further blocks must be seen to gain, or they are not taken
-STEEPEST = 0.2  # ratio of the gains of two blocks, however steep the last fall was
+STEEPEST = 0.1  # ratio of the gains of two blocks that is counted on, however steep the last fall was
 REPEATED = 1e-4  # of a value: closer ones are as good as equal
 BASIS_BYTES = 2**28  # above which a basis is cut back to what matters of it
 SAFETY = 10  # a rank-one remainder shows less than a tenth of its norm on 10 probes once in 4e8 times
@@ -144,7 +146,7 @@ def randomized_svd(
     rtol: float | None = None,
     method: str = "block_krylov",
     oversampling: int = 10,
-    power_iterations: int = 6,
+    power_iterations: int | None = None,
     sketch: str | Callable = "sparse_sign",
     rng: _validation.RandomSource = None,
 ) -> SVD:
@@ -165,10 +167,11 @@ def randomized_svd(
         Block Krylov keeps all powers, subspace iteration the last; single pass needs but one pass and is the least
         accurate. `single_pass` goes with `rank` only.
     oversampling : int, default 10
-        Vectors beyond `rank` in each block, at least 0.
-    power_iterations : int, default 4
-        Products with A A^H, at least 0; not used by the single pass. With 4 the error was at most 0.15 % above that of
-        the truncated SVD on every matrix tried, with 3 up to 0.3 %, with 2 up to 0.8 %.
+        Vectors beyond `rank` in a block of the other methods, at least 0; two Krylov blocks have so many together.
+    power_iterations : int, optional
+        Products with A A^H, at least 0; not used by the single pass. By default at most 8 for a rank by Krylov blocks,
+        fewer where the next are seen to lower the error by less than 0.1 %: the error was at most 0.2 % above that of
+        the truncated SVD on every matrix tried. Otherwise 4.
     sketch : str or callable, default "sparse_sign"
         A test matrix of `curtensor.sketching.SKETCHES`, or a function ``(n, size, dtype, rng)`` to a real one.
     rng : None, int, SeedSequence or Generator, optional
@@ -189,12 +192,18 @@ def randomized_svd(
 
     Notes
     -----
-    Passes over A: 2 power_iterations + 2; the single pass 1; with `rtol`, as many for each block by which the basis
-    grows. O(m n b (q + 1)) operations for blocks of b = rank + oversampling vectors and q iterations.
+    Passes over A: at most 2 power_iterations + 2; one more of an operator, one more where the error is below about
+    1e-6 (1e-2 in single precision), and one for each block of random vectors that goes in where values repeat. The
+    single pass 1; with `rtol`, 2 power_iterations + 2 for each block by which the basis grows. O(m n b (q + 1))
+    operations for q iterations with blocks of b vectors: rank + oversampling, and half of these for Krylov blocks.
 
-    The estimate adds to the singular values that were cut off, known exactly, what ten random vectors kept out of the
-    basis show of A outside of it: with a Krylov basis these serve where the leave-one-out estimate of [3]_ would need
-    each vector's powers kept apart.
+    Krylov blocks hold a basis of the shorter side and its images, O((m + n) b (q + 1)) numbers; where that is above
+    256 MB, its leading part alone, O((m + n) b).
+
+    The error is known from the norm of A and the singular values. Where that would be rounding, and for operators, the
+    estimate adds to the singular values that were cut off what ten random vectors kept out of the basis show of A
+    outside of it: with a Krylov basis these serve where the leave-one-out estimate of [3]_ would need each vector's
+    powers kept apart.
 
     A is copied in no layout, but a sparse one is converted where it is neither CSR nor CSC or not of floats, and a
     DataFrame with columns of several dtypes is put together.
@@ -226,6 +235,8 @@ def randomized_svd(
     if method == "single_pass" and rank is None:
         raise _validation.complain(ValueError, "method", "block_krylov or subspace where rtol is given", repr(method))
     oversampling = _validation.integer(oversampling, "oversampling", 0, np.inf)
+    if power_iterations is None:
+        power_iterations = MOST_STEPS if method == "block_krylov" and rtol is None else STEPS
     steps = _validation.integer(power_iterations, "power_iterations", 0, 100)
     sketch = _validation.choose(SKETCHES, sketch, "sketch")
     rng = _validation.generator(rng)
@@ -306,7 +317,7 @@ def krylov_basis(sketched, rank, size, steps, square, min_gain, another):
         if not last and basis.nbytes > BASIS_BYTES:
             basis, gram, link = leading_part(basis, gram, link, size)
             images = None
-        image = operand.matmat(A, block)
+        image = operand.matmat(A, block) if block.size else np.zeros((A.shape[0], 0), Y.dtype)
         P, R = thin_qr(image)
         gram = np.block([[gram, link.conj().T], [link, R.conj().T @ R]])
         basis = np.hstack([basis, block])
@@ -320,7 +331,9 @@ def may_repeat(values, rank, width):
     """Whether one of the leading values is found as often as a block has vectors, to rounding."""
     later = values[width - 1 :][:rank]
     first = values[: len(later)]
-    return bool((later > (1 - REPEATED) * first)[first > NOISE * np.finfo(values.dtype).eps * values.max(initial=0)].any())
+    return bool(
+        (later > (1 - REPEATED) * first)[first > NOISE * np.finfo(values.dtype).eps * values.max(initial=0)].any()
+    )
 
 
 def gain_by(gram, link, values, rank):
@@ -334,12 +347,16 @@ def gain_by(gram, link, values, rank):
 
 
 def little_ahead(before, gain, values, rank, square, min_gain):
-    """Whether the blocks after this one would lower the error by no more than a share, if gains go on to fall as now."""
-    if gain >= before:
-        return False
+    """Whether further blocks would lower the error by no more than a share, the gains falling on as they fell.
+
+    Not where the Gram matrix does not show the error. After a gain that was mostly of what had been missing, little is
+    known of how they fall.
+    """
     kept = values[:rank].sum()
     rest = max(square - kept, values[rank:].sum())
-    fall = max(gain / before, STEEPEST)
+    if gain >= before or rest <= ENERGY_FLOOR**2 * np.finfo(values.dtype).eps * values.sum():
+        return False
+    fall = max(gain / before, STEEPEST if before < rest / 2 else 0.5)
     return gain * fall / (1 - fall) <= 2 * min_gain * min(rest, kept)
 
 
