@@ -134,7 +134,7 @@ def short_side_vectors(operand, A, k, rng):
     image, scale = sketched.left, sketched.norm
     basis, images = np.empty((2, n, 0), image.dtype)
     for _ in range(N_BLOCKS):
-        block = new_directions(image, basis, scale)
+        block = new_directions(image, [basis], scale)
         image, scale = sketched.operand.normal_product(sketched.A, block), sketched.norm**2
         basis, images = np.hstack([basis, block]), np.hstack([images, image])
     squares, W = np.linalg.eigh(basis.conj().T @ images)

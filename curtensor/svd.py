@@ -20,9 +20,11 @@ CONDITION = 10  # square roots of epsilon, below which a Gram matrix shows too f
 STEPS = 4  # by default, where each is taken
 MOST_STEPS = 8  # by default, where no more are taken than serve
 MIN_GAIN = 1e-3  # of the error: what further blocks must be seen to gain, or they are not taken
+FLAT = 100  # times as much left as kept, above which the gain of what is kept counts, too
 STEEPEST = 0.1  # ratio of the gains of two blocks that is counted on, however steep the last fall was
 REPEATED = 1e-4  # of a value: closer ones are as good as equal
-BASIS_BYTES = 2**28  # above which a basis is cut back to what matters of it
+BASIS_BYTES = 3 * 2**27  # above which a basis is cut back to what matters of it, and its images are not held
+PANEL = 2**14  # rows
 SAFETY = 10  # a rank-one remainder shows less than a tenth of its norm on 10 probes once in 4e8 times
 
 
@@ -80,7 +82,7 @@ class SVD:
 def block_krylov(operand, A, Y, steps, basis, images, scale):
     """Extend an orthonormal basis by ``Y, A A^H Y, (A A^H)^2 Y, ...``, each step from the last block's image."""
     for step in range(steps + 1):
-        block = new_directions(Y, basis, scale)
+        block = new_directions(Y, [basis], scale)
         if block.shape[1] == 0:
             break
         image = operand.rmatmat(A, block)
@@ -95,9 +97,9 @@ def block_krylov(operand, A, Y, steps, basis, images, scale):
 def subspace(operand, A, Y, steps, basis, images, scale):
     """Extend an orthonormal basis by the last of the powers ``(A A^H)^steps Y`` alone; LU between, QR last."""
     for _ in range(steps):
-        Y = linalg.lu(outside(outside(Y, basis), basis), permute_l=True)[0]
+        Y = linalg.lu(outside(outside(Y, [basis]), [basis]), permute_l=True)[0]
         Y = operand.matmat(A, linalg.lu(operand.rmatmat(A, Y), permute_l=True)[0])
-    block = new_directions(Y, basis, scale)
+    block = new_directions(Y, [basis], scale)
     return np.hstack([basis, block]), np.hstack([images, operand.rmatmat(A, block)])
 
 
@@ -107,28 +109,49 @@ SVD_METHODS = {"block_krylov": block_krylov, "subspace": subspace, "single_pass"
 def new_directions(Y, basis, scale):
     """Orthonormal basis of what Y has outside of a basis, reorthogonalised; fewer columns where little is left.
 
-    Y is the product of a matrix, of norm `scale`, with orthonormal vectors, or with random ones.
+    The basis is in blocks. Y is the product of a matrix, of norm `scale`, with orthonormal or with random vectors.
     """
     least = NOISE * np.finfo(Y.dtype).eps * max(scale, np.linalg.norm(Y))
+    most = len(Y) - sum(block.shape[1] for block in basis)
     outer = outside(Y, basis)
-    Q, R = thin_qr(outer)
-    if Q.shape[1] <= len(Y) - basis.shape[1] and np.abs(R.diagonal()).min(initial=np.inf) > 10 * least:
-        return thin_qr(outside(Q, basis))[0]
-    Q, R, _ = linalg.qr(outside(outer, basis), mode="economic", pivoting=True)
-    Q = Q[:, np.abs(R.diagonal()) > least]
-    Q = Q[:, : len(Y) - basis.shape[1]]
+    Q, R = thin_qr(outer, out=outer)
+    if Y.shape[1] <= most and np.abs(R.diagonal()).min(initial=np.inf) > 10 * least:
+        outer = outside(Q, basis)
+        return thin_qr(outer, out=outer)[0]
+    Q, R, _ = linalg.qr(outside(outside(Y, basis), basis), mode="economic", pivoting=True)
+    Q = Q[:, np.abs(R.diagonal()) > least][:, :most]
     return np.linalg.qr(outside(Q, basis))[0]
 
 
 def outside(Y, basis):
-    """What Y has outside of a basis."""
-    return Y - basis @ (basis.conj().T @ Y)
+    """What Y has outside of a basis in blocks."""
+    parts = [block.conj().T @ Y for block in basis]
+    return plus_products(Y.copy(), basis, [-part for part in parts])
 
 
-def thin_qr(Y):
+def combined(blocks, Z):
+    """The product of a matrix in blocks of columns with another."""
+    parts = np.split(Z, np.cumsum([block.shape[1] for block in blocks])[:-1])
+    return plus_products(np.zeros((len(blocks[0]), Z.shape[1]), Z.dtype), blocks, parts)
+
+
+def plus_products(total, blocks, parts):
+    """A tall matrix plus the products of others, in place, panel by panel: none is ever there as a whole."""
+    for rows in panels(total):
+        for block, part in zip(blocks, parts, strict=True):
+            total[rows] += block[rows] @ part
+    return total
+
+
+def panels(X):
+    """Slices of rows."""
+    return [slice(start, start + PANEL) for start in range(0, len(X), PANEL)]
+
+
+def thin_qr(Y, out=None):
     """``Y = Q R`` by the Cholesky factor of the Gram matrix, Q well conditioned; orthonormal where Y is the former.
 
-    By reflections, and orthonormal, where the Gram matrix would lose the digits of some direction.
+    By reflections, and orthonormal, where the Gram matrix would lose the digits of some direction. Q may overwrite Y.
     """
     gram = Y.conj().T @ Y
     R, failed = linalg.lapack.get_lapack_funcs("potrf", (gram,))(gram, clean=True)
@@ -136,7 +159,11 @@ def thin_qr(Y):
     if failed or diagonal.min(initial=1) <= CONDITION * np.sqrt(np.finfo(Y.dtype).eps) * diagonal.max(initial=0):
         return np.linalg.qr(Y)
     # a product with this small inverse is several times faster than to solve, and a second turn mends what it loses
-    return Y @ linalg.solve_triangular(R, np.eye(len(R), dtype=Y.dtype)), R
+    inverse = linalg.solve_triangular(R, np.eye(len(R), dtype=Y.dtype))
+    Q = np.empty_like(Y) if out is None else out
+    for rows in panels(Y):
+        Q[rows] = Y[rows] @ inverse
+    return Q, R
 
 
 def randomized_svd(
@@ -198,7 +225,7 @@ def randomized_svd(
     operations for q iterations with blocks of b vectors: rank + oversampling, and half of these for Krylov blocks.
 
     Krylov blocks hold a basis of the shorter side and its images, O((m + n) b (q + 1)) numbers; where that is above
-    256 MB, its leading part alone, O((m + n) b).
+    400 MB, its leading part alone, O((m + n) b), at the cost of one more pass.
 
     The error is known from the norm of A and the singular values. Where that would be rounding, and for operators, the
     estimate adds to the singular values that were cut off what ten random vectors kept out of the basis show of A
@@ -262,18 +289,23 @@ def truncated_svd(operand, A, rank, oversampling, steps, sketch, rng, min_gain=0
     kind, knows_norm = operand.dtype(tall), operand.knows_norm(tall)
     width = min(-(-(rank + oversampling) // min(2, steps + 1)), n)
     test = random_matrix(sketch, m, width, kind, rng)
-    probes = with_probes(test[:n, :0], n, kind, rng)
-    sketched = sketch_matrix(operand, tall, test, sparse.csr_array(probes[:, :0]) if knows_norm else probes)
+    probes = sparse.csr_array((n, 0), dtype=test.dtype) if knows_norm else probe_vectors(n, kind, rng)
+    sketched = sketch_matrix(operand, tall, test, probes)
+    del test  # all that is of the length of a side, and not needed on, makes room
 
     def another():
         return sketched.operand.rmatmat(sketched.A, dense(random_matrix(sketch, m, width, kind, rng)))
 
     square = sketched.norm**2 if knows_norm else 0
-    basis, images, gram = krylov_basis(sketched, rank, rank + oversampling, steps, square, min_gain, another)
+    blocks = [sketched.left]
+    sketched = sketched._replace(left=None)
+    basis, images, gram = krylov_basis(sketched, blocks, rank, rank + oversampling, steps, square, min_gain, another)
     V, s, Uh = svd_of_images(sketched, basis, images, gram, rank)
     error = error_by_energy(sketched.norm, s[:rank]) if knows_norm else None
     if error is None:
-        unseen = sketched.operand.matmat(sketched.A, probes) if knows_norm else sketched.right
+        unseen = sketched.right
+        if knows_norm:
+            unseen = sketched.operand.matmat(sketched.A, probe_vectors(n, kind, rng))
         error = np.hypot(np.linalg.norm(s[rank:]), norm_outside(unseen, Uh.conj().T)) / (sketched.norm or 1)
     rank = min(rank, numerical_rank(s, A.shape))
     U, V = Uh[:rank].conj().T, V[:, :rank]
@@ -290,38 +322,41 @@ def subspace_svd(operand, A, rank, oversampling, steps, sketch, rng):
     return cut(U, s, Vh, min(rank, numerical_rank(s, A.shape)), remainder, sketched)
 
 
-def krylov_basis(sketched, rank, size, steps, square, min_gain, another):
+def krylov_basis(sketched, start, rank, size, steps, square, min_gain, another):
     """A basis V of ``Y, A^H A Y, (A^H A)^2 Y, ...``, its images A V, and ``V^H A^H A V``, read off the recurrence.
 
     Where the powers run dry, or a value is found as often as a block has vectors and may be there more often, a block
     of random vectors is put in. Where the basis outgrows memory, only its leading part is kept, and of its images none.
     """
-    operand, A, Y, scale = sketched.operand, sketched.A, sketched.left, sketched.norm
-    basis, gram, gain = Y[:, :0], np.zeros((0, 0), Y.dtype), None
-    images = np.zeros((A.shape[0], 0), Y.dtype)
+    operand, A, scale, Y = sketched.operand, sketched.A, sketched.norm, start.pop()
+    basis, images = [], []
+    gram, gain = np.zeros((0, 0), Y.dtype), None
+    R = gram
     for step in itertools.count():
-        width = Y.shape[1]
         block = new_directions(Y, basis, scale)
         values = np.linalg.eigvalsh(gram)[::-1]
-        room = basis.shape[1] + block.shape[1] < len(Y)
-        random = room and (block.shape[1] < width or may_repeat(values, rank, width))
-        if random:
-            block = np.hstack([block, new_directions(another(), np.hstack([basis, block]), scale)])
-        link = np.zeros((block.shape[1], basis.shape[1]), Y.dtype)
+        dry = block.shape[1] < Y.shape[1] or may_repeat(values, rank, Y.shape[1])
+        dry &= len(gram) + block.shape[1] < len(Y)
+        if dry:
+            block = np.hstack([block, new_directions(another(), [*basis, block], scale)])
+        link = np.zeros((block.shape[1], len(gram)), Y.dtype)
         if step:
-            link[:, -width:] = (block.conj().T @ Y) @ R
-        before, gain = gain, None if random else gain_by(gram, link, values, rank)
-        last = not block.shape[1] or (step >= steps and basis.shape[1] + block.shape[1] >= rank)
+            link[:, -len(R) :] = (block.conj().T @ Y) @ R
+        Y = None
+        before, gain = gain, None if dry else gain_by(gram, link, values, rank)
+        last = not block.shape[1] or (step >= steps and len(gram) + block.shape[1] >= rank)
         if before is not None and gain is not None:
             last |= little_ahead(before, gain, values, rank, square, min_gain)
-        if not last and basis.nbytes > BASIS_BYTES:
-            basis, gram, link = leading_part(basis, gram, link, size)
+        if not last and len(gram) * sum(A.shape) * gram.itemsize > BASIS_BYTES:
             images = None
-        image = operand.matmat(A, block) if block.size else np.zeros((A.shape[0], 0), Y.dtype)
+            basis, gram, link = leading_part(basis, gram, link, size)
+        image = operand.matmat(A, block) if block.size else np.zeros((A.shape[0], 0), block.dtype)
         P, R = thin_qr(image)
         gram = np.block([[gram, link.conj().T], [link, R.conj().T @ R]])
-        basis = np.hstack([basis, block])
-        images = None if images is None else np.hstack([images, image])
+        basis.append(block)
+        if images is not None:
+            images.append(image)
+        del image
         if last:
             return basis, images, gram
         Y = operand.rmatmat(A, P)
@@ -357,7 +392,7 @@ def little_ahead(before, gain, values, rank, square, min_gain):
     if gain >= before or rest <= ENERGY_FLOOR**2 * np.finfo(values.dtype).eps * values.sum():
         return False
     fall = max(gain / before, STEEPEST if before < rest / 2 else 0.5)
-    return gain * fall / (1 - fall) <= 2 * min_gain * min(rest, kept)
+    return gain * fall / (1 - fall) <= 2 * min_gain * min(rest, FLAT * kept)
 
 
 def leading_part(basis, gram, link, size):
@@ -365,7 +400,8 @@ def leading_part(basis, gram, link, size):
     values, Z = np.linalg.eigh(gram)
     if len(gram) <= size or too_deep(values[::-1], size):
         return basis, gram, link
-    return basis @ Z[:, -size:], np.diag(values[-size:]).astype(gram.dtype), link @ Z[:, -size:]
+    Z = Z[:, -size:]
+    return [combined(basis, Z)], np.diag(values[-size:]).astype(gram.dtype), link @ Z
 
 
 def too_deep(squares, rank):
@@ -374,20 +410,24 @@ def too_deep(squares, rank):
 
 
 def svd_of_images(sketched, basis, images, gram, rank):
-    """SVD of ``basis @ images^H``: all values and at least `rank` vectors, by its Gram matrix where that has the digits.
+    """SVD of ``basis @ images^H``: all values and at least `rank` vectors, by a Gram matrix where that has the digits.
 
     What the Gram matrix has lost of the digits, that of the vectors themselves brings back.
     """
+    operand, A = sketched.operand, sketched.A
     squares, Z = np.linalg.eigh(gram)
     squares, Z = squares[::-1], Z[:, ::-1]
     if len(squares) < rank or too_deep(squares, rank):
-        return svd_of_product(basis, sketched.operand.matmat(sketched.A, basis) if images is None else images)
+        basis = np.hstack(basis)
+        return svd_of_product(basis, operand.matmat(A, basis) if images is None else np.hstack(images))
     s = np.sqrt(np.maximum(squares, 0))
-    Z = Z[:, :rank]
-    U = sketched.operand.matmat(sketched.A, basis @ (Z / s[:rank])) if images is None else images @ (Z / s[:rank])
+    Z = Z[:, :rank] / s[:rank]
+    V = combined(basis, Z)
+    basis.clear()  # whoever called holds it, and it is large
+    U = operand.matmat(A, V) if images is None else combined(images, Z)
     R = linalg.cholesky(U.conj().T @ U)
     W, first, Xh = np.linalg.svd(R * s[:rank])
-    return basis @ (Z @ Xh.conj().T), np.append(first, s[rank:]), (U @ linalg.solve_triangular(R, W)).conj().T
+    return V @ (s[:rank, None] * Xh.conj().T), np.append(first, s[rank:]), (U @ linalg.solve_triangular(R, W)).conj().T
 
 
 def svd_to_tolerance(operand, A, rtol, extend, steps, sketch, rng):
@@ -432,7 +472,7 @@ def single_pass_svd(operand, A, rank, oversampling, sketch, rng):
     Y = random_matrix(sketch, m, 2 * size + 1, operand.dtype(A), rng)
     X = with_probes(random_matrix(sketch, n, size, operand.dtype(A), rng), n, operand.dtype(A), rng)
     sketched = sketch_matrix(operand, A, Y, X)
-    basis = new_directions(sketched.right[:, :-PROBES], sketched.right[:, :0], sketched.norm)
+    basis = new_directions(sketched.right[:, :-PROBES], [], sketched.norm)
     fit = np.linalg.lstsq(dense(Y.conj().T @ basis), sketched.left.conj().T)[0]
     unseen = sketched.right[:, -PROBES:]
     remainder = np.linalg.norm(unseen - basis @ (fit @ X[:, -PROBES:])) / np.sqrt(PROBES)
@@ -452,7 +492,14 @@ def first_products(operand, A, size, sketch, rng):
 
 def with_probes(test, n, kind, rng):
     """A dense test matrix with the probes as its last columns."""
-    return np.hstack([dense(test), gaussian(n, PROBES, kind, rng) * np.sqrt(PROBES, dtype=test.dtype)])
+    return np.hstack([dense(test), probe_vectors(n, kind, rng)])
+
+
+def probe_vectors(n, kind, rng):
+    """Random vectors for the basis not to see, of independent normal entries of variance 1."""
+    X = gaussian(n, PROBES, kind, rng)
+    X *= np.sqrt(PROBES)
+    return X
 
 
 def norm_outside(unseen, basis):
