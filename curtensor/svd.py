@@ -289,19 +289,23 @@ def truncated_svd(operand, A, rank, oversampling, steps, sketch, rng, min_gain=0
     kind, knows_norm = operand.dtype(tall), operand.knows_norm(tall)
     width = min(-(-(rank + oversampling) // min(2, steps + 1)), n)
     test = random_matrix(sketch, m, width, kind, rng)
+    if width == n:  # no sketch beats the whole space
+        test = test[:, :0]
     probes = sparse.csr_array((n, 0), dtype=test.dtype) if knows_norm else probe_vectors(n, kind, rng)
     sketched = sketch_matrix(operand, tall, test, probes)
     del test  # all that is of the length of a side, and not needed on, makes room
 
     def another():
-        return sketched.operand.rmatmat(sketched.A, dense(random_matrix(sketch, m, width, kind, rng)))
+        return sketched.operand.rmatmat(sketched.A, gaussian(m, width, kind, rng))
 
     square = sketched.norm**2 if knows_norm else 0
-    blocks = [sketched.left]
+    blocks = [np.eye(n, dtype=kind) * sketched.norm if width == n else sketched.left]
     sketched = sketched._replace(left=None)
     basis, images, gram = krylov_basis(sketched, blocks, rank, rank + oversampling, steps, square, min_gain, another)
-    V, s, Uh = svd_of_images(sketched, basis, images, gram, rank)
-    error = error_by_energy(sketched.norm, s[:rank]) if knows_norm else None
+    error = None
+    if knows_norm:
+        error = error_by_energy(sketched.norm, np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[-rank:], 0)))
+    V, s, Uh = svd_of_images(sketched, basis, images, gram, rank, beyond=error is None)
     if error is None:
         unseen = sketched.right
         if knows_norm:
@@ -409,10 +413,11 @@ def too_deep(squares, rank):
     return squares[rank - 1] <= CONDITION * np.sqrt(np.finfo(squares.dtype).eps) * squares[0]
 
 
-def svd_of_images(sketched, basis, images, gram, rank):
-    """SVD of ``basis @ images^H``: all values and at least `rank` vectors, by a Gram matrix where that has the digits.
+def svd_of_images(sketched, basis, images, gram, rank, beyond):
+    """The leading part of the SVD of ``basis @ images^H``, by a Gram matrix where that has the digits; else all of it.
 
-    What the Gram matrix has lost of the digits, that of the vectors themselves brings back.
+    What the Gram matrix has lost of the digits, that of the vectors themselves brings back. `beyond` asks for what lies
+    beyond the rank, as far as it goes.
     """
     operand, A = sketched.operand, sketched.A
     squares, Z = np.linalg.eigh(gram)
@@ -420,14 +425,16 @@ def svd_of_images(sketched, basis, images, gram, rank):
     if len(squares) < rank or too_deep(squares, rank):
         basis = np.hstack(basis)
         return svd_of_product(basis, operand.matmat(A, basis) if images is None else np.hstack(images))
-    s = np.sqrt(np.maximum(squares, 0))
-    Z = Z[:, :rank] / s[:rank]
+    while beyond and rank < len(squares) and not too_deep(squares, rank + 1):
+        rank += 1
+    s = np.sqrt(squares[:rank])
+    Z = Z[:, :rank] / s
     V = combined(basis, Z)
     basis.clear()  # whoever called holds it, and it is large
     U = operand.matmat(A, V) if images is None else combined(images, Z)
     R = linalg.cholesky(U.conj().T @ U)
-    W, first, Xh = np.linalg.svd(R * s[:rank])
-    return V @ (s[:rank, None] * Xh.conj().T), np.append(first, s[rank:]), (U @ linalg.solve_triangular(R, W)).conj().T
+    W, s, Xh = np.linalg.svd(R * s)
+    return V @ (np.sqrt(squares[:rank, None]) * Xh.conj().T), s, (U @ linalg.solve_triangular(R, W)).conj().T
 
 
 def svd_to_tolerance(operand, A, rtol, extend, steps, sketch, rng):
