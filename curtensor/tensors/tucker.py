@@ -60,7 +60,7 @@ def qr_basis(X, mode, rank, rtol, rng):
 def svd_basis(X, mode, rank, rtol, rng):
     """Singular vectors of an unfolding with fewer columns than rows; as many more as a rank above the columns asks."""
     if X.sparse:
-        return krylov_basis(X, mode, rank, rtol, rng)
+        return krylov_vectors(X, mode, rank, rtol, rng)
     M = in_range(scaled_unfolding, X, mode)[0]
     U, s, _ = np.linalg.svd(M, full_matrices=False)
     more = max((rank or 0) - len(s), 0)
@@ -73,7 +73,7 @@ def filled_up(U, more):
     return np.hstack([U, beyond])
 
 
-def krylov_basis(X, mode, rank, rtol, rng):
+def krylov_vectors(X, mode, rank, rtol, rng):
     """Leading singular vectors of a sparse unfolding, of which not even a Gram matrix is formed."""
     (A,) = X.columns(mode)
     d, size = A.shape[0], norm(A)
