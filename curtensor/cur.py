@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -16,11 +16,12 @@ from curtensor.selection import (
     chosen_rule,
     column_basis,
     orthonormal_columns,
+    project_out,
     sketch_size,
 )
 from curtensor.sketching import SKETCHES, error_by_energy, sketch_matrix, two_sided_sketch
 from curtensor.svd import SVD
-from curtensor.tolerance import relative_tails, smallest_rank
+from curtensor.tolerance import NOTHING, Span, dropped, first_within, grow, next_columns, relative_tails, thinned
 
 
 @dataclass(frozen=True, eq=False)
@@ -300,6 +301,7 @@ CORES = {
     "intersection": Core(intersection, sees="rows"),
 }
 OWN = ("C", "R")  # parts of a `CUR` that are slices of A
+EXPECTED, EXPECTED_CROSS = 1.6, 1.7  # times the tail that a sketch shows, to begin with: the error, by kind of core
 DOUBTFUL = 0.8  # of ||A||_F left, as a sketch shows it: an intersection core could be worse than nothing
 
 
@@ -585,25 +587,110 @@ def rows_and_image(sketched, rows, left, core):
 
 def cur_to_tolerance(operand, A, rtol, rule, core, sketch, rng, callback, include=((), ())):
     """The CUR of the smallest rank found whose error is at most rtol."""
+    cross = Cross(NOTHING, NOTHING, None, None)
 
     def resketch(size):
-        view = two_sided_sketch(operand, A, size, sketch, rng)
-        return view, relative_tails(view[0].left, view[0].norm)
+        nonlocal cross
+        sketched, X = view = two_sided_sketch(operand, A, size, sketch, rng)
+        if cross.inside is not None:
+            cross = cross._replace(inside=project_out(sketched.right, cross.columns.basis))
+        return view, relative_tails(sketched.left, sketched.norm)
 
     def attempt(view, k):
-        n_rows = k if core.best else min(k + (k + 1) // 2, A.shape[0])
-        sketched, X = view
-        own = sketched._replace(right=sketched.right.copy("K"))
-        result = cur_from_sketch(operand, A, (own, X), k, n_rows, rule, core, rng, include=include)
-        middle = times_power(result.middle, sketched.exponent)
-        error = error_by_energy(sketched.norm, middle) if core.best else None
-        if error is None:
-            product = result.left @ middle, dense(result.right)
-            error = operands.residual_norm(sketched.operand, sketched.A, *product) / (sketched.norm or 1)
+        nonlocal cross
+        cross = grown_cross(view[0], cross, k, rule, core, rng, include)
+        result = smallest_cur(*view, cross, rtol, rule, core, tuple(map(len, include)))
+        error = result.error_estimate
         callback(min(rtol / error, 0.99) if error else 0.99)
-        return replace(result, error_estimate=float(error)), error
+        if view[0].exponent != 0:  # to the bit: the power of two may have cost digits
+            C, R = operand.take(A, result.col_indices, 1), operand.take(A, result.row_indices, 0)
+            result = replace(result, C=C, R=R)
+        return result, len(cross.columns.indices), error
 
-    return smallest_rank(attempt, resketch, min(A.shape), rtol, max(min(map(len, include)), 1))
+    ratio = EXPECTED if core.best else EXPECTED_CROSS
+    return grow(resketch, attempt, min(A.shape), rtol, ratio, max(min(map(len, include)), 1))
+
+
+class Cross(NamedTuple):
+    """Columns and rows as they grow, rows as columns of A^H, and ``left^H A right^H``.
+
+    With them what the right sketch, the rest of which is left, has inside of the columns' span.
+    """
+
+    columns: Span
+    rows: Span
+    middle: Any
+    inside: Any
+
+
+def grown_cross(sketched, cross, k, rule, core, rng, include):
+    """A cross of k columns, and as many rows as the core needs, which begins with a smaller one; one pass over A."""
+    columns, rows, _, inside = cross
+    old, old_rows = len(columns.indices), len(rows.indices)
+    columns = columns.extended(*next_columns(sketched, columns, k, rule, rng, include[0]))
+    fresh = columns.basis[:, old:]
+    more = project_out(sketched.right, fresh)
+    found = len(columns.indices)
+    indices = columns.indices
+    if rule.sees != "entries":
+        known = rows.indices if old_rows else include[1]
+        n_rows = rows_beside(k, core, sketched.A.shape[0]) if found >= k else found  # the numerical rank is lower
+        indices = row_choice(columns.basis, sketched, max(n_rows, len(known)), rule, rng, include=known)
+    R, image = sketched.operand.take_and_rmatmat(sketched.A, indices[old_rows:], fresh)
+    columns, rows = columns.with_image(image), rows.extended(indices, R.conj().T)
+    middle = dense(rows.basis.conj().T @ columns.image).conj().T
+    return Cross(columns, rows, middle, more if inside is None else np.vstack([inside, more]))
+
+
+def rows_beside(k, core, most):
+    """How many rows go with k columns: half as many again where the core is no projection."""
+    return k if core.best else min(k + (k + 1) // 2, most)
+
+
+def smallest_cur(sketched, X, cross, rtol, rule, core, kept):
+    """The CUR of the fewest columns and rows of a cross that hold a tolerance, or of all of them; its error is true."""
+    columns, rows, middle, inside = cross
+    probes = dense(rows.basis.conj().T @ X)
+    beyond = error_by_energy(sketched.norm, middle) or error_on_sketch(sketched, inside - middle @ probes)
+    budget = (rtol**2 - beyond**2) * sketched.norm**2
+    order = thinned(columns.triangle, middle, budget, kept[0])
+    columns, turn = columns.reordered(order)
+    if rule.sees != "entries":
+        order = thinned(rows.triangle, middle.conj().T, budget, kept[1])
+    rows, row_turn = rows.reordered(order)
+    middle = turn.conj().T @ middle @ row_turn
+    ranks = np.arange(len(columns.indices) + 1)
+    n_columns = np.maximum(ranks, kept[0])
+    n_rows = np.array([max(rows_beside(k, core, len(rows.indices)), kept[1]) for k in ranks])
+    n_rows = np.minimum(n_rows, len(rows.indices))
+    n_rows[-1] = len(rows.indices)
+    lost = dropped(middle, n_columns, np.minimum(n_rows, middle.shape[1]))
+    errors = np.hypot(beyond, np.sqrt(lost) / (sketched.norm or 1))
+    k = first_within(errors, rtol)
+    while True:
+        c, r = n_columns[k], n_rows[k]
+        result = cur_of_spans(sketched, columns.first(c), rows.first(r), middle[:c, :r], core)
+        error = result.error_estimate
+        if error <= rtol or k == ranks[-1]:
+            return result
+        k = min(max(k + max(1, k // 25), first_within(errors * (error / errors[k]), rtol)), ranks[-1])
+
+
+def cur_of_spans(sketched, columns, rows, best, core):
+    """The CUR of chosen columns and rows whose best middle matrix is known, with its error."""
+    operand, A, left, right = sketched.operand, sketched.A, columns.basis, rows.basis.conj().T
+    R, middle, error = rows.slices.conj().T, best, error_by_energy(sketched.norm, best)
+    if not core.best:
+        middle = core(operand, A, left, right, R, rows.indices, columns.image)
+        error = error and np.hypot(error, np.linalg.norm(middle - best) / sketched.norm)
+        if error and error > DOUBTFUL:
+            middle = fitted(middle, best)
+            error = np.hypot(error_by_energy(sketched.norm, best), np.linalg.norm(middle - best) / sketched.norm)
+    if error is None:
+        error = operands.residual_norm(operand, A, left @ middle, dense(right)) / (sketched.norm or 1)
+    C, R = (X if sparse.issparse(X) else np.ascontiguousarray(X) for X in (columns.slices, R))
+    middle = times_power(middle, -sketched.exponent)
+    return CUR(C, R, columns.indices, rows.indices, left, middle, right, float(error))
 
 
 def row_choice(basis, sketched, k, rule, rng, include=()):

@@ -10,9 +10,11 @@ from scipy.sparse.linalg import LinearOperator
 
 from curtensor import _validation, operands
 from curtensor.operands import dense, times_power
-from curtensor.selection import chosen_rule, column_basis, sketch_size
+from curtensor.selection import chosen_rule, column_basis, project_out, sketch_size
 from curtensor.sketching import SKETCHES, error_by_energy, two_sided_sketch
-from curtensor.tolerance import relative_tails, smallest_rank
+from curtensor.tolerance import NOTHING, Span, dropped, first_within, grow, next_columns, relative_tails, thinned
+
+EXPECTED = 1.35  # times the tail that a sketch shows, to begin with: the error
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,30 +166,60 @@ def interpolative_decomposition(
 def id_from_sketch(operand, A, sketched, k, rule, rng):
     """The column ID of rank k whose indices come from a sketch, the right part of which is overwritten."""
     indices, skeleton, basis, _ = column_basis(operand, sketched, k, rule, rng)
-    projected = sketched.operand.rmatmat(sketched.A, basis).conj().T
-    coefficients = linalg.lstsq(dense(basis.conj().T @ skeleton), projected)[0] if len(indices) else projected
+    span = Span(indices, skeleton, basis, sketched.operand.rmatmat(sketched.A, basis))
+    error = error_by_energy(sketched.norm, span.image) or np.linalg.norm(sketched.right) / (sketched.norm or 1)
+    return id_of_span(operand, A, sketched, span, error)
+
+
+def id_of_span(operand, A, sketched, span, error):
+    """The column ID of chosen columns."""
+    indices, skeleton, projected = span.indices, span.slices, span.image.conj().T
+    coefficients = linalg.lstsq(span.triangle, projected)[0] if len(indices) else projected.copy()
     coefficients[:, indices] = np.eye(len(indices))
-    error = error_by_energy(sketched.norm, projected) or np.linalg.norm(sketched.right) / (sketched.norm or 1)
-    if sketched.exponent != 0:
+    if sketched.exponent != 0:  # to the bit: the power of two may have cost digits
         skeleton = operand.take(A, indices, 1)
     return ID(indices, coefficients, skeleton, 1, float(error))
 
 
 def id_to_tolerance(operand, A, rtol, rule, view_of, rng):
     """The column ID of the smallest rank found whose error is at most rtol."""
+    span = NOTHING
 
     def resketch(size):
         sketched = view_of(size)
+        if span is not NOTHING:
+            project_out(sketched.right, span.basis)
         return sketched, relative_tails(sketched.left, sketched.norm)
 
     def attempt(sketched, k):
-        own = sketched._replace(right=sketched.right.copy("K"))
-        result = id_from_sketch(operand, A, own, k, rule, rng)
-        skeleton = dense(times_power(result.skeleton, sketched.exponent))
-        error = result.error_estimate
-        if error**2 < 1e4 * np.finfo(result.coefficients.dtype).eps:
-            residual = operands.residual_norm(sketched.operand, sketched.A, skeleton, result.coefficients)
-            error = residual / (sketched.norm or 1)
-        return replace(result, error_estimate=float(error)), error
+        nonlocal span
+        old = len(span.indices)
+        span = span.extended(*next_columns(sketched, span, k, rule, rng))
+        fresh = span.basis[:, old:]
+        project_out(sketched.right, fresh)
+        span = span.with_image(sketched.operand.rmatmat(sketched.A, fresh))
+        result = smallest_id(operand, A, sketched, span, rtol)
+        return result, len(span.indices), result.error_estimate
 
-    return smallest_rank(attempt, resketch, min(A.shape), rtol)
+    return grow(resketch, attempt, min(A.shape), rtol, EXPECTED)
+
+
+def smallest_id(operand, A, sketched, span, rtol):
+    """The ID of the fewest columns of a span that hold a tolerance, or of all of them; its error is true."""
+    norm = sketched.norm or 1
+    beyond = error_by_energy(sketched.norm, span.image) or np.linalg.norm(sketched.right) / norm
+    order = thinned(span.triangle, span.image.conj().T, (rtol**2 - beyond**2) * norm**2)
+    span, _ = span.reordered(order)
+    ranks = np.arange(len(order) + 1)
+    errors = np.hypot(beyond, np.sqrt(dropped(span.image.conj().T, ranks, span.image.shape[0] + 0 * ranks)) / norm)
+    k = first_within(errors, rtol)
+    while True:
+        part = span.first(k)
+        result = id_of_span(operand, A, sketched, part, error_by_energy(sketched.norm, part.image) or 0)
+        if result.error_estimate == 0:
+            residual = operands.residual_norm(sketched.operand, sketched.A, dense(part.slices), result.coefficients)
+            result = replace(result, error_estimate=float(residual / norm))
+        error = result.error_estimate
+        if error <= rtol or k == ranks[-1]:
+            return result
+        k = min(max(k + max(1, k // 25), first_within(errors * (error / errors[k]), rtol)), ranks[-1])
