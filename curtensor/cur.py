@@ -591,10 +591,10 @@ def cur_to_tolerance(operand, A, rtol, rule, core, sketch, rng, callback, includ
 
     def resketch(size):
         nonlocal cross
-        sketched, X = view = two_sided_sketch(operand, A, size, sketch, rng)
+        view = two_sided_sketch(operand, A, size, sketch, rng)
         if cross.inside is not None:
-            cross = cross._replace(inside=project_out(sketched.right, cross.columns.basis))
-        return view, relative_tails(sketched.left, sketched.norm)
+            cross = cross._replace(inside=project_out(view[0].right, cross.columns.basis))
+        return view, relative_tails(view[0].left, view[0].norm)
 
     def attempt(view, k):
         nonlocal cross

@@ -9,7 +9,7 @@ from scipy import linalg
 from scipy.sparse.linalg import LinearOperator
 
 from curtensor import _validation, operands
-from curtensor.operands import dense, times_power
+from curtensor.operands import dense
 from curtensor.selection import chosen_rule, column_basis, project_out, sketch_size
 from curtensor.sketching import SKETCHES, error_by_energy, two_sided_sketch
 from curtensor.tolerance import NOTHING, Span, dropped, first_within, grow, next_columns, relative_tails, thinned
