@@ -8,7 +8,7 @@ import numpy as np
 import curtensor
 from benchmarks import common
 from benchmarks.common import measured
-from curtensor.tubal import CORES
+from curtensor.tensors.tubal import TUBAL_CORES
 
 
 def indian_pines():
@@ -65,7 +65,7 @@ def whole_transform_svd(X, rank, seed):
     return np.fft.ifft(Z, axis=2).real
 
 
-METHODS = {f"tubal CUR, {core}": cur(core) for core in CORES} | {
+METHODS = {f"tubal CUR, {core}": cur(core) for core in TUBAL_CORES} | {
     "tubal SVD": tubal_svd,
     "tubal SVD, slice by slice of the whole transform": whole_transform_svd,
 }

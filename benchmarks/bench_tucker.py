@@ -7,7 +7,7 @@ import numpy as np
 import curtensor as ct
 from benchmarks import common
 from benchmarks.tensors import low_rank, noise
-from curtensor.tucker import TUCKER_METHODS
+from curtensor.tensors.tucker import TUCKER_METHODS
 
 
 def ours(method):

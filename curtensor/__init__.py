@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # what checkers and editors see; at run time each name is loa
     from curtensor import files as files
     from curtensor import selection as selection
     from curtensor import sketching as sketching
-    from curtensor import tensor_comparison as tensor_comparison
+    from curtensor import tensors as tensors
     from curtensor.accuracy import relative_error as relative_error
     from curtensor.comparison import Comparison as Comparison
     from curtensor.comparison import compare as compare
@@ -32,21 +32,21 @@ if TYPE_CHECKING:  # what checkers and editors see; at run time each name is loa
     from curtensor.svd import randomized_svd as randomized_svd
     from curtensor.tensors import TensorCUR as TensorCUR
     from curtensor.tensors import tensor_cur as tensor_cur
-    from curtensor.tubal import TubalCUR as TubalCUR
-    from curtensor.tubal import TubalSVD as TubalSVD
-    from curtensor.tubal import t_adjoint as t_adjoint
-    from curtensor.tubal import t_product as t_product
-    from curtensor.tubal import tubal_cur as tubal_cur
-    from curtensor.tubal import tubal_svd as tubal_svd
-    from curtensor.tucker import Tucker as Tucker
-    from curtensor.tucker import hooi as hooi
-    from curtensor.tucker import st_hosvd as st_hosvd
-    from curtensor.tucker import tucker_to_tensor as tucker_to_tensor
-    from curtensor.unfolding import fold as fold
-    from curtensor.unfolding import mode_dot as mode_dot
-    from curtensor.unfolding import mode_gram as mode_gram
-    from curtensor.unfolding import multi_mode_dot as multi_mode_dot
-    from curtensor.unfolding import unfold as unfold
+    from curtensor.tensors.tubal import TubalCUR as TubalCUR
+    from curtensor.tensors.tubal import TubalSVD as TubalSVD
+    from curtensor.tensors.tubal import t_adjoint as t_adjoint
+    from curtensor.tensors.tubal import t_product as t_product
+    from curtensor.tensors.tubal import tubal_cur as tubal_cur
+    from curtensor.tensors.tubal import tubal_svd as tubal_svd
+    from curtensor.tensors.tucker import Tucker as Tucker
+    from curtensor.tensors.tucker import hooi as hooi
+    from curtensor.tensors.tucker import st_hosvd as st_hosvd
+    from curtensor.tensors.tucker import tucker_to_tensor as tucker_to_tensor
+    from curtensor.tensors.unfolding import fold as fold
+    from curtensor.tensors.unfolding import mode_dot as mode_dot
+    from curtensor.tensors.unfolding import mode_gram as mode_gram
+    from curtensor.tensors.unfolding import multi_mode_dot as multi_mode_dot
+    from curtensor.tensors.unfolding import unfold as unfold
 
 # Each public name and the module it is loaded from.
 _HOMES = {
@@ -59,32 +59,32 @@ _HOMES = {
     "RowSelector": "estimators",
     "SVD": "svd",
     "TensorCUR": "tensors",
-    "TubalCUR": "tubal",
-    "TubalSVD": "tubal",
-    "Tucker": "tucker",
+    "TubalCUR": "tensors.tubal",
+    "TubalSVD": "tensors.tubal",
+    "Tucker": "tensors.tucker",
     "compare": "comparison",
     "cur_decomposition": "cur",
     "cur_from_indices": "cur",
-    "fold": "unfolding",
-    "hooi": "tucker",
+    "fold": "tensors.unfolding",
+    "hooi": "tensors.tucker",
     "interpolative_decomposition": "interpolative",
     "leverage_scores": "leverage",
-    "mode_dot": "unfolding",
-    "mode_gram": "unfolding",
-    "multi_mode_dot": "unfolding",
+    "mode_dot": "tensors.unfolding",
+    "mode_gram": "tensors.unfolding",
+    "multi_mode_dot": "tensors.unfolding",
     "randomized_svd": "svd",
     "relative_error": "accuracy",
     "row_blocks": "operands.blocks",
     "select_columns": "selection",
     "select_rows": "selection",
-    "st_hosvd": "tucker",
-    "t_adjoint": "tubal",
-    "t_product": "tubal",
+    "st_hosvd": "tensors.tucker",
+    "t_adjoint": "tensors.tubal",
+    "t_product": "tensors.tubal",
     "tensor_cur": "tensors",
-    "tubal_cur": "tubal",
-    "tubal_svd": "tubal",
-    "tucker_to_tensor": "tucker",
-    "unfold": "unfolding",
+    "tubal_cur": "tensors.tubal",
+    "tubal_svd": "tensors.tubal",
+    "tucker_to_tensor": "tensors.tucker",
+    "unfold": "tensors.unfolding",
 }
 
 # Not the estimators, so that `from curtensor import *` needs no scikit-learn.

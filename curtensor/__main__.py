@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -43,7 +44,12 @@ def parser():
     add = command(commands, "compare", run_compare, text)
     add("file", nargs="?", metavar="FILE", help=f"{FILE_HELP}; by default the matrix shipped in the package")
     add("--tensor", action="store_true", help="without FILE: the tensor shipped in the package")
-    add("--rank", metavar="K,K,...", help="ranks, by default those of 5,10,20 that the matrix or tensor has room for")
+    add(
+        "--rank",
+        "--ranks",
+        metavar="K,K,...",
+        help="ranks, by default those of 5,10,20 that the matrix or tensor has room for",
+    )
     add("--methods", metavar="NAME,...", help="some of the methods, by default all; svd or st_hosvd always comes first")
     add("--plot", metavar="FILE", help="write a plot: .png, .pdf, .svg (needs curtensor[plot])")
     add("--csv", metavar="FILE", help="write the table as comma-separated values")
@@ -53,7 +59,12 @@ def parser():
     text = "choose columns and rows of a matrix, or slices of a tensor, and write its CUR decomposition to a file"
     add = command(commands, "decompose", run_decompose, text)
     add("file", metavar="FILE", help=FILE_HELP)
-    add("--rank", metavar="K[,K,...]", help="number of columns and rows, or rank of each mode; this or --rtol")
+    add(
+        "--rank",
+        "--ranks",
+        metavar="K[,K,...]",
+        help="number of columns and rows, or rank of each mode; this or --rtol",
+    )
     add("--rtol", metavar="X", help="largest relative error in the Frobenius norm; held, or refused")
     add("-o", "--output", required=True, metavar="OUT.npz", help="where to; CUR.load or TensorCUR.load reads it")
     add("--n-columns", metavar="N", help="number of columns of a matrix, by default the rank")
@@ -85,18 +96,18 @@ def run_compare(args):
     _validation.only_without(args.tensor, "--tensor", args.file, "FILE")
     seed = given(args.seed, int, "--seed")
     if args.csv is not None:
-        _validation.output_path(args.csv, "--csv")
+        output_path(args.csv, "--csv")
     if args.plot is not None:
-        _validation.output_path(args.plot, "--plot")
+        output_path(args.plot, "--plot")
         image_format(args.plot)
-    A = in_blocks(read_matrix(args.file or shipped, dataset=args.dataset).A)
+    A = read_in_blocks(read_matrix(args.file or shipped, dataset=args.dataset).A)
     if ranks is None:
         largest = max if len(A.shape) > 2 else min
         ranks = [k for k in RANKS if k <= largest(A.shape, default=0)] or 1
     with progress_bar() as callback:
         comparison = compare(A, ranks, methods=methods, rng=seed, callback=callback)
 
-    print(f"{args.file or f'{shipped.name}, shipped with curtensor'}: {kind_of(A)}\n")
+    print(f"{args.file or f'{shipped.name}, shipped with curtensor'}: {kind_in_words(A)}\n")
     print(comparison)
     if args.csv is not None:
         comparison.to_csv(args.csv)
@@ -108,25 +119,25 @@ def run_decompose(args):
     """Write the decomposition, and print what was chosen."""
     ranks = None if args.rank is None else numbers_in(args.rank, "--rank")
     rtol, seed = given(args.rtol, float, "--rtol"), given(args.seed, int, "--seed")
-    memory = None if args.memory is None else _validation.byte_count(args.memory, "--memory")
+    memory = None if args.memory is None else byte_count(args.memory, "--memory")
     sizes = {"n_columns": given(args.n_columns, int, "--n-columns"), "n_rows": given(args.n_rows, int, "--n-rows")}
-    _validation.output_path(args.output, "--output")
+    output_path(args.output, "--output")
     _validation.one_of((".npz",), os.path.splitext(args.output)[1].lower(), "the ending of --output")
     matrix = read_matrix(args.file, dataset=args.dataset)
     options = {"method": args.method, "core": args.core, "rtol": rtol, "rng": seed} | sizes
     options = {name: value for name, value in options.items() if value is not None}
     with progress_bar() as callback:
-        matrix = matrix._replace(A=in_blocks(matrix.A, memory, callback))
+        matrix = matrix._replace(A=read_in_blocks(matrix.A, memory, callback))
         decompose = decompose_tensor if len(matrix.A.shape) > 2 else decompose_matrix
         result, lines = decompose(matrix, ranks, options, callback)
     result.save(args.output)
-    print(f"{args.file}: {kind_of(matrix.A)}", *lines, sep="\n")
+    print(f"{args.file}: {kind_in_words(matrix.A)}", *lines, sep="\n")
     print(f"error estimate: {result.error_estimate:.4g} of the Frobenius norm")
     reader = f"curtensor.{type(result).__name__}.load"
     print(f"written: {args.output}, {os.path.getsize(args.output)} bytes; {reader} reads it")
 
 
-def in_blocks(A, memory=None, callback=None):
+def read_in_blocks(A, memory=None, callback=None):
     """A matrix in a store, or in a large .npy file, as `row_blocks`; its callback tells how far each pass is."""
     import numpy as np
 
@@ -142,7 +153,7 @@ def in_blocks(A, memory=None, callback=None):
 
 def decompose_matrix(matrix, ranks, options, callback):
     """The CUR, and lines which say what was chosen and, of a matrix on disk, which moves the bar itself, read."""
-    rank = None if ranks is None else _validation.only_one(ranks, "--rank of a matrix")
+    rank = None if ranks is None else only_one(ranks, "--rank of a matrix")
     on_disk = hasattr(matrix.A, "passes")
     result = curtensor.cur_decomposition(matrix.A, rank, **options, callback=None if on_disk else callback)
     columns, rows = names_of(matrix.col_names, result.col_indices), names_of(matrix.row_names, result.row_indices)
@@ -165,12 +176,12 @@ def decompose_tensor(tensor, ranks, options, callback):
 
 def numbers_in(text, name):
     """The integers between the commas of an option's text."""
-    return [_validation.number_in(part, int, name) for part in text.split(",")]
+    return [number_in(part, int, name) for part in text.split(",")]
 
 
 def given(text, kind, name):
     """The number that an option's text says; None where the option was not given."""
-    return None if text is None else _validation.number_in(text, kind, name)
+    return None if text is None else number_in(text, kind, name)
 
 
 def names_of(names, indices):
@@ -178,7 +189,7 @@ def names_of(names, indices):
     return None if names is None else names[indices]
 
 
-def kind_of(A):
+def kind_in_words(A):
     """Shape, dtype and number of stored entries if sparse, in words."""
     sparse = f", sparse with {A.nnz} entries" if hasattr(A, "nnz") else ""
     return f"{' x '.join(map(str, A.shape))}, {A.dtype}{sparse}"
@@ -216,6 +227,41 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"curtensor: {_validation.describe_error(error)}", file=sys.stderr)
         return 2
     return 0
+
+
+def number_in(text, kind, name):
+    """The int or float that a text of the command line says."""
+    try:
+        return kind(text)
+    except ValueError:
+        what = "an integer" if kind is int else "a number"
+        raise _validation.complain(ValueError, name, what, _validation.describe(text)) from None
+
+
+def only_one(values, name):
+    """The only one of some values."""
+    if len(values) != 1:
+        raise _validation.complain(ValueError, name, "one integer", _validation.describe(values))
+    return values[0]
+
+
+def output_path(path, name):
+    """The path, if there is a file, a device or a pipe that can be written to, or a file can come to be there."""
+    folder = os.path.dirname(os.path.realpath(path))
+    fits = not os.path.isdir(path) if os.path.exists(path) else os.path.isdir(folder)
+    if not fits or not os.access(path if os.path.exists(path) else folder, os.W_OK):
+        raise _validation.complain(
+            ValueError, name, "a file in a folder that can be written to", _validation.describe(os.fspath(path))
+        )
+    return path
+
+
+def byte_count(text, name):
+    """The number of bytes that a text says, such as 64M or 2GiB."""
+    found = re.fullmatch(r"(\d+)([KMGT]?)(i?B)?", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise _validation.complain(ValueError, name, "a number of bytes such as 512M or 2G", _validation.describe(text))
+    return int(found[1]) << 10 * " KMGT".index(found[2].upper() or " ")
 
 
 if __name__ == "__main__":

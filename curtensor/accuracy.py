@@ -14,13 +14,14 @@ from curtensor.sketching import gaussian, sketch_matrix
 from curtensor.svd import truncated_svd
 
 NORMS = ("fro", "spectral", "max")
-PICKED = 2**17  # numbers in the matrix that picks rows of an approximation which has only products
+PICKING_NUMBERS = 2**17  # numbers in the matrix that picks rows of an approximation which has only products
 KRYLOV_STEPS = 8  # with 10 vectors: the spectral norm to about three digits, from below
 
 
 def relative_error(
     A: Any,
     approximation: Any,
+    /,
     *,
     norm: str = "fro",
     n_probes: int | None = None,
@@ -125,7 +126,7 @@ def exact_error(operand, A, approximation, measure):
     for rows, panel in operand.panels(A.T if axis == 1 else A):
         for part in operands.row_slices(panel.shape, 0, panel.itemsize, panel.nbytes):
             block = panel[part]
-            residual = block - slices_of(approximation, rows.start + part.start, len(block), axis)
+            residual = block - dense_slices(approximation, rows.start + part.start, len(block), axis)
             residual /= scale
             residuals.append(measure(residual))
             sizes.append(measure(block / scale))
@@ -140,13 +141,13 @@ def scale_of(operand, A):
     return scale or 1
 
 
-def slices_of(approximation, start, count, axis):
+def dense_slices(approximation, start, count, axis):
     """Rows (axis 0), or columns (axis 1) as rows, of the approximation as a dense array."""
     if hasattr(approximation, "factors"):
         first, *others = approximation.factors if axis == 0 else [part.T for part in approximation.factors[::-1]]
         return dense(functools.reduce(operator.matmul, others, first[start : start + count]))
     length, other = approximation.shape[axis], approximation.shape[1 - axis]
-    width = max(1, PICKED // length)
+    width = max(1, PICKING_NUMBERS // length)
     slices = np.empty((count, other), approximation.dtype)
     for first in range(0, count, width):
         width = min(width, count - first)

@@ -39,7 +39,7 @@ def write(path, result, parts):
     for name, part in parts.items():
         members |= flat(name, part)
     for name, array in members.items():
-        _validation.storable(np.asarray(array), name)
+        storable(np.asarray(array), name)
     with written_whole(path) as file:
         np.savez(file, **members)
 
@@ -112,7 +112,7 @@ def member(archive, entry):
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype.kind == "U" and (array.ravel().view(np.uint32) > sys.maxunicode).any():
         raise _validation.complain(ValueError, entry.filename, "Unicode text", "something else")
-    _validation.storable(array, entry.filename)
+    storable(array, entry.filename)
     return array
 
 
@@ -167,7 +167,7 @@ def indices(parts, name, size, length):
     return array
 
 
-def names(parts, name, size):
+def labels(parts, name, size):
     """So many texts; None where there are none."""
     if name not in parts:
         return None
@@ -177,3 +177,11 @@ def names(parts, name, size):
 def scalar(parts, name, kind):
     """A single number or text."""
     return taken(parts, name, kind, ()).item()
+
+
+def storable(array, name):
+    """Raise if an array of a result holds Python's objects, NaN or infinity."""
+    if array.dtype.kind == "O":
+        raise _validation.complain(TypeError, name, "an array of numbers or texts", f"dtype {array.dtype}")
+    if array.ndim > 0 and array.dtype.kind in "fc" and not np.isfinite(array).all():
+        raise _validation.complain(ValueError, name, "finite", "NaN or infinity")

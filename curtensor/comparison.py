@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from curtensor import _validation, operands, tensor_comparison
+from curtensor import _validation, operands
 from curtensor.accuracy import approximation_of, exact_error
 from curtensor.cur import cur_decomposition
 from curtensor.files import written_whole
 from curtensor.leverage import exact_svd
 from curtensor.operands import product_operator
 from curtensor.svd import randomized_svd
+from curtensor.tensors import comparison as of_tensors
 
 EXACT_WORK = 4e9  # m n min(m, n) up to which the SVD is computed in full: a few seconds
 # told apart by the colour-blind
@@ -25,53 +26,53 @@ COLORS = ("black", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4
 MARKERS = "osD^v<>PX*"
 
 
-def svd(A, k, rng):
+def by_svd(A, rank, rng):
     """Truncated SVD, the optimum: in full, or where that is too much work by 7 steps of block Krylov iteration."""
     if A.shape[0] * A.shape[1] * min(A.shape) > EXACT_WORK:
-        return randomized_svd(A, k, power_iterations=7, rng=rng)
+        return randomized_svd(A, rank, power_iterations=7, rng=rng)
     U, s, Vh = exact_svd(*operands.find(A))
-    return product_operator(U[:, :k], s[:k, None] * Vh[:k])
+    return product_operator(U[:, :rank], s[:rank, None] * Vh[:rank])
 
 
-def krylov_svd(A, k, rng):
+def by_randomized_svd(A, rank, rng):
     """`randomized_svd` as it comes."""
-    return randomized_svd(A, k, rng=rng)
+    return randomized_svd(A, rank, rng=rng)
 
 
-def cur(A, k, rng):
+def by_cur(A, rank, rng):
     """CUR as it comes: the default rule and the projection core."""
-    return cur_decomposition(A, k, rng=rng)
+    return cur_decomposition(A, rank, rng=rng)
 
 
-def cur_intersection(A, k, rng):
-    """CUR by the intersection of k columns and 1.5 k rows."""
-    return cur_decomposition(A, k, n_rows=min(k + (k + 1) // 2, A.shape[0]), core="intersection", rng=rng)
+def by_intersection(A, rank, rng):
+    """CUR by the intersection of as many columns as the rank and 1.5 times as many rows."""
+    return cur_decomposition(A, rank, n_rows=min(rank + (rank + 1) // 2, A.shape[0]), core="intersection", rng=rng)
 
 
-def cpqr(A, k, rng):
+def by_cpqr(A, rank, rng):
     """CUR with columns and rows by column-pivoted QR factorisation of a sketch."""
-    return cur_decomposition(A, k, method="cpqr", rng=rng)
+    return cur_decomposition(A, rank, method="cpqr", rng=rng)
 
 
-def leverage(A, k, rng):
+def by_leverage(A, rank, rng):
     """CUR with columns and rows drawn by leverage scores."""
-    return cur_decomposition(A, k, method="leverage", rng=rng)
+    return cur_decomposition(A, rank, method="leverage", rng=rng)
 
 
-def uniform(A, k, rng):
+def by_uniform(A, rank, rng):
     """CUR with columns and rows drawn with equal probabilities: the control."""
-    return cur_decomposition(A, k, method="uniform", rng=rng)
+    return cur_decomposition(A, rank, method="uniform", rng=rng)
 
 
-# (A, k, rng) to what `relative_error` takes, for matrices. The first, the optimum, is part of every comparison.
+# (A, rank, rng) to what `relative_error` takes, for matrices. The first, the optimum, is part of every comparison.
 METHODS = {
-    "svd": svd,
-    "randomized_svd": krylov_svd,
-    "cur": cur,
-    "cur_intersection": cur_intersection,
-    "cpqr": cpqr,
-    "leverage": leverage,
-    "uniform": uniform,
+    "svd": by_svd,
+    "randomized_svd": by_randomized_svd,
+    "cur": by_cur,
+    "cur_intersection": by_intersection,
+    "cpqr": by_cpqr,
+    "leverage": by_leverage,
+    "uniform": by_uniform,
 }
 
 
@@ -109,7 +110,7 @@ class Comparison:
         apart. Of a tensor also ``numbers``: how many numbers the approximation holds, None where that is unknown.
     """
 
-    rows: tuple[Row | TensorRow, ...]
+    rows: tuple[Any, ...]
 
     def __str__(self) -> str:
         """An aligned table, ranks apart by an empty line."""
@@ -193,21 +194,22 @@ def tensor_case(A):
     A = _validation.tensor(A, "A")
 
     def error(approximation):
-        return tensor_comparison.error(A, _validation.tensor_approximation(approximation, A.shape))
+        return of_tensors.error(A, tensor_approximation(approximation, A.shape))
 
     def check():
-        _validation.finite_tensor(A, "A")
+        finite_tensor(A, "A")
 
     def row(approximation, *figures):
-        return TensorRow(*figures, tensor_comparison.numbers(approximation))
+        return TensorRow(*figures, of_tensors.stored_numbers(approximation))
 
-    methods, dtype = tensor_comparison.methods_for(A), _validation.array_dtype(A.dtype)
+    methods, dtype = of_tensors.formats_for(A), _validation.array_dtype(A.dtype)
     return Case(A, dtype, max(A.shape), methods, check, error, row, (12, 11, 10) + (3,) * (A.ndim - 3))
 
 
 def compare(
     A: Any,
-    ranks: int | Sequence[int],
+    /,
+    ranks: int | _validation.Integers,
     *,
     methods: Sequence[str | Callable] | None = None,
     rng: _validation.RandomSource = None,
@@ -225,10 +227,10 @@ def compare(
         Distinct ranks, each 1 to min(m, n). Of a tensor, each from 1 to the length of its longest mode: the rank of
         every mode that is as long, and the length of the shorter ones.
     methods : sequence of str and callables, optional
-        Names of `curtensor.comparison.METHODS`, for tensors of `curtensor.tensor_comparison.METHODS` (with three modes
-        also of its THIRD_ORDER_METHODS), and functions ``(A, k, rng)`` to an approximation of A: an array or anything
-        that `relative_error` takes; of a tensor an array or anything with ``to_array()``, and with ``n_stored`` if its
-        numbers are to be known. By default all names.
+        Names of `curtensor.comparison.METHODS`, for tensors of `curtensor.tensors.comparison.TENSOR_FORMATS` (with
+        three modes also of its THIRD_ORDER_FORMATS), and functions ``(A, rank, rng)`` to an approximation of A: an
+        array or anything that `relative_error` takes; of a tensor an array or anything with ``to_array()``, and with
+        ``n_stored`` if its numbers are to be known. By default all names.
         The reference, "svd" or "st_hosvd", comes first, asked for or not.
     rng : None, int, SeedSequence or Generator, optional
         Source of randomness. At each rank all methods start from the same seed, so that a method's row does not
@@ -285,8 +287,8 @@ def compare(
     """
     A = _validation.nested_numbers(A) if isinstance(A, (list, tuple)) else A
     case = tensor_case(A) if getattr(A, "ndim", 2) > 2 else matrix_case(A)
-    each_rank = _validation.rank_list(ranks, (case.largest_rank,))
-    chosen = _validation.chosen_methods(case.methods, tuple(case.methods) if methods is None else methods)
+    each_rank = rank_list(ranks, (case.largest_rank,))
+    chosen = chosen_methods(case.methods, tuple(case.methods) if methods is None else methods)
     reference = next(iter(case.methods))
     rng = _validation.generator(rng)
     callback = _validation.callback_function(callback)
@@ -301,12 +303,12 @@ def compared(case, ranks, methods, rng, callback):
     compile_kernels(case, methods)
     seed = int(rng.integers(2**63))
     rows, best = [], {}
-    for k in ranks:
+    for rank in ranks:
         for name, method in methods.items():
-            approximation, seconds = timed(method, case.A, k, np.random.default_rng([seed, k]))
+            approximation, seconds = timed(method, case.A, rank, np.random.default_rng([seed, rank]))
             error = case.error(approximation)
-            best.setdefault(k, error)
-            rows.append(case.row(approximation, name, k, error, over_best(error, best[k], case.dtype), seconds))
+            best.setdefault(rank, error)
+            rows.append(case.row(approximation, name, rank, error, over_best(error, best[rank], case.dtype), seconds))
             callback(len(rows) / (len(ranks) * len(methods)))
     return Comparison(tuple(rows))
 
@@ -317,10 +319,10 @@ def over_best(error, best, kind):
     return max(error, eps) / max(best, eps)
 
 
-def timed(method, A, k, rng):
+def timed(method, A, rank, rng):
     """What a method gives, and the CPU seconds it takes."""
     start = time.process_time()
-    approximation = method(A, k, rng)
+    approximation = method(A, rank, rng)
     return approximation, time.process_time() - start
 
 
@@ -368,3 +370,50 @@ def drawn(rows):
         ax.grid(True, which="both", color="0.9", linewidth=0.6)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
     return figure
+
+
+def tensor_approximation(approximation, shape):
+    """An approximation of a tensor as an array of the right shape."""
+    Y = (
+        approximation.to_array()
+        if hasattr(approximation, "to_array")
+        else _validation.tensor(approximation, "approximation")
+    )
+    if Y.shape != shape:
+        raise _validation.complain(ValueError, "approximation", f"of shape {shape}", f"shape {Y.shape}")
+    return Y
+
+
+def finite_tensor(X, name="X"):
+    """Raise with the first index if X holds NaN or infinity."""
+    for i, slab in enumerate(X):
+        bad = ~np.isfinite(slab)
+        if bad.any():
+            index = (i, *(int(j) for j in np.unravel_index(bad.argmax(), bad.shape)))
+            raise _validation.complain(ValueError, name, "finite", f"NaN or infinity, first at {index}")
+
+
+def rank_list(ranks, shape):
+    """Distinct ranks as a list of ints; a single one is a list of one."""
+    if isinstance(ranks, (str, bytes)) or not np.iterable(ranks):
+        ranks = [ranks]
+    ranks = [_validation.integer(rank, "each of ranks", 1, min(shape)) for rank in ranks]
+    if not ranks or len(set(ranks)) != len(ranks):
+        raise _validation.complain(ValueError, "ranks", "distinct and at least one", _validation.describe(ranks))
+    return ranks
+
+
+def chosen_methods(table, methods):
+    """A dict of the methods asked for by names or as functions, which go by their own names."""
+    if isinstance(methods, str) or not np.iterable(methods):
+        raise _validation.complain(
+            TypeError, "methods", "a sequence of names and functions", _validation.describe(methods)
+        )
+    chosen = {}
+    for method in methods:
+        name = method if isinstance(method, str) else getattr(method, "__name__", _validation.describe(method))
+        repeated = name in chosen
+        chosen[name] = _validation.choose(table, method, "each of methods")
+        if repeated or chosen[name] is not table.get(name, chosen[name]):
+            raise _validation.complain(ValueError, "methods", "of distinct names", _validation.describe(methods))
+    return chosen

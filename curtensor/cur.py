@@ -140,6 +140,7 @@ class CUR:
     def refine(
         self,
         A: Any,
+        /,
         rank: int | None = None,
         *,
         rtol: float | None = None,
@@ -193,7 +194,7 @@ class CUR:
         (4, True)
         """
         given, (operand, A) = A, operands.find(A)
-        _validation.of_shape(A, self.shape)
+        of_shape(A, self.shape)
         least = max(self.rank, 1)
         rank, rtol = _validation.rank_or_rtol(rank, rtol, A.shape, operand.dtype(A), least)
         rule = chosen_rule(method)
@@ -212,7 +213,7 @@ class CUR:
             view = two_sided_sketch(operand, A, sketch_size(rank, max(A.shape), max(A.shape)), sketch, rng)
             callback(1 / 3)
             result = cur_from_sketch(operand, A, view, rank, rank, rule, best, rng, include=include)
-        _validation.continued(result, operands.result_on_host(self))
+        continued(result, operands.result_on_host(self))
         callback(1.0)
         return named(operands.result_like(operand, A, result, OWN), given)
 
@@ -239,8 +240,8 @@ class CUR:
                 archive.numbers(parts, "middle", (left.shape[1], right.shape[0])),
                 right,
                 archive.scalar(parts, "error_estimate", "f"),
-                archive.names(parts, "col_names", c),
-                archive.names(parts, "row_names", r),
+                archive.labels(parts, "col_names", c),
+                archive.labels(parts, "row_names", r),
             )
 
 
@@ -293,7 +294,7 @@ def intersection(left, right, R, rows):
 
 def lstsq(A, B):
     """Least-squares solution X of ``A @ X = B``; by its own framework of an array that gradients go through."""
-    return operands.kind_of(A).lstsq(A, B) if operands.of_framework(A) else np.linalg.lstsq(A, B)[0]
+    return operands.kind_of(A).solved_by_qr(A, B) if operands.of_framework(A) else np.linalg.lstsq(A, B)[0]
 
 
 CORES = {
@@ -307,6 +308,7 @@ DOUBTFUL = 0.8  # of ||A||_F left, as a sketch shows it: an intersection core co
 
 def cur_decomposition(
     A: Any,
+    /,
     rank: int | None = None,
     *,
     rtol: float | None = None,
@@ -328,12 +330,14 @@ def cur_decomposition(
         Real or complex; integers and bool are taken as float64. Names of rows and columns (pandas, polars, xarray) are
         kept. np.memmap, h5py and zarr arrays are read in blocks of rows.
     rank : int, optional
-        Number of columns and of rows, 1 to min(m, n). Exactly one of `rank` and `rtol` is given.
+        Number of columns and of rows, 1 to min(m, n). Exactly one of `rank` and `rtol` is given, or neither where both
+        `n_columns` and `n_rows` are: then it is the smaller of these.
     rtol : float, optional
         Largest ``||A - C U R||_F / ||A||_F`` wanted, 64 times the dtype's epsilon to below 1; held, or an error. As few
         columns and rows are taken as the search finds.
     n_columns, n_rows : int, optional
-        Numbers of columns and rows if not `rank`; at least `rank`. With the intersection core, 1.5 times as many rows
+        Numbers of columns and rows, at least `rank`, which is their default; it is the rank of the scores that
+        "leverage" draws more columns by. Not with `rtol`. With the intersection core, 1.5 times as many rows
         as columns bring the error down by a sixth.
     method : str or callable, default "osinsky"
         Rule for columns and rows, as in `select_columns`. Rows are chosen from C; with "rpcholesky" I = J.
@@ -358,8 +362,8 @@ def cur_decomposition(
     TypeError
         If A is no array of numbers, or another argument of the wrong kind.
     ValueError
-        If A is not two-dimensional, empty, or not finite; if not exactly one of `rank` and `rtol` is given; if a
-        number is out of range; if `rtol` cannot be reached.
+        If A is not two-dimensional, empty, or not finite; if not exactly one of `rank` and `rtol`, or both numbers of
+        slices, are given; if a number is out of range; if `rtol` cannot be reached.
 
     Notes
     -----
@@ -399,6 +403,7 @@ def cur_decomposition(
     2
     """
     given, (operand, A) = A, operands.find(A)
+    rank = _validation.rank_of_sizes(rank, rtol, n_columns, n_rows, A.shape)
     rank, rtol = _validation.rank_or_rtol(rank, rtol, A.shape, operand.dtype(A))
     n_columns, n_rows = _validation.factor_sizes(rank, n_columns, n_rows, A.shape)
     rule = chosen_rule(method)
@@ -419,7 +424,7 @@ def cur_decomposition(
     return named(operands.result_like(operand, A, result, OWN), given)
 
 
-def cur_from_indices(A: Any, columns: Any, rows: Any, *, core: str | Callable = "projection") -> CUR:
+def cur_from_indices(A: Any, /, columns: Any, rows: Any, *, core: str | Callable = "projection") -> CUR:
     """The CUR decomposition of given columns and rows, through which gradients of PyTorch and JAX go.
 
     A is close to C U R with C = A[:, columns], R = A[rows] and U = C^+ A R^+ (``core="projection"``) or
@@ -511,11 +516,11 @@ def independent_columns(C):
 
 def followed_cur(framework, A, columns, rows, core):
     """The same within A's framework, through which gradients go to A."""
-    C, R = framework.taken(A, columns, 1), framework.taken(A, rows, 0)
-    left = framework.orthonormal_columns(framework.widened(C, A))
-    right = framework.orthonormal_columns(framework.widened(R, A).T).T
+    C, R = framework.own_slices(A, columns, 1), framework.own_slices(A, rows, 0)
+    left = framework.q_factor(framework.computable(C, A))
+    right = framework.q_factor(framework.computable(R, A).T).T
     image = framework.rmatmat(A, left) if core.sees == "image" else None
-    middle = core(framework, A, left, right, framework.widened(R, A), rows, image)
+    middle = core(framework, A, left, right, framework.computable(R, A), rows, image)
     seen, error = framework.cut_off(A), float("nan")
     if not framework.traced(seen):
         error = seen_error(framework, seen, columns, rows, left @ middle, right)
@@ -713,3 +718,21 @@ def fitted(middle, best):
 def error_on_sketch(sketched, difference):
     """Relative error as the right sketch shows it: what it has outside of C's span, and a difference inside of it."""
     return float(np.hypot(np.linalg.norm(sketched.right), np.linalg.norm(difference)) / (sketched.norm or 1))
+
+
+def of_shape(A, shape):
+    """Raise if A is of another shape."""
+    if tuple(A.shape) != tuple(shape):
+        raise _validation.complain(ValueError, "A", f"of shape {tuple(shape)}", f"shape {tuple(A.shape)}")
+
+
+def continued(result, earlier):
+    """Raise if a result does not hold the columns and rows of an earlier one: it is of another matrix."""
+    for slices, before in (
+        (result.C[:, : earlier.C.shape[1]], earlier.C),
+        (result.R[: earlier.R.shape[0]], earlier.R),
+    ):
+        if (slices != before).sum():
+            raise _validation.complain(
+                ValueError, "A", "the matrix that was decomposed", "other entries in the chosen slices"
+            )

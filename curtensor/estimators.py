@@ -1,11 +1,13 @@
 """Scikit-learn estimators: features and samples chosen out of the data, and samples as sums of chosen ones."""
 
 import numbers
+from collections.abc import Callable
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.feature_selection import SelectorMixin
-from sklearn.utils import _safe_indexing, check_array, check_random_state
+from sklearn.utils import Tags, _safe_indexing, check_array, check_random_state
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
 from curtensor import _validation, operands
@@ -14,7 +16,8 @@ from curtensor.interpolative import interpolative_decomposition
 from curtensor.operands import dense
 from curtensor.selection import select_columns, select_rows
 
-FLOATS = [np.float64, np.float32]
+FLOAT_DTYPES = [np.float64, np.float32]
+RandomState = int | np.random.RandomState | None
 
 
 class ColumnSelector(SelectorMixin, BaseEstimator):
@@ -67,8 +70,15 @@ class ColumnSelector(SelectorMixin, BaseEstimator):
     """
 
     def __init__(
-        self, rank=None, *, rtol=None, method="osinsky", score_rank=None, sketch="sparse_sign", random_state=None
-    ):
+        self,
+        rank: int | None = None,
+        *,
+        rtol: float | None = None,
+        method: str | Callable = "osinsky",
+        score_rank: int | None = None,
+        sketch: str | Callable = "sparse_sign",
+        random_state: RandomState = None,
+    ) -> None:
         self.rank = rank
         self.rtol = rtol
         self.method = method
@@ -76,20 +86,20 @@ class ColumnSelector(SelectorMixin, BaseEstimator):
         self.sketch = sketch
         self.random_state = random_state
 
-    def fit(self, X, y=None):
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Choose columns of X (n_samples, n_features), dense, CSR, CSC, a DataFrame or DataArray; y is ignored."""
         self.col_indices_ = chosen(self, validated(self, X), 1)
         return self
 
-    def transform(self, X):
+    def transform(self, X: Any) -> Any:
         """The chosen columns of X (n_samples, n_features), in X's own order."""
-        return super().transform(readable(X))
+        return super().transform(with_readable_names(X))
 
-    def _get_support_mask(self):
+    def _get_support_mask(self) -> np.ndarray:
         check_is_fitted(self)
         return mask(self.n_features_in_, self.col_indices_)
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         return taking_sparse(super().__sklearn_tags__())
 
 
@@ -142,8 +152,15 @@ class RowSelector(BaseEstimator):
     """
 
     def __init__(
-        self, rank=None, *, rtol=None, method="osinsky", score_rank=None, sketch="sparse_sign", random_state=None
-    ):
+        self,
+        rank: int | None = None,
+        *,
+        rtol: float | None = None,
+        method: str | Callable = "osinsky",
+        score_rank: int | None = None,
+        sketch: str | Callable = "sparse_sign",
+        random_state: RandomState = None,
+    ) -> None:
         self.rank = rank
         self.rtol = rtol
         self.method = method
@@ -151,24 +168,24 @@ class RowSelector(BaseEstimator):
         self.sketch = sketch
         self.random_state = random_state
 
-    def fit(self, X, y=None):
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Choose rows of X (n_samples, n_features), dense, CSR, CSC, a DataFrame or DataArray; y is ignored."""
         X = validated(self, X)
         self.n_samples_in_ = X.shape[0]
         self.row_indices_ = chosen(self, X, 0)
         return self
 
-    def fit_resample(self, X, y=None):
+    def fit_resample(self, X: Any, y: Any = None) -> tuple[Any, Any]:
         """Choose rows; the chosen ones of X and of y (None for None), in their own order and kind."""
         rows = self.fit(X).get_support(indices=True)
         return _safe_indexing(X, rows), None if y is None else _safe_indexing(y, rows)
 
-    def get_support(self, indices=False):
+    def get_support(self, indices: bool = False) -> np.ndarray:
         """Which samples of `fit` were chosen: a mask, or their numbers in ascending order."""
         check_is_fitted(self)
         return np.sort(self.row_indices_) if indices else mask(self.n_samples_in_, self.row_indices_)
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         return taking_sparse(super().__sklearn_tags__())
 
 
@@ -188,7 +205,8 @@ class CURTransformer(TransformerMixin, BaseEstimator):
     rtol : float, optional
         Largest ``||X - C U R||_F / ||X||_F`` wanted for the training data; held, or an error. Not with `rank`.
     n_columns, n_rows : int, optional
-        Numbers of columns and rows if not `rank`; at least `rank`.
+        Numbers of columns and rows, at least `rank`, which is their default; without `rank`, which is the smaller of
+        them then, both or none.
     method : str or callable, default "osinsky"
         Rule for columns and rows, as in `curtensor.cur_decomposition`.
     core : "projection" or "intersection" or callable, default "projection"
@@ -230,16 +248,16 @@ class CURTransformer(TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        rank=None,
+        rank: int | None = None,
         *,
-        rtol=None,
-        n_columns=None,
-        n_rows=None,
-        method="osinsky",
-        core="projection",
-        sketch="sparse_sign",
-        random_state=None,
-    ):
+        rtol: float | None = None,
+        n_columns: int | None = None,
+        n_rows: int | None = None,
+        method: str | Callable = "osinsky",
+        core: str | Callable = "projection",
+        sketch: str | Callable = "sparse_sign",
+        random_state: RandomState = None,
+    ) -> None:
         self.rank = rank
         self.rtol = rtol
         self.n_columns = n_columns
@@ -249,12 +267,12 @@ class CURTransformer(TransformerMixin, BaseEstimator):
         self.sketch = sketch
         self.random_state = random_state
 
-    def fit(self, X, y=None):
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Decompose X (n_samples, n_features), dense, CSR, CSC, a DataFrame or DataArray; y is ignored."""
         given, X = X, validated(self, X)
         result = cur_decomposition(
             X,
-            rank_or_full(self, X),
+            rank_or_full(self, X, self.n_columns, self.n_rows),
             rtol=self.rtol,
             n_columns=self.n_columns,
             n_rows=self.n_rows,
@@ -272,7 +290,7 @@ class CURTransformer(TransformerMixin, BaseEstimator):
         self._to_rows = dense(result.R @ result.right.conj().T)
         return self
 
-    def transform(self, X):
+    def transform(self, X: Any) -> np.ndarray:
         """Coefficients (n_samples, n_rows) of the samples X on the chosen rows; reads the chosen columns alone."""
         check_is_fitted(self)
         seen = dense(validated(self, X, reset=False)[:, self.col_indices_])
@@ -280,18 +298,18 @@ class CURTransformer(TransformerMixin, BaseEstimator):
         along = np.linalg.lstsq(self._to_columns.T, seen.T)[0].T @ self._middle
         return np.linalg.lstsq(self._to_rows.T, along.T)[0].T
 
-    def inverse_transform(self, X):
+    def inverse_transform(self, X: Any) -> np.ndarray:
         """Samples (n_samples, n_features) from their coefficients X on the chosen rows."""
         check_is_fitted(self)
-        return check_array(X, dtype=FLOATS) @ self.components_
+        return check_array(X, dtype=FLOAT_DTYPES) @ self.components_
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """``row_<name>`` for each chosen row; `input_features` are only checked."""
         check_is_fitted(self)
         _check_feature_names_in(self, input_features, generate_names=False)
         return np.array([f"row_{name}" for name in self.row_names_], dtype=object)
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = taking_sparse(super().__sklearn_tags__())
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
@@ -299,11 +317,11 @@ class CURTransformer(TransformerMixin, BaseEstimator):
 
 def validated(estimator, X, *, reset=True):
     """X as scikit-learn checks it: real floats, dense, CSR or CSC."""
-    options = {"accept_sparse": ("csr", "csc"), "dtype": FLOATS, "reset": reset}
-    return validate_data(estimator, readable(X), **options)
+    options = {"accept_sparse": ("csr", "csc"), "dtype": FLOAT_DTYPES, "reset": reset}
+    return validate_data(estimator, with_readable_names(X), **options)
 
 
-def readable(X):
+def with_readable_names(X):
     """X itself, or a DataArray's table in the form whose names scikit-learn reads."""
     return X.to_pandas() if getattr(X, "ndim", 0) == len(getattr(X, "dims", ())) == 2 else X
 
@@ -321,9 +339,10 @@ def seed(random_state):
     return check_random_state(random_state).randint(2**31)
 
 
-def rank_or_full(estimator, X):
-    """The rank asked for; as high as can be where neither a rank nor a tolerance is."""
-    return min(X.shape) if estimator.rank is None and estimator.rtol is None else estimator.rank
+def rank_or_full(estimator, X, *sizes):
+    """The rank asked for; as high as can be where neither a rank nor a tolerance nor numbers of slices are."""
+    given = (estimator.rank, estimator.rtol, *sizes)
+    return min(X.shape) if all(value is None for value in given) else estimator.rank
 
 
 def chosen(selector, X, axis):

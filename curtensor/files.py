@@ -78,7 +78,7 @@ def read_matrix(path: str | os.PathLike, *, dataset: str | None = None) -> Named
     path = os.fspath(path)
     name, ending = os.path.basename(path), os.path.splitext(path)[1].lower()
     _validation.one_of(READERS, ending, f"the ending of {name}")
-    _validation.only_without(dataset is not None, "dataset", READERS[ending] not in STORES, f"a {ending} file")
+    _validation.only_without(dataset is not None, "dataset", READERS[ending] not in STORE_READERS, f"a {ending} file")
 
     if ending == ".zarr":
         os.listdir(path)  # for the system's own complaint
@@ -88,11 +88,11 @@ def read_matrix(path: str | os.PathLike, *, dataset: str | None = None) -> Named
     try:
         content = READERS[ending](path)
     except (*UNREADABLE, OSError) as error:
-        raise _validation.unreadable(name, ending, error) from None
-    if READERS[ending] in STORES and not hasattr(content, "shape"):
+        raise unreadable(name, ending, error) from None
+    if READERS[ending] in STORE_READERS and not hasattr(content, "shape"):
         return NamedMatrix(dataset_of(content, dataset, name, ending), None, None)
     matrix = content if isinstance(content, NamedMatrix) else NamedMatrix(content, None, None)
-    return matrix._replace(A=_validation.one_array(matrix.A, name))
+    return matrix._replace(A=one_array(matrix.A, name))
 
 
 def example_matrix() -> NamedMatrix:
@@ -136,8 +136,8 @@ def dataset_of(store, wanted, name, ending):
     try:
         found = list(datasets_in(store))
     except UNREADABLE as error:
-        raise _validation.unreadable(name, ending, error) from None
-    return opened(store, _validation.one_dataset(found, wanted, name))
+        raise unreadable(name, ending, error) from None
+    return opened(store, one_dataset(found, wanted, name))
 
 
 def datasets_in(store):
@@ -208,7 +208,7 @@ def read_npz(path):
             arrays = dict(content)
         else:
             for name in SPARSE_INTEGERS.intersection(content.files):
-                _validation.of_integers(content[name], name)
+                of_integers(content[name], name)
             file.seek(0)
             matrix = sparse.load_npz(file)
             if matrix.format in ("csr", "csc", "bsr"):
@@ -229,16 +229,16 @@ def read_mtx(path):
     from scipy import sparse
 
     with open(path, encoding="latin-1") as file:
-        layout, field, symmetry = _validation.matrix_market(file.readline().lower().split(), MTX_FIELDS, MTX_MIRRORS)
+        layout, field, symmetry = matrix_market(file.readline().lower().split(), MTX_FIELDS, MTX_MIRRORS)
         lines = (line for line in file if line.strip() and not line.startswith("%"))
         m, n, *count = map(int, next(lines, "").split())
         strict = int(symmetry == "skew-symmetric")
         if layout == "array":  # column by column, all of it or from the diagonal down
             count = [m * n if symmetry == "general" else n * (n + 1 - 2 * strict) // 2]
         width = MTX_FIELDS[field]
-        table = _validation.number_table(lines, count[0], width + 2 * (layout == "coordinate"))
+        table = number_table(lines, count[0], width + 2 * (layout == "coordinate"))
     if layout == "coordinate":
-        i, j = _validation.positions(table[:, :2], (m, n)) - 1
+        i, j = positions(table[:, :2], (m, n)) - 1
     else:
         j, i = np.divmod(np.arange(m * n), m) if symmetry == "general" else np.triu_indices(n, strict)
     values = np.ones(len(table)) if width == 0 else table[:, -width:] @ [1, 1j][:width]
@@ -257,20 +257,20 @@ def read_csv(path):
         lines = ((f"line {reader.line_num}", line) for line in reader if line)
         head = list(itertools.islice(lines, 3))
         header = head.pop(0)[1] if head and is_header(head[0][1]) else None
-        _validation.some_lines(head)
-        start = int(not any(is_number(line[0]) for _, line in head) or (header or [None])[0] == "")
+        some_lines(head)
+        start = int(not any(reads_as_float(line[0]) for _, line in head) or (header or [None])[0] == "")
         width = len(header or head[0][1]) - start
         names, rows = [], []
         for name, line in itertools.chain(head, lines):
             names.append("".join(line[:start]))
-            rows.append(_validation.real_numbers(line[start:], width, name))
+            rows.append(real_numbers(line[start:], width, name))
     A = np.array(rows).reshape(len(rows), width)
     return NamedMatrix(A, np.array(names) if start else None, np.array(header[start:]) if header else None)
 
 
 def is_header(fields):
     """Whether a first line holds names: its first field is empty, or all the others are text."""
-    return fields[0] == "" or not any(field == "" or is_number(field) for field in fields[1:] or fields)
+    return fields[0] == "" or not any(field == "" or reads_as_float(field) for field in fields[1:] or fields)
 
 
 READERS = {
@@ -283,10 +283,10 @@ READERS = {
     ".h5ad": read_hdf5,
     ".zarr": read_zarr,
 }
-STORES = (read_hdf5, read_zarr)
+STORE_READERS = (read_hdf5, read_zarr)
 
 
-def is_number(text):
+def reads_as_float(text):
     """Whether Python reads the text as a float."""
     try:
         float(text)
@@ -367,3 +367,87 @@ def open_file_number(path):
             return int(name)
         path = os.path.join(folder, os.readlink(path))
     return None
+
+
+def matrix_market(banner, fields, symmetries):
+    """Layout, field and symmetry that the first words of a MatrixMarket file say."""
+    if len(banner) != 5 or banner[:2] != ["%%matrixmarket", "matrix"]:
+        raise _validation.complain(
+            ValueError, "its first line", "that of a MatrixMarket matrix", _validation.describe(" ".join(banner))
+        )
+    layout, field, symmetry = banner[2:]
+    return (
+        _validation.one_of(("array", "coordinate"), layout, "its layout"),
+        _validation.one_of(fields, field, "its field"),
+        _validation.one_of(symmetries, symmetry, "its symmetry"),
+    )
+
+
+def number_table(lines, count, width):
+    """The numbers of so many lines, equally many in each."""
+    first = list(itertools.islice(lines, 1))
+    table = np.loadtxt(itertools.chain(first, lines), ndmin=2) if first else np.zeros((0, width))
+    if table.shape != (count, width):
+        raise _validation.complain(
+            ValueError, "its table", f"{count} lines of {width} numbers", f"{len(table)} of {table.shape[1]}"
+        )
+    return table
+
+
+def positions(table, shape):
+    """Rows and columns, counted from 1, as integers."""
+    if not ((table >= 1) & (table <= shape) & (table == np.floor(table))).all():
+        raise _validation.complain(ValueError, "its rows and columns", f"from 1 to {shape[0]} and {shape[1]}", "others")
+    return table.T.astype(np.int64)
+
+
+def some_lines(lines):
+    """Raise if a file has no lines of numbers."""
+    if not lines:
+        raise _validation.complain(ValueError, "its lines", "at least one beside column names", "none")
+
+
+def real_numbers(fields, size, name):
+    """A float array from so many texts."""
+    if len(fields) != size:
+        raise _validation.complain(ValueError, name, f"{size} numbers", len(fields))
+    try:
+        return np.array(fields, dtype=float)
+    except ValueError as error:
+        raise _validation.complain(ValueError, name, "real numbers with commas between", error) from None
+
+
+def of_integers(array, name):
+    """Raise if an array is not of integers."""
+    if getattr(array, "dtype", np.dtype(object)).kind not in "iu":
+        raise _validation.complain(ValueError, name, "integers", _validation.describe(array))
+
+
+def one_array(content, name):
+    """The array or sparse matrix, if the file held one."""
+    if not hasattr(content, "shape"):
+        got = (
+            f"{len(content)} arrays: {', '.join(content)}"
+            if isinstance(content, dict)
+            else _validation.describe(content)
+        )
+        raise _validation.complain(ValueError, name, "one array, or as scipy.sparse.save_npz writes it", got)
+    return content
+
+
+def one_dataset(found, wanted, name):
+    """The name of the wanted, or the only, dataset of a store."""
+    if wanted is not None and found:
+        return _validation.one_of(found, wanted, "dataset")
+    if len(found) != 1:
+        names = ", ".join(name if len(name) <= 80 else f"{name[:77]}..." for name in found)
+        got = f"{len(found)}: {names}; a dataset must be named" if found else "none"
+        raise _validation.complain(ValueError, name, "a store of one matrix or tensor", got)
+    return found[0]
+
+
+def unreadable(name, ending, error):
+    """The exception for a file that its ending's reader does not take."""
+    return _validation.complain(
+        ValueError, name, f"a whole {ending} file without pickled objects", _validation.describe_error(error)
+    )

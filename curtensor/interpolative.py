@@ -75,6 +75,7 @@ class ID:
 
 def interpolative_decomposition(
     A: Any,
+    /,
     rank: int | None = None,
     *,
     rtol: float | None = None,

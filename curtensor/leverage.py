@@ -11,35 +11,36 @@ from curtensor.selection import row_norms_squared
 from curtensor.sketching import SKETCHES, random_matrix, sketch_matrix
 from curtensor.svd import new_directions, truncated_svd
 
-METHODS = ("exact", "sketch")
-OVERSAMPLING = 10  # vectors beyond k in a block
+SCORE_METHODS = ("exact", "sketch")
+EXTRA_VECTORS = 10  # vectors beyond the rank in a block
 N_BLOCKS = 3  # of a Krylov basis
 
 
 def leverage_scores(
     A: Any,
-    k: int | None = None,
+    /,
+    rank: int | None = None,
     *,
     axis: int = 0,
     method: str = "exact",
     normalize: bool = False,
     rng: _validation.RandomSource = None,
 ) -> np.ndarray:
-    """Rank-k leverage scores of the rows or columns of a matrix.
+    """Leverage scores of the rows or columns of a matrix in its leading singular vectors.
 
     The score of row i is the squared norm of row i of U_k, of column j that of column j of V_k^H, from the truncated
-    singular value decomposition U_k S_k V_k^H of A.
+    singular value decomposition U_k S_k V_k^H of A, where k is the rank.
 
     Parameters
     ----------
     A : array_like, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
         Real or complex; integers and bool are taken as float64.
-    k : int, optional
+    rank : int, optional
         Number of leading singular vectors, 1 to min(m, n); by default the numerical rank.
     axis : 0 or 1, default 0
         0 for the scores of rows, 1 for those of columns.
     method : "exact" or "sketch", default "exact"
-        By a full singular value decomposition of A, made dense, or by a randomized one for rank k.
+        By a full singular value decomposition of A, made dense, or by a randomized one for the rank.
     normalize : bool, default False
         Divide by the sum, so that the scores are sampling probabilities.
     rng : None, int, SeedSequence or Generator, optional
@@ -48,15 +49,15 @@ def leverage_scores(
     Returns
     -------
     scores : ndarray of float, shape (m,) or (n,)
-        Each from 0 to 1; their sum is k, or the numerical rank where that is lower. With `normalize` it is 1. In the
-        precision of A.
+        Each from 0 to 1; their sum is `rank`, or the numerical rank where that is lower. With `normalize` it is 1. In
+        the precision of A.
 
     Raises
     ------
     TypeError
         If A is no array of numbers, or another argument of the wrong kind.
     ValueError
-        If A is not two-dimensional, empty, or not finite; if k or the axis is out of range; if A is zero and
+        If A is not two-dimensional, empty, or not finite; if the rank or the axis is out of range; if A is zero and
         `normalize` is asked for.
 
     Notes
@@ -85,13 +86,13 @@ def leverage_scores(
     array([1., 0.])
     """
     operand, A = operands.find(A)
-    k = None if k is None else _validation.integer(k, "k", 1, min(A.shape))
+    rank = None if rank is None else _validation.integer(rank, "rank", 1, min(A.shape))
     axis = _validation.integer(axis, "axis", 0, 1)
-    _validation.one_of(METHODS, method, "method")
+    _validation.one_of(SCORE_METHODS, method, "method")
     normalize = _validation.flag(normalize, "normalize")
     rng = _validation.generator(rng)
 
-    vectors, s = leading_vectors(operand, A, k or min(A.shape), axis, method, rng)
+    vectors, s = leading_vectors(operand, A, rank or min(A.shape), axis, method, rng)
     known = s > max(A.shape) * np.finfo(s.dtype).eps * s.max(initial=0)
     scores = np.minimum(row_norms_squared(vectors[:, known]), 1)
     if normalize:
@@ -101,18 +102,18 @@ def leverage_scores(
     return operand.like(A, scores.astype(s.dtype, copy=False))
 
 
-def leading_vectors(operand, A, k, axis, method, rng):
+def leading_vectors(operand, A, rank, axis, method, rng):
     """Leading singular vectors of the rows (axis 0) or columns (axis 1), one a column, and singular values."""
-    if method == "sketch" and N_BLOCKS * (k + OVERSAMPLING) < min(A.shape):
+    if method == "sketch" and N_BLOCKS * (rank + EXTRA_VECTORS) < min(A.shape):
         tall = A.shape[0] >= A.shape[1]
-        V, s, sketched = short_side_vectors(operand, A if tall else A.T, k, rng)
+        V, s, sketched = short_side_vectors(operand, A if tall else A.T, rank, rng)
         if s.min(initial=np.inf) > np.finfo(s.dtype).eps ** (1 / 4) * s.max(initial=0):  # half of the digits at least
             return V if axis == int(tall) else sketched.operand.matmat(sketched.A, V / s), s
     if method == "sketch":
-        U, s, Vh = truncated_svd(operand, A, k, OVERSAMPLING, N_BLOCKS, SKETCHES["sparse_sign"], rng)
+        U, s, Vh = truncated_svd(operand, A, rank, EXTRA_VECTORS, N_BLOCKS, SKETCHES["sparse_sign"], rng)
     else:
         U, s, Vh = exact_svd(operand, A)
-    return (U if axis == 0 else Vh.conj().T)[:, :k], s[:k]
+    return (U if axis == 0 else Vh.conj().T)[:, :rank], s[:rank]
 
 
 def exact_svd(operand, A):
@@ -122,13 +123,13 @@ def exact_svd(operand, A):
     return np.linalg.svd(whole, full_matrices=False)
 
 
-def short_side_vectors(operand, A, k, rng):
+def short_side_vectors(operand, A, rank, rng):
     """Right singular vectors and values of a tall matrix, and its sketch, by a block Krylov basis of ``A^H A``.
 
     Nothing of the longer side is held. The Gram matrix loses twice the digits by which the values differ.
     """
     m, n = A.shape
-    test = random_matrix(SKETCHES["sparse_sign"], m, k + OVERSAMPLING, operand.dtype(A), rng)
+    test = random_matrix(SKETCHES["sparse_sign"], m, rank + EXTRA_VECTORS, operand.dtype(A), rng)
     sketched = sketch_matrix(operand, A, test, sparse.csr_array((n, 0), dtype=test.dtype))
     image, scale = sketched.left, sketched.norm
     basis, images = np.empty((2, n, 0), image.dtype)
@@ -137,4 +138,4 @@ def short_side_vectors(operand, A, k, rng):
         image, scale = sketched.operand.normal_product(sketched.A, block), sketched.norm**2
         basis, images = np.hstack([basis, block]), np.hstack([images, image])
     squares, W = np.linalg.eigh(basis.conj().T @ images)
-    return basis @ W[:, : -k - 1 : -1], np.sqrt(np.maximum(squares[: -k - 1 : -1], 0)), sketched
+    return basis @ W[:, : -rank - 1 : -1], np.sqrt(np.maximum(squares[: -rank - 1 : -1], 0)), sketched

@@ -6,7 +6,7 @@ candidate has outside the basis. It returns at most k distinct indices, in the o
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -468,13 +468,14 @@ def independent(rows, scale=0.0):
 
 def select_columns(
     A: Any,
+    /,
     k: int,
     *,
     rank: int | None = None,
     method: str | Callable = "osinsky",
     weights: Any = None,
-    include: Sequence[int] = (),
-    exclude: Sequence[int] = (),
+    include: _validation.Integers = (),
+    exclude: _validation.Integers = (),
     sketch: str | Callable = "sparse_sign",
     rng: _validation.RandomSource = None,
 ) -> np.ndarray:
@@ -548,13 +549,14 @@ def select_columns(
 
 def select_rows(
     A: Any,
+    /,
     k: int,
     *,
     rank: int | None = None,
     method: str | Callable = "osinsky",
     weights: Any = None,
-    include: Sequence[int] = (),
-    exclude: Sequence[int] = (),
+    include: _validation.Integers = (),
+    exclude: _validation.Integers = (),
     sketch: str | Callable = "sparse_sign",
     rng: _validation.RandomSource = None,
 ) -> np.ndarray:
@@ -619,8 +621,8 @@ def indices_along(axis, A, k, rank, method, weights, include, exclude, sketch, r
     k, rank = size_and_rank(k, rank, rule, method, n, min(A.shape))
     include = _validation.index_list(include, "include", n)
     exclude = _validation.index_list(exclude, "exclude", n)
-    weights = None if weights is None else _validation.candidate_weights(weights, n)
-    _validation.enough_candidates(k, n, include, exclude, weights)
+    weights = None if weights is None else candidate_weights(weights, n)
+    enough_candidates(k, n, include, exclude, weights)
 
     options = {"weights": weights, "include": include, "exclude": exclude}
     if rule.sees == "nothing":
@@ -712,3 +714,32 @@ def orthonormal_columns(C):
     starts = np.searchsorted(filled, np.arange(C.shape[0] + 1)) * Q.shape[1]
     columns = np.tile(np.arange(Q.shape[1]), len(filled))
     return sparse.csr_array((Q.ravel(), columns, starts), shape=(C.shape[0], Q.shape[1]))
+
+
+def candidate_weights(weights, size):
+    """Finite weights above or equal to zero, one a candidate, scaled to a maximum of 1."""
+    array = np.asarray(weights)
+    if array.dtype.kind not in "fiub":
+        raise _validation.complain(TypeError, "weights", "real numbers", _validation.describe(weights))
+    if array.shape != (size,):
+        raise _validation.complain(ValueError, "weights", f"of shape ({size},)", array.shape)
+    array = array.astype(float)
+    if not np.isfinite(array).all() or (array < 0).any() or not array.any():
+        raise _validation.complain(
+            ValueError, "weights", "finite, not negative and not all zero", _validation.describe(weights)
+        )
+    return array / array.max()
+
+
+def enough_candidates(k, size, include, exclude, weights):
+    """Raise if included, excluded and weightless candidates leave no way to choose k."""
+    both = np.intersect1d(include, exclude)
+    if len(both):
+        raise _validation.complain(ValueError, "include", "disjoint from exclude", _validation.describe(both.tolist()))
+    if len(include) > k:
+        raise _validation.complain(ValueError, "include", f"at most k = {k} indices", len(include))
+    closed = set(exclude.tolist()) | (set() if weights is None else set(np.flatnonzero(weights == 0).tolist()))
+    if size - len(closed - set(include.tolist())) < k:
+        raise _validation.complain(
+            ValueError, "k", f"at most the {size - len(closed)} candidates left by exclude and weights", k
+        )

@@ -47,15 +47,15 @@ def random_matrix(sketch, n, size, dtype, rng):
     """A test matrix (n, size), or the identity where a sketch would be no smaller than what it sketches."""
     if size >= n:
         return sparse.eye_array(n, format="csr", dtype=_real(dtype))
-    return checked(sketch(n, size, dtype, rng), n, size, _real(dtype))
+    return checked_test_matrix(sketch(n, size, dtype, rng), n, size, _real(dtype))
 
 
-def checked(S, n, size, dtype):
+def checked_test_matrix(S, n, size, dtype):
     """What a sketch gave, which may be a user's function, as a test matrix that kernels can index by: dense or CSR."""
     name = "the test matrix of sketch"
     if sparse.issparse(S):
         S = _validation.sound_sparse(sparse.csr_array(_validation.sound_sparse(S, name)), name)
-    return _validation.test_matrix(S, (n, size), dtype, name)
+    return test_matrix(S, (n, size), dtype, name)
 
 
 class Sketched(NamedTuple):
@@ -120,3 +120,16 @@ def error_by_energy(norm, middle):
 
 def _real(dtype):
     return np.empty(0, dtype).real.dtype
+
+
+def test_matrix(S, shape, dtype, name):
+    """A real, finite test matrix of the shape asked for, dense or sparse, in the dtype asked for."""
+    S = S if hasattr(S, "nnz") else _validation.nested_numbers(S, name)
+    if S.dtype.kind not in "fiub":
+        raise _validation.complain(TypeError, name, "an array or sparse matrix of real numbers", f"dtype {S.dtype}")
+    if S.shape != shape:
+        raise _validation.complain(ValueError, name, f"of shape {shape}", f"shape {S.shape}")
+    S = S.astype(dtype, copy=False)
+    if not np.isfinite(S.data if hasattr(S, "nnz") else S).all():
+        raise _validation.complain(ValueError, name, "finite", "NaN or infinity")
+    return S

@@ -116,6 +116,7 @@ def outside(Y, basis):
 
 def randomized_svd(
     A: Any,
+    /,
     rank: int | None = None,
     *,
     rtol: float | None = None,

@@ -2,6 +2,8 @@
 
 import os
 import re
+import sys
+from pathlib import Path
 
 for library in ("OPENBLAS", "OMP", "MKL", "NUMBA"):  # read once, when NumPy comes: times and digits that come again
     os.environ[f"{library}_NUM_THREADS"] = "1"
@@ -57,6 +59,21 @@ html_theme_options = {
 html_sidebars = {"index": [], "changelog": [], "references": []}
 
 
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE.parent), str(HERE / "examples")]  # what draws the pictures is not installed
+
+
+def draw_pictures(app):
+    """The pictures of the pages, out of the tables in docs/results."""
+    import runs
+
+    from evidence import error_and_time
+
+    error_and_time.draw()
+    table = runs.summary(runs.rows_of(HERE / "results" / "sst2.csv"))
+    runs.draw(table, error_and_time.PICTURES / "sst2.png", "the development set")
+
+
 def keep_initials(app, what, name, thing, options, lines):
     """An author's initial at the start of a reference is no number of a list."""
     lines[:] = [re.sub(r"^(\.\. \[\d+\] [A-Z])\. ", r"\1\\. ", line) for line in lines]
@@ -69,5 +86,6 @@ def close_blocks(app, name, source):
 
 def setup(app):
     """What is changed on the way from the sources; initials before numpydoc takes the references apart."""
+    app.connect("builder-inited", draw_pictures)
     app.connect("autodoc-process-docstring", keep_initials, priority=400)
     app.connect("source-read", close_blocks)

@@ -18,7 +18,7 @@ import zarr
 import curtensor as ct
 from benchmarks import bench_blocks, common
 from benchmarks.bench_blocks import slow_decay
-from curtensor.operands.sources import PIECE_BYTES
+from curtensor.operands.sources import CACHED_BYTES
 from evidence import pages
 from evidence.claims import Line, at_most, command, shown
 
@@ -41,7 +41,7 @@ def large_file(shape):
 
 def read_once(path):
     """Seconds to read a file from end to end, in pieces as the blocks are."""
-    start, piece = time.perf_counter(), bytearray(PIECE_BYTES)
+    start, piece = time.perf_counter(), bytearray(CACHED_BYTES)
     with open(path, "rb", buffering=0) as file:
         while file.readinto(piece):
             pass

@@ -1,7 +1,7 @@
 """docs/evidence.md out of asv's own results: ``python -m evidence.error_and_time``, after ``python -m benchmarks.run``.
 
-Writes docs/results/evidence.csv from the newest results, then the pictures and the tables of the page from that file;
-``--keep`` leaves the file as it is. Needs matplotlib.
+Writes docs/results/evidence.csv from the newest results, then the tables of the page from that file; ``--keep`` leaves
+the file as it is. The pictures are drawn from it when the site is built. Needs matplotlib.
 """
 
 import ast
@@ -151,7 +151,6 @@ def draw():
 def main(options):
     if "--keep" not in options:
         pages.write_results("evidence", list(recorded(newest_results())))
-    draw()
     for name, table in TABLES.items():
         pages.rewrite(PAGE, f"evidence of {name}", table())
 

@@ -17,7 +17,7 @@ from benchmarks import bench_tubal, bench_tucker, bench_unfolding
 from benchmarks.common import cpu_seconds
 from benchmarks.tensors import TENSORS, UNSEEN
 from curtensor.tensors.entries import tucker_entries
-from curtensor.tubal import CORES
+from curtensor.tensors.tubal import TUBAL_CORES
 from evidence.claims import Line, at_least, at_most, command
 
 REAL_RANKS = {
@@ -127,7 +127,7 @@ def tubal_errors():
 def tubal_exact():
     """A tensor of tubal rank r comes back from r slices each, whatever the dtype, d3 odd, even or one."""
     for kind, limit in {"float32": 1e-4, "float64": 1e-12, "complex64": 1e-4, "complex128": 1e-12}.items():
-        for core in CORES:
+        for core in TUBAL_CORES:
             worst = 0.0
             for d3, seed in ((1, 0), (8, 1), (15, 2)):
                 rng = np.random.default_rng(seed)

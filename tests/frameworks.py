@@ -11,6 +11,19 @@ def of_torch(A):
     return pytest.importorskip("torch").from_numpy(np.array(A))
 
 
+def of_torch_on_a_gpu(A):
+    if not pytest.importorskip("torch").cuda.is_available():
+        pytest.skip("needs a GPU that PyTorch can use")
+    return of_torch(A).cuda()
+
+
+def of_cupy(A):
+    cupy = pytest.importorskip("cupy")
+    if not cupy.is_available():
+        pytest.skip("needs a GPU that CuPy can use")
+    return cupy.asarray(A)
+
+
 def of_jax(A):
     return pytest.importorskip("jax").numpy.asarray(A)
 
@@ -28,6 +41,8 @@ FRAMEWORKS = {
     "torch": of_torch,
     "jax": of_jax,
     "array-api-strict": of_strict,
+    "torch on a GPU": of_torch_on_a_gpu,
+    "cupy": of_cupy,
     "another device": of_strict_on_another_device,  # from which nothing may come but by a transfer
 }
 
@@ -35,7 +50,9 @@ FRAMEWORKS = {
 def numpys(X):
     """A framework's array as NumPy's."""
     if hasattr(X, "resolve_conj"):
-        return X.detach().resolve_conj().numpy()
+        return X.detach().cpu().resolve_conj().numpy()
+    if type(X).__module__.startswith("cupy"):
+        return X.get()
     if type(X).__module__.startswith("array_api_strict"):
         X = X.to_device(type(X.device)("CPU_DEVICE"))
     return np.asarray(X)

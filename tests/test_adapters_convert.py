@@ -413,6 +413,7 @@ BAD_INPUT = {
     "unknown init": (stack, convert_to_lora, {"init": "pissa"}, ValueError, "one of kaiming, cur, cur_residual"),
     "unknown basis": (stack, convert_to_curlora, {"basis": "svd"}, ValueError, "one of orthonormal, raw"),
     "unknown rule": (stack, convert_to_curlora, {"method": "best"}, ValueError, "inverse_norm"),
+    "a form that is no name": (stack, convert_to_tcurlora, {"form": print}, TypeError, "form must be one of shared_"),
     "unknown form": (stack, convert_to_tcurlora, {"form": "tucker"}, ValueError, "tubal"),
     "two ranks": (stack, convert_to_tcurlora, {"ranks": (4, 4)}, ValueError, "three ints, got (4, 4)"),
     "third rank too large": (stack, convert_to_tcurlora, {"ranks": (4, 4, 4)}, ValueError, "r_3 must be between 1 and"),

@@ -9,6 +9,7 @@ from torch_models import KINDS, adapted, disturb, normal, trained
 
 from curtensor.adapters import adapter_parameters, convert_to_curlora, convert_to_tcurlora, merge
 from curtensor.adapters.choice import ADAPTER_RULES
+from curtensor.selection import Rule
 
 SHAPES = {"tall": (40, 24), "wide": (24, 40), "square": (30, 30)}
 FLOATS = {"float32": torch.float32, "float64": torch.float64}
@@ -203,6 +204,18 @@ def test_group_bases_are_columns_and_rows_of_any_of_its_weights():
     for position, (row, column) in enumerate(group.fibres.tolist()):
         assert torch.equal(group.layers[:, position], torch.stack([W[row, column] for W in weights]))
     assert len(set(group.columns[:, 0].tolist())) > 1
+
+
+def test_a_rule_that_sees_entries_is_given_squared_norms_along_every_mode():
+    seen = []
+
+    def largest(squared_norms, k, rng):
+        seen.append(squared_norms.shape)
+        return np.argsort(-squared_norms)[:k]
+
+    rule = Rule(largest, sees="entries")
+    convert_to_tcurlora(parallel(layers=3), "all-linear", ranks=(4, 4, 2), method=rule, progress=False, rng=0)
+    assert len(seen) == 3 and all(len(shape) == 1 for shape in seen)
 
 
 def test_inverse_norm_prefers_small_columns():

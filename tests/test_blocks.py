@@ -153,7 +153,7 @@ def stored(tmp_path):
 @pytest.fixture
 def small_pieces(monkeypatch):
     """Several blocks even of small matrices that come as they are."""
-    monkeypatch.setattr(sources, "PIECE_BYTES", SMALL)
+    monkeypatch.setattr(sources, "CACHED_BYTES", SMALL)
 
 
 # ---- the same as in memory

@@ -11,7 +11,7 @@ from scipy import sparse
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import curtensor
-from curtensor.comparison import METHODS, Comparison, Row, compare, svd
+from curtensor.comparison import METHODS, Comparison, Row, by_svd, compare
 from curtensor.files import example_matrix
 
 DTYPES = ("f4", "f8", "c8", "c16")
@@ -233,5 +233,5 @@ def test_bad_arguments_are_named(options, error, message):
 
 
 def test_truncated_svd_has_the_rank_asked_for():
-    approximation = svd(matrix(30, 20), 4, np.random.default_rng(0))
+    approximation = by_svd(matrix(30, 20), 4, np.random.default_rng(0))
     assert np.linalg.matrix_rank(approximation @ np.eye(20)) == 4

@@ -295,6 +295,17 @@ def test_numbers_of_columns_and_rows_are_as_asked(n_rows, n_columns, rule, rng):
     assert len(set(result.row_indices.tolist())) == n_rows
 
 
+@pytest.mark.parametrize(("n_columns", "n_rows"), [(5, 10), (10, 5), (6, 6)])
+@pytest.mark.parametrize("method", ["osinsky", "leverage"])
+def test_numbers_of_columns_and_rows_alone_have_the_smaller_for_a_rank(n_columns, n_rows, method, rng):
+    A = normal((60, 50), "float64", rng)
+    sizes = {"n_columns": n_columns, "n_rows": n_rows, "method": method, "rng": 0}
+    alone, same = ct.cur_decomposition(A, **sizes), ct.cur_decomposition(A, min(n_columns, n_rows), **sizes)
+    assert (len(alone.col_indices), len(alone.row_indices)) == (n_columns, n_rows)
+    np.testing.assert_array_equal(alone.col_indices, same.col_indices)
+    np.testing.assert_array_equal(alone.row_indices, same.row_indices)
+
+
 def test_all_rows_and_columns_give_the_matrix_back(rng):
     A = normal((12, 9), "complex128", rng)
     for core in CORES:

@@ -423,7 +423,7 @@ def test_a_worker_that_dies_costs_a_retry_not_the_answer(cluster, rng):
 
 @pytest.mark.slow
 def test_a_cluster_without_workers_is_refused_not_waited_for(monkeypatch):
-    monkeypatch.setattr(dask_array, "PATIENCE", 0.5)
+    monkeypatch.setattr(dask_array, "FIRST_WORKER_SECONDS", 0.5)
     with dask.config.set(scheduler=None), cluster_of(0, processes=False) as client:
         with pytest.raises(ValueError, match="the scheduler of A must be one with workers, got a cluster without any"):
             ct.cur_decomposition(da.ones((20, 10), chunks=5), 3)

@@ -4,9 +4,12 @@ import csv
 import itertools
 import re
 import statistics
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import curtensor
 from curtensor import adapters
@@ -16,7 +19,7 @@ from curtensor.sketching import SKETCHES
 from curtensor.svd import SVD_METHODS
 from curtensor.tensors import TENSOR_METHODS
 from curtensor.tensors.decomposition import TENSOR_CORES
-from curtensor.tubal import CORES as TUBAL_CORES
+from curtensor.tensors.tubal import TUBAL_CORES
 
 ROOT = Path(__file__).parent.parent
 CHOOSING = (ROOT / "docs" / "choosing.md").read_text()
@@ -77,6 +80,21 @@ def test_references_of_the_docstrings_are_on_the_page():
 def test_test_command_runs_the_slow_tests_under_the_constraints():
     (command,) = [command for command in commands(README) if "pytest" in command]
     assert '-m "slow or not slow"' in command and "-c constraints.txt" in command
+
+
+def requirements():
+    """Every requirement of the package and its extras, by the package's normalised name."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    texts = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
+    found = [Requirement(text) for text in texts]
+    return [(canonicalize_name(need.name), need.specifier) for need in found if need.name != "curtensor"]
+
+
+def test_constraints_name_one_release_of_all_that_is_required():
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    pins = dict(line.split("==") for line in lines)
+    assert len(pins) == len(lines) and lines == sorted(lines)
+    assert [name for name, specifier in requirements() if name not in pins or pins[name] not in specifier] == []
 
 
 def test_workflow_calls_the_same_script():

@@ -76,16 +76,6 @@ def test_notes_state_the_passes_over_a_matrix(name):
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_two_positional_arguments_at_most(name):
-    kinds = [parameter.kind for parameter in inspect.signature(FUNCTIONS[name]).parameters.values()]
-    required = [p for p in inspect.signature(FUNCTIONS[name]).parameters.values() if p.default is p.empty]
-    assert kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD) <= max(2, len(required)) + (
-        name == "multi_mode_dot"
-    )  # as TensorLy's
-    assert not {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL} & set(kinds)
-
-
-@pytest.mark.parametrize("name", FUNCTIONS)
 def test_signatures_are_typed(name):
     signature = inspect.signature(FUNCTIONS[name])
     assert signature.return_annotation is not signature.empty

@@ -99,6 +99,14 @@ def test_training_data_comes_back_as_its_decomposition(core, dtype, rng):
     assert transformer.error_estimate_ == pytest.approx(result.error_estimate, abs=1e-14)
 
 
+def test_numbers_of_columns_and_rows_need_no_rank_and_come_together(rng):
+    X = normal((60, 40), "float64", rng)
+    transformer = ct.CURTransformer(n_columns=5, n_rows=10, random_state=0).fit(X)
+    assert (len(transformer.col_indices_), len(transformer.row_indices_)) == (5, 10)
+    with pytest.raises(ValueError, match=r"^n_rows must be given with n_columns"):
+        ct.CURTransformer(n_columns=5).fit(X)
+
+
 @pytest.mark.parametrize("kind", [np.asarray, sparse.csr_array, sparse.csc_array, sparse.csr_matrix])
 def test_exact_when_rank_is_reached_with_new_samples_too(kind, rng):
     X = sparse_low_rank(90, 50, 5, "float64", rng)

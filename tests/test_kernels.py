@@ -98,13 +98,11 @@ def test_osinsky_passes_choose_what_its_twin_chooses(weighted, dtype, rng):
         assert_array_equal(chosen, naive.osinsky_pass(basis, residual, k, 1e-3, weights))
 
 
-def run(code, **environment):
-    """The output of code in a fresh process, in which warnings are errors."""
+def run(code, folder=ROOT, **environment):
+    """The output of code in a fresh process with the package in a folder, in which warnings are errors."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("NUMBA_")} | environment
     command = [sys.executable, "-W", "error", "-c", code]
-    done = subprocess.run(
-        command, env=environment, cwd=environment.get("PYTHONPATH", ROOT), capture_output=True, text=True
-    )
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -145,15 +143,15 @@ def read_only_install(tmp_path):
 
 
 def test_a_read_only_install_is_cached_in_the_users_folder(read_only_install, tmp_path):
-    places = {"PYTHONPATH": str(read_only_install), "XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path)}
+    places = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path)}
     for hits in (0, 1):
-        assert run(ONE_KERNEL, **places).split()[0] == str(hits)
-    assert str(read_only_install) in run(ONE_KERNEL, **places)
+        assert run(ONE_KERNEL, read_only_install, **places).split()[0] == str(hits)
+    assert str(read_only_install) in run(ONE_KERNEL, read_only_install, **places)
 
 
 def test_kernels_compile_where_nothing_can_be_written(read_only_install):
     nowhere = {"XDG_CACHE_HOME": "/dev/null/cache", "HOME": "/dev/null", "IPYTHONDIR": "/dev/null"}
-    assert run(ONE_KERNEL, PYTHONPATH=str(read_only_install), **nowhere).split()[0] == "0"
+    assert run(ONE_KERNEL, read_only_install, **nowhere).split()[0] == "0"
 
 
 def test_eight_threads_give_what_one_gives(rng):

@@ -7,7 +7,7 @@ from matrices import DTYPES, FAMILIES, SHAPES, eps, low_rank, normal, sparse_low
 from numpy.testing import assert_allclose, assert_array_equal
 
 import curtensor as ct
-from curtensor.leverage import METHODS
+from curtensor.leverage import SCORE_METHODS
 
 
 def by_definition(A, k, axis):
@@ -18,7 +18,7 @@ def by_definition(A, k, axis):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SCORE_METHODS)
 def test_scores_are_squared_norms_of_singular_vectors(method, shape, axis, dtype, rng):
     A = FAMILIES["exponential"](*shape, dtype, rng)
     scores = ct.leverage_scores(A, 5, axis=axis, method=method, rng=0)
@@ -40,7 +40,7 @@ def test_sketched_scores_of_both_sides(decay, shape, axis, dtype, rng):
     assert_allclose(scores, by_definition(A, 4, axis), atol=100 * decay**3 * eps(dtype))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SCORE_METHODS)
 @pytest.mark.parametrize("axis", [0, 1])
 def test_sparse_scores_are_dense_scores(axis, method, rng):
     A = sparse_low_rank(60, 50, 5, "float64", rng)
@@ -48,7 +48,7 @@ def test_sparse_scores_are_dense_scores(axis, method, rng):
     assert_allclose(scores, by_definition(A.toarray(), 5, axis), atol=1e-12)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SCORE_METHODS)
 @pytest.mark.parametrize("axis", [0, 1])
 def test_by_default_up_to_the_numerical_rank(axis, method, rng):
     A = low_rank(40, 30, 6, "complex128", rng)
@@ -58,7 +58,7 @@ def test_by_default_up_to_the_numerical_rank(axis, method, rng):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SCORE_METHODS)
 def test_scores_lie_between_0_and_1_and_sum_to_k(method, family, rng):
     A = FAMILIES[family](60, 45, "float64", rng)
     for axis in (0, 1):
@@ -88,7 +88,7 @@ def test_a_row_alone_in_its_direction_has_score_1(rng):
 
 
 @pytest.mark.parametrize("shape", [(4, 3), (300, 80), (80, 300)])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SCORE_METHODS)
 def test_zero_matrix_has_no_leverage(method, shape):
     for axis in (0, 1):
         scores = ct.leverage_scores(np.zeros(shape), 3, axis=axis, method=method, rng=0)
@@ -96,7 +96,7 @@ def test_zero_matrix_has_no_leverage(method, shape):
 
 
 @pytest.mark.parametrize("shape", [(300, 80), (80, 300)])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SCORE_METHODS)
 def test_scores_sum_to_a_rank_below_k(method, shape, rng):
     for axis in (0, 1):
         scores = ct.leverage_scores(low_rank(*shape, 2, "float64", rng), 4, axis=axis, method=method, rng=0)
@@ -104,7 +104,7 @@ def test_scores_sum_to_a_rank_below_k(method, shape, rng):
 
 
 @pytest.mark.parametrize("scale", [1e300, 1e-300, 1e-310])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SCORE_METHODS)
 def test_any_scale(method, scale, rng):
     A = low_rank(30, 20, 4, "float64", rng)
     scores = ct.leverage_scores(A * scale, 4, method=method, rng=0)

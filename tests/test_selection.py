@@ -25,7 +25,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import linalg, sparse
 
 import curtensor as ct
-from curtensor import tubal
 from curtensor.cur import CORES
 from curtensor.selection import (
     ENTRY_RULES,
@@ -43,7 +42,7 @@ from curtensor.selection import (
     weighted_sample,
 )
 from curtensor.sketching import SKETCHES
-from curtensor.tensors import TENSOR_METHODS
+from curtensor.tensors import TENSOR_METHODS, tubal
 from curtensor.tensors.decomposition import TENSOR_CORES
 
 GREEDY = {name: rule for name, rule in SELECTION_RULES.items() if name not in ("uniform", "leverage")}
@@ -491,7 +490,7 @@ def test_a_wrapped_rule_that_says_what_it_needs_chooses_the_same(name, rng):
 
 
 def test_nothing_asks_which_function_a_choice_is():
-    names = set().union(SELECTION_RULES, ENTRY_RULES, CORES, tubal.CORES, TENSOR_METHODS, TENSOR_CORES)
+    names = set().union(SELECTION_RULES, ENTRY_RULES, CORES, tubal.TUBAL_CORES, TENSOR_METHODS, TENSOR_CORES)
     for path in sorted(Path(ct.__file__).parent.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Compare) and any(isinstance(op, (ast.Is, ast.IsNot)) for op in node.ops):

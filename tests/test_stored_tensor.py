@@ -10,9 +10,9 @@ from matrices import DTYPES, eps, normal
 from numpy.testing import assert_allclose, assert_array_equal
 
 import curtensor as ct
-from curtensor import unfolding
 from curtensor.operands import stored_tensor
 from curtensor.operands.stored_tensor import StoredTensor, readable
+from curtensor.tensors import unfolding
 
 da = pytest.importorskip("dask.array")
 h5py = pytest.importorskip("h5py")

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 import curtensor
-from curtensor import tensor_comparison
 from curtensor.comparison import Comparison, TensorRow, compare
 from curtensor.files import example_tensor
-from curtensor.tensor_comparison import METHODS, THIRD_ORDER_METHODS
+from curtensor.tensors import comparison as tensor_comparison
+from curtensor.tensors.comparison import TENSOR_FORMATS, THIRD_ORDER_FORMATS
 
 DTYPES = ("f4", "f8", "c8", "c16")
 SHAPES = [(14, 12, 10), (9, 14, 3), (7, 6, 5, 8)]
-ALL = METHODS | THIRD_ORDER_METHODS
+ALL = TENSOR_FORMATS | THIRD_ORDER_FORMATS
 
 
 def tensor(shape, dtype="f8", seed=0):
@@ -31,7 +31,7 @@ def tensor(shape, dtype="f8", seed=0):
 def test_error_is_that_of_the_approximation(shape, dtype):
     X, seed = tensor(shape, dtype), int(np.random.default_rng(3).integers(2**63))
     rows = compare(X, 3, rng=3).rows
-    assert [row.method for row in rows] == list(tensor_comparison.methods_for(X))
+    assert [row.method for row in rows] == list(tensor_comparison.formats_for(X))
     for row in rows:
         Y = ALL[row.method](X, 3, np.random.default_rng([seed, 3])).to_array()
         wide = np.result_type(dtype, "f8")
@@ -58,7 +58,7 @@ def test_zero_tensor_has_no_error(method):
 
 def test_tubal_methods_are_for_three_modes():
     assert {row.method for row in compare(tensor((4, 4, 4)), 2, rng=0).rows} == set(ALL)
-    assert {row.method for row in compare(tensor((4, 4, 4, 2)), 2, rng=0).rows} == set(METHODS)
+    assert {row.method for row in compare(tensor((4, 4, 4, 2)), 2, rng=0).rows} == set(TENSOR_FORMATS)
     with pytest.raises(ValueError, match=r"each of methods must be a function or one of st_hosvd, .*, got 'tubal_cur'"):
         compare(tensor((4, 4, 4, 2)), 2, methods=["tubal_cur"])
 

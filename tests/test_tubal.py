@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import curtensor as ct
-from curtensor import tubal
 from curtensor.operands import horizontal_slices
 from curtensor.selection import SELECTION_RULES
+from curtensor.tensors import tubal
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
 SHAPES = {"tall, odd": (16, 9, 5), "wide, even": (9, 16, 6), "square, two": (12, 12, 2), "square, one": (12, 12, 1)}
@@ -93,6 +93,57 @@ def test_tubal_svd_is_the_truncation_of_each_spectral_slice(shape, dtype, rank):
     np.testing.assert_allclose(result.error_estimate, error, rtol=0, atol=20 * np.finfo(dtype).eps)
 
 
+def decaying(shape, dtype, seed):
+    return t_of(normal(shape, dtype, seed), 10.0 ** -np.linspace(0, 6, min(shape[:2])))
+
+
+def t_of(X, s):
+    """A tensor with these singular values in each slice of its spectrum."""
+    U, _, Vh = ct.tubal_svd(X, len(s))
+    return ct.t_product(U * s.astype(U.real.dtype)[:, None], Vh)
+
+
+@pytest.mark.parametrize("rtol", [0.3, 1e-2, 1e-4])
+@pytest.mark.parametrize("scale", [1, 1e-30, 1e30])
+def test_tubal_svd_holds_a_tolerance_by_the_smallest_rank(shape, dtype, rtol, scale):
+    X = decaying(shape, dtype, 1) * np.asarray(scale, np.empty(0, dtype).real.dtype)
+    result = ct.tubal_svd(X, rtol=rtol)
+    assert relative_error(X / scale, result.to_array() / scale) <= rtol
+    if result.rank > 1:
+        assert ct.tubal_svd(X, result.rank - 1).error_estimate > rtol * (1 - 1e-6)
+
+
+@pytest.mark.parametrize("core", tubal.TUBAL_CORES)
+@pytest.mark.parametrize("rtol", [0.3, 1e-2, 1e-4])
+def test_tubal_cur_holds_a_tolerance(shape, dtype, rtol, core):
+    X = decaying(shape, dtype, 1)
+    result = ct.tubal_cur(X, rtol=rtol, core=core, rng=0)
+    assert relative_error(X, result.to_array()) <= rtol
+    assert result.error_estimate <= rtol
+    np.testing.assert_array_equal(result.C, X[:, result.col_indices])
+
+
+def test_tubal_cur_needs_few_slices_more_for_a_tolerance_than_the_optimum():
+    X = decaying((60, 50, 7), "float64", 1)
+    best = ct.tubal_svd(X, rtol=1e-3).rank
+    for seed in range(3):
+        assert best <= ct.tubal_cur(X, rtol=1e-3, rng=seed).rank <= 1.4 * best
+
+
+def test_a_tolerance_of_a_zero_tensor_is_held_by_nothing():
+    for decompose in (ct.tubal_svd, ct.tubal_cur):
+        result = decompose(np.zeros((4, 5, 3)), rtol=0.1)
+        assert (result.rank, result.error_estimate) == (0, 0)
+
+
+def test_numbers_of_slices_alone_have_the_smaller_for_a_rank(shape, dtype):
+    X = normal(shape, dtype, 1)
+    for core in tubal.TUBAL_CORES:
+        alone = ct.tubal_cur(X, n_columns=3, n_rows=5, core=core, rng=0)
+        same = ct.tubal_cur(X, 3, n_columns=3, n_rows=5, core=core, rng=0)
+        np.testing.assert_array_equal(alone.to_array(), same.to_array())
+
+
 def test_projection_has_the_middle_of_the_block_circulant_matrices(shape, dtype):
     X = normal(shape, dtype, 1)
     C, U, R, _, _ = ct.tubal_cur(X, 4, rng=0)
@@ -138,7 +189,7 @@ def test_with_one_frontal_slice_it_is_the_cur_of_a_matrix(core, size, dtype):
 # exactness
 
 
-@pytest.mark.parametrize("core", tubal.CORES)
+@pytest.mark.parametrize("core", tubal.TUBAL_CORES)
 def test_exact_for_a_tensor_of_the_tubal_rank(core, shape, dtype):
     X = of_tubal_rank(3, shape, dtype, 1)
     result = ct.tubal_cur(X, 3, core=core, rng=0)
@@ -152,7 +203,7 @@ def test_exact_by_each_rule(method, shape):
     assert relative_error(X, ct.tubal_cur(X, 3, method=method, rng=0).to_array()) < 1e-10
 
 
-@pytest.mark.parametrize("core", tubal.CORES)
+@pytest.mark.parametrize("core", tubal.TUBAL_CORES)
 def test_exact_where_more_is_asked_for_than_the_tubal_rank(core, shape, dtype):
     X = of_tubal_rank(2, shape, dtype, 1)
     result = ct.tubal_cur(X, 5, core=core, n_columns=6, n_rows=7, rng=0)
@@ -160,7 +211,7 @@ def test_exact_where_more_is_asked_for_than_the_tubal_rank(core, shape, dtype):
     assert ct.tubal_svd(X, 5).rank == 2
 
 
-@pytest.mark.parametrize("core", tubal.CORES)
+@pytest.mark.parametrize("core", tubal.TUBAL_CORES)
 def test_exact_where_the_slices_of_the_spectrum_differ_in_rank(core):
     spectrum = np.stack([normal((12, r), "complex128", r) @ normal((r, 11), "complex128", 9 - r) for r in (1, 4, 0, 2)])
     spectrum[0] = spectrum[0].real
@@ -171,7 +222,7 @@ def test_exact_where_the_slices_of_the_spectrum_differ_in_rank(core):
     assert relative_error(X, ct.t_product(ct.t_product(C, U), R)) < 1e-9
 
 
-@pytest.mark.parametrize("core", tubal.CORES)
+@pytest.mark.parametrize("core", tubal.TUBAL_CORES)
 def test_nothing_is_taken_from_outside_the_span_of_slices_that_depend_on_each_other(core):
     X = normal((9, 8, 5), "float64", 1)
     X[:, 1] = X[:, 0]
@@ -184,7 +235,7 @@ def test_nothing_is_taken_from_outside_the_span_of_slices_that_depend_on_each_ot
     close(ct.t_product(ct.t_product(C, U), R), result.to_array(), 1e4)
 
 
-@pytest.mark.parametrize("core", tubal.CORES)
+@pytest.mark.parametrize("core", tubal.TUBAL_CORES)
 def test_a_constant_tensor_has_tubal_rank_one(core):
     X = np.full((6, 5, 7), 3.0)
     result = ct.tubal_cur(X, 3, core=core, rng=0)
@@ -192,7 +243,7 @@ def test_a_constant_tensor_has_tubal_rank_one(core):
     assert result.C.shape == (6, 1, 7) and result.R.shape == (1, 5, 7)
 
 
-@pytest.mark.parametrize("core", tubal.CORES)
+@pytest.mark.parametrize("core", tubal.TUBAL_CORES)
 def test_a_zero_tensor_has_no_slices(core, dtype):
     result = ct.tubal_cur(np.zeros((5, 4, 3), dtype), 2, core=core)
     assert result.rank == len(result.col_indices) == len(result.row_indices) == 0
@@ -204,7 +255,7 @@ def test_a_zero_tensor_has_no_slices(core, dtype):
     np.testing.assert_array_equal(factors.to_array(), np.zeros((5, 4, 3), dtype))
 
 
-@pytest.mark.parametrize("core", tubal.CORES)
+@pytest.mark.parametrize("core", tubal.TUBAL_CORES)
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 6), (1, 5, 4), (5, 1, 4), (1, 5, 1)])
 def test_modes_of_length_one(core, shape, dtype):
     X = normal(shape, dtype, 1)
@@ -215,7 +266,7 @@ def test_modes_of_length_one(core, shape, dtype):
 # invariants
 
 
-@pytest.mark.parametrize("core", tubal.CORES)
+@pytest.mark.parametrize("core", tubal.TUBAL_CORES)
 @pytest.mark.parametrize("method", SELECTION_RULES)
 def test_slices_are_slices_of_the_tensor(core, method, shape):
     dtype = "complex64" if shape[2] % 2 else "float32"
@@ -256,7 +307,7 @@ def test_the_adjoint_of_a_product_is_the_product_of_the_adjoints(shape, dtype):
     close(left, right, 20)
 
 
-@pytest.mark.parametrize("core", tubal.CORES)
+@pytest.mark.parametrize("core", tubal.TUBAL_CORES)
 def test_c_u_r_multiply_to_the_approximation(core, shape):
     X = smooth(shape)
     result = ct.tubal_cur(X, 2, core=core, rng=0)
@@ -265,7 +316,7 @@ def test_c_u_r_multiply_to_the_approximation(core, shape):
 
 
 def test_held_factors_are_orthonormal(shape, dtype):
-    for core in tubal.CORES:
+    for core in tubal.TUBAL_CORES:
         result = ct.tubal_cur(normal(shape, dtype, 1), 4, core=core, rng=0)
         for basis in (result.left, tubal.adjoint(result.right)):
             gram = tubal.adjoint(basis) @ basis
@@ -274,7 +325,7 @@ def test_held_factors_are_orthonormal(shape, dtype):
             )
 
 
-@pytest.mark.parametrize("core", tubal.CORES)
+@pytest.mark.parametrize("core", tubal.TUBAL_CORES)
 def test_same_seed_same_result_in_any_memory_order(core, shape):
     X = normal(shape, "float64", 1)
     gaps = np.zeros((2 * shape[0], shape[1], 3 * shape[2]))
@@ -292,7 +343,7 @@ def test_same_seed_same_result_in_any_memory_order(core, shape):
 
 def test_integers_and_bool_are_floats():
     X = np.random.default_rng(1).integers(-9, 9, (7, 6, 5))
-    for core in tubal.CORES:
+    for core in tubal.TUBAL_CORES:
         result, same = ct.tubal_cur(X, 3, core=core, rng=0), ct.tubal_cur(X.astype(float), 3, core=core, rng=0)
         assert result.dtype == result.C.dtype == float
         np.testing.assert_array_equal(result.to_array(), same.to_array())
@@ -301,7 +352,7 @@ def test_integers_and_bool_are_floats():
 
 
 @pytest.mark.parametrize("scale", [1e-200, 1e200])
-@pytest.mark.parametrize("core", tubal.CORES)
+@pytest.mark.parametrize("core", tubal.TUBAL_CORES)
 def test_scale_does_not_matter(core, scale):
     X = of_tubal_rank(3, (9, 8, 5), "float64", 1)
     large, result = ct.tubal_cur(X * scale, 3, core=core, rng=0), ct.tubal_cur(X, 3, core=core, rng=0)
@@ -312,7 +363,7 @@ def test_scale_does_not_matter(core, scale):
     np.testing.assert_allclose(ct.tubal_svd(X * scale, 2).error_estimate, ct.tubal_svd(X, 2).error_estimate, rtol=1e-10)
 
 
-@pytest.mark.parametrize("core", tubal.CORES)
+@pytest.mark.parametrize("core", tubal.TUBAL_CORES)
 def test_saved_and_loaded_it_is_the_same(core, dtype, tmp_path):
     result = ct.tubal_cur(normal((7, 6, 5), dtype, 1), 3, core=core, rng=0)
     result.save(tmp_path / "result.npz")
@@ -358,7 +409,7 @@ def test_memory_is_that_of_the_slices_not_of_the_tensor(monkeypatch):
 # bound
 
 
-@pytest.mark.parametrize("core", tubal.CORES)
+@pytest.mark.parametrize("core", tubal.TUBAL_CORES)
 def test_error_estimate_is_the_error(core, dtype):
     for seed, X in enumerate([normal((30, 25, 8), dtype, 1), smooth((30, 25, 7), dtype), smooth((30, 25, 1), dtype)]):
         result = ct.tubal_cur(X, 3, core=core, rng=seed)
@@ -382,12 +433,12 @@ def test_no_middle_is_better_than_the_projection_and_no_cur_than_the_tubal_svd()
     for seed in range(10):
         X = smooth((25, 30, 6)) * normal((25, 1, 1), "float64", seed) + 1e-3 * normal((25, 30, 6), "float64", seed + 10)
         best = ct.tubal_svd(X, 4).error_estimate
-        errors = [ct.tubal_cur(X, 4, n_columns=4, n_rows=4, core=core, rng=seed).to_array() for core in tubal.CORES]
-        errors = [relative_error(X, approximation) for approximation in errors]
+        results = [ct.tubal_cur(X, 4, n_columns=4, n_rows=4, core=core, rng=seed) for core in tubal.TUBAL_CORES]
+        errors = [relative_error(X, result.to_array()) for result in results]
         assert best <= errors[0] <= min(errors[1:]) * (1 + 1e-12)
 
 
-@pytest.mark.parametrize("core", tubal.CORES)
+@pytest.mark.parametrize("core", tubal.TUBAL_CORES)
 def test_never_worse_than_zero(core):
     for seed in range(10):
         noise = normal((40, 40, 8), "float64", seed)
@@ -472,6 +523,26 @@ def test_shapes_which_do_not_fit_are_refused():
 def test_bad_options_are_refused(options, error, message):
     with pytest.raises(error, match=f"^{message}"):
         ct.tubal_cur(np.ones((4, 5, 3)), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({}, ValueError, "rank or rtol must be given, one of the two, got neither"),
+        ({"rank": 2, "rtol": 0.1}, ValueError, "rank or rtol must be given, one of the two, got both"),
+        ({"rtol": 1.0}, ValueError, "rtol must be at least 1.4e-14"),
+        ({"rtol": "small"}, TypeError, "rtol must be a float"),
+    ],
+)
+@pytest.mark.parametrize("decompose", [ct.tubal_svd, ct.tubal_cur])
+def test_a_rank_or_a_tolerance_is_given_and_in_range(decompose, options, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        decompose(np.ones((4, 5, 3)), **options)
+
+
+def test_numbers_of_slices_do_not_go_with_a_tolerance():
+    with pytest.raises(ValueError, match=r"^n_rows must be None where rtol is given, got 3"):
+        ct.tubal_cur(np.ones((4, 5, 3)), rtol=0.1, n_rows=3)
 
 
 @pytest.mark.parametrize("shape", [(3000, 2, 2), (2, 3000, 2)])

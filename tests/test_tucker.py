@@ -9,8 +9,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from tensorly.datasets import load_indian_pines, load_kinetic
 
 import curtensor as ct
-from curtensor import tucker, unfolding
-from curtensor.tucker import TUCKER_METHODS
+from curtensor.tensors import tucker, unfolding
+from curtensor.tensors.tucker import TUCKER_METHODS
 
 DTYPES = ("f4", "f8", "c8", "c16")
 
@@ -368,6 +368,18 @@ def test_hooi_of_a_nearly_exact_tensor_keeps_its_digits(rng):
     assert result.error_estimate <= ct.st_hosvd(X, (3, 3, 3)).error_estimate
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize("rtol", [0.3, 1e-2, 1e-4])
+def test_hooi_holds_a_tolerance_by_the_ranks_of_st_hosvd(rtol, dtype, rng):
+    X = low_rank(rng, (14, 15, 16), (14, 14, 14)).astype(dtype)
+    for mode in range(3):
+        X = ct.mode_dot(X, np.diag(10.0 ** -np.linspace(0, 6, X.shape[mode])).astype(dtype), mode)
+    result, start = ct.hooi(X, rtol=rtol), ct.st_hosvd(X, rtol=rtol)
+    assert result.ranks == start.ranks
+    assert relative_error(X, result) <= rtol
+    assert result.error_estimate <= start.error_estimate
+
+
 def test_hooi_reports_its_progress(rng):
     seen = []
     ct.hooi(random_array(rng, (6, 7, 8)), (2, 2, 2), max_sweeps=10, callback=seen.append)
@@ -427,6 +439,10 @@ X = np.ones((3, 4, 5))
         (lambda: ct.st_hosvd(X.astype("f2"), (1, 1, 1)), TypeError, r"X must be an array of .* got dtype float16"),
         (lambda: ct.st_hosvd("text", (1, 1)), TypeError, r"X must be an array of .* got dtype <U4"),
         (lambda: ct.hooi(X, (1, 1, 1), tol=0), ValueError, r"tol must be at least 1.4e-14"),
+        (lambda: ct.hooi(X), ValueError, r"ranks or rtol must be given, one of the two, got neither"),
+        (lambda: ct.hooi(X, 1, rtol=0.1), ValueError, r"ranks or rtol must be given, one of the two, got both"),
+        (lambda: ct.hooi(X, rtol=2), ValueError, r"rtol must be at least"),
+        (lambda: ct.hooi(X, rtol=0.1, method="randomized"), ValueError, r"method must be auto, gram or qr where rtol"),
         (lambda: ct.hooi(X, (1, 1, 1), max_sweeps=0), ValueError, r"max_sweeps must be between 1"),
         (lambda: ct.hooi(X, (1, 1)), ValueError, r"ranks must be one for each of 3 modes"),
         (lambda: ct.tucker_to_tensor(X, [np.ones((2, 3))] * 2), ValueError, r"factors must be one for each of 3 modes"),

@@ -9,7 +9,8 @@ from tensorly import base, tenalg, tucker_tensor
 from tensorly.tenalg import core_tenalg
 
 import curtensor as ct
-from curtensor import _kernels, unfolding
+from curtensor import _kernels
+from curtensor.tensors import unfolding
 
 DTYPES = ("f4", "f8", "c8", "c16")
 SHAPES = [(7,), (1,), (5, 6), (6, 1), (4, 5, 6), (3, 1, 4), (1, 5, 1), (9, 8, 3), (3, 4, 5, 2), (2, 1, 3, 1, 4)]

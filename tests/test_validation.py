@@ -161,12 +161,21 @@ def test_a_rank_that_is_no_integer_is_a_type_error(rank, name):
     assert complaint(TypeError, lambda: FUNCTIONS[name](GOOD, rank=rank)).startswith("rank must be an integer")
 
 
-@pytest.mark.parametrize("name", ["select_columns", "select_rows", "leverage_scores"])
+@pytest.mark.parametrize("name", ["select_columns", "select_rows"])
 def test_k_is_checked_as_rank_is(name):
     for k in NO_RANK.values():
         assert complaint(ValueError, lambda k=k: FUNCTIONS[name](GOOD, k=k)).startswith("k must be between 1 and 7")
     for k in NO_INTEGER.values():
         assert complaint(TypeError, lambda k=k: FUNCTIONS[name](GOOD, k=k)).startswith("k must be an integer")
+
+
+def test_the_rank_of_leverage_scores_is_checked():
+    for rank in NO_RANK.values():
+        message = complaint(ValueError, lambda rank=rank: ct.leverage_scores(GOOD, rank=rank))
+        assert message.startswith("rank must be between 1 and 7")
+    for rank in NO_INTEGER.values():
+        message = complaint(TypeError, lambda rank=rank: ct.leverage_scores(GOOD, rank=rank))
+        assert message.startswith("rank must be an integer")
 
 
 @pytest.mark.parametrize("name", RANKED)
@@ -262,6 +271,19 @@ def test_numbers_of_randomized_svd_are_checked():
             message = complaint(TypeError, lambda name=name, value=value: ct.randomized_svd(GOOD, 2, **{name: value}))
             assert message.startswith(f"{name} must be an integer")
     complaint(ValueError, lambda: ct.randomized_svd(GOOD, rtol=0.1, method="single_pass"))
+
+
+def test_numbers_of_columns_and_rows_without_a_rank_come_together():
+    for decompose, X in ((ct.cur_decomposition, GOOD), (ct.tubal_cur, GOOD[:, :, None])):
+        message = complaint(ValueError, lambda f=decompose, X=X: f(X, n_columns=3))
+        assert message == "n_rows must be given with n_columns where neither rank nor rtol is, got None"
+        message = complaint(ValueError, lambda f=decompose, X=X: f(X, n_rows=3))
+        assert message == "n_columns must be given with n_rows where neither rank nor rtol is, got None"
+        assert complaint(ValueError, lambda f=decompose, X=X: f(X)).startswith("rank or rtol must be given")
+        for sizes in ((0, 3), (8, 3), (3, 10)):
+            message = complaint(ValueError, lambda f=decompose, X=X, s=sizes: f(X, n_columns=s[0], n_rows=s[1]))
+            assert re.match("n_(columns|rows) must be between 1 and", message)
+        complaint(TypeError, lambda f=decompose, X=X: f(X, n_columns="3", n_rows=3))
 
 
 def test_sizes_of_cur_are_checked():

@@ -27,7 +27,12 @@ skeleton: ct.ID = ct.interpolative_decomposition(A, 2, axis=0)
 tucker: ct.Tucker = ct.st_hosvd(X, (2, 2, 2))
 tensor: ct.TensorCUR = ct.tensor_cur(X, 2, rng=0)
 implicit: ct.TensorCUR = ct.tensor_cur(lambda i, j: i + j, 2, shape=(9, 9))
+tucker = ct.hooi(X, rtol=0.1, callback=print)
+tubal: ct.TubalCUR = ct.tubal_cur(X, n_columns=2, n_rows=3)
+tubal_svd: ct.TubalSVD = ct.tubal_svd(X, rtol=0.1)
+chosen = ct.select_rows(A, 2, exclude=chosen)
 blocks: ct.RowBlocks = ct.row_blocks(A)
+features: np.ndarray = ct.CURTransformer(2, random_state=0).fit(A).transform(A)
 table: ct.Comparison = ct.compare(A, [1, 2])
 names = sorted(ct.selection.SELECTION_RULES)
 matrix = ct.files.read_matrix("A.csv").A
@@ -36,6 +41,9 @@ ct.cur_decompositon(A, 2)  # type: ignore[attr-defined]
 ct.cur_decomposition(A, "two")  # type: ignore[arg-type]
 ct.cur_decomposition(A, 2, ranks=3)  # type: ignore[call-arg]
 ct.cur_decomposition(A, 2, 3)  # type: ignore[call-arg]
+ct.cur_decomposition(A=A, rank=2)  # type: ignore[call-arg]
+ct.leverage_scores(A, k=2)  # type: ignore[call-arg]
+ct.ColumnSelector(rank="two")  # type: ignore[arg-type]
 ct.cur_from_indices(A, [0])  # type: ignore[call-arg]
 ct.select_columns(A, 2, method=3)  # type: ignore[arg-type]
 ct.randomized_svd(A, rtol="small")  # type: ignore[arg-type]

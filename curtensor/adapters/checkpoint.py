@@ -16,7 +16,7 @@ from curtensor.adapters.deltas import DELTAS
 from curtensor.adapters.linear import AdaptedLinear, adapted_layers, is_conv1d, weight_matrix
 from curtensor.adapters.matching import adaptable_modules, check_layer, without_adapters
 
-FORMAT = 1
+CHECKPOINT_FORMAT = 1
 TENSORS, DESCRIPTION = "adapter.safetensors", "adapter.json"
 
 
@@ -65,10 +65,10 @@ def save_adapter(model, folder):
     for name, module in saved.items():
         for key, tensor in module.state_dict().items():
             tensors[f"saved.{name}.{key}"] = tensor.detach().cpu().contiguous().clone()
-    description = {"format": FORMAT, "adapters": units, "saved": list(saved)}
+    description = {"format": CHECKPOINT_FORMAT, "adapters": units, "saved": list(saved)}
     os.makedirs(folder, exist_ok=True)
-    write(Path(folder, TENSORS), save(tensors))
-    write(Path(folder, DESCRIPTION), json.dumps(description, separators=(",", ":")).encode())
+    write_whole(Path(folder, TENSORS), save(tensors))
+    write_whole(Path(folder, DESCRIPTION), json.dumps(description, separators=(",", ":")).encode())
 
 
 def load_adapter(model, folder):
@@ -169,7 +169,7 @@ def read(description_file, tensors_file):
     """Both files of a checkpoint, parsed and checked for their form."""
     try:
         description = json.loads(description_file.read_bytes())
-        known = description["format"] == FORMAT and isinstance(description["saved"], list)
+        known = description["format"] == CHECKPOINT_FORMAT and isinstance(description["saved"], list)
         known = known and all(
             unit["kind"] in DELTAS
             and len(unit["layers"]) == len(unit["base"]) > 0
@@ -180,7 +180,7 @@ def read(description_file, tensors_file):
         known = False
     if not known:
         raise _validation.complain(
-            ValueError, str(description_file), f"an adapter of format {FORMAT}", "something else"
+            ValueError, str(description_file), f"an adapter of format {CHECKPOINT_FORMAT}", "something else"
         )
     if not tensors_file.exists():
         raise FileNotFoundError(f"{tensors_file} must be a file, got none")
@@ -190,7 +190,7 @@ def read(description_file, tensors_file):
         raise _validation.complain(ValueError, str(tensors_file), "a whole safetensors file", str(error)) from None
 
 
-def write(path, content):
+def write_whole(path, content):
     """A file, whole or not at all."""
     temporary = path.with_name(f"{path.name}.part")
     try:
@@ -264,8 +264,8 @@ def export_lora(model, folder, *, rank=None, base_model_name=None):
             tensors[f"base_model.model.{name}.{key}.weight"] = torch.from_numpy(X.astype(np.float32))
     config = peft_config(layers, rank, base_model_name)
     os.makedirs(folder, exist_ok=True)
-    write(Path(folder, "adapter_model.safetensors"), save(tensors, metadata={"format": "pt"}))
-    write(Path(folder, "adapter_config.json"), json.dumps(config, indent=2).encode())
+    write_whole(Path(folder, "adapter_model.safetensors"), save(tensors, metadata={"format": "pt"}))
+    write_whole(Path(folder, "adapter_config.json"), json.dumps(config, indent=2).encode())
     return errors
 
 

@@ -24,7 +24,7 @@ def adapter_rule(method):
     return _validation.choose(ADAPTER_RULES, method, "method", Rule)
 
 
-def choose_columns(weights, k, rule, rng):
+def choose_weight_columns(weights, k, rule, rng):
     """At most k of all the columns of weights (m, n): pairs of the weight's number and the column, shape (k, 2)."""
     if rule.sees == "entries":
         chosen = rule(np.concatenate([squared_column_norms(W) for W in weights]), k, rng)
@@ -38,9 +38,9 @@ def choose_columns(weights, k, rule, rng):
     return np.stack(np.divmod(chosen, weights[0].shape[1]), axis=1)
 
 
-def choose_rows(weights, k, rule, rng):
+def choose_weight_rows(weights, k, rule, rng):
     """At most k of all the rows of weights (m, n): pairs of the weight's number and the row, shape (k, 2)."""
-    return choose_columns([W.T for W in weights], k, rule, rng)
+    return choose_weight_columns([W.T for W in weights], k, rule, rng)
 
 
 def choose_lateral_slices(weights, k, rule, rng):

@@ -264,7 +264,7 @@ def convert_to_tcurlora(
         "ranks": ranks, "scale": scale, "form": form, "factor_rank": factor_rank, "basis": basis, "method": method,
     }  # fmt: skip
     targets = find_targets(model, target_modules, options, exclude_modules, layers_to_transform, modules_to_save)
-    group_by = without_numbers if group_by is None else _validation.function(group_by, "group_by")
+    group_by = without_numbers if group_by is None else function(group_by, "group_by")
     groups: dict = {}
     for name in targets.layers:
         groups.setdefault((group_by(name), id(targets.options[name])), []).append(name)
@@ -313,3 +313,10 @@ def stream(seed, name):
     """A layer's own random stream, by its name."""
     words = np.frombuffer(hashlib.sha256(name.encode()).digest(), dtype=np.uint32)
     return np.random.default_rng([seed, *words.tolist()])
+
+
+def function(value, name):
+    """A callable."""
+    if not callable(value):
+        raise _validation.complain(TypeError, name, "callable", _validation.describe(value))
+    return value

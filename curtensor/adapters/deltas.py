@@ -148,8 +148,8 @@ class CURLoRA(CoreDelta):
         self.scale = scale
         self.register_buffer("columns", index_buffer(columns, weight))
         self.register_buffer("rows", index_buffer(rows, weight))
-        self.register_buffer("C", BASES[basis](taken([weight], alone(columns))))
-        self.register_buffer("R", BASES[basis](taken([weight.T], alone(rows))).T.contiguous())
+        self.register_buffer("C", BASES[basis](columns_at([weight], alone(columns))))
+        self.register_buffer("R", BASES[basis](columns_at([weight.T], alone(rows))).T.contiguous())
         self.U = nn.Parameter(weight.new_zeros(len(columns), len(rows), dtype=trained_dtype(weight)))
 
     @classmethod
@@ -173,17 +173,21 @@ class ModeBases(nn.Module):
     fibres : array of int, shape (r_3, 2)
         Rows and columns whose entries in all weights span the third mode; empty for the identity, r_3 = L.
     basis : "orthonormal" or "raw"
+    rng : Generator, optional
+        What some groups start with at random.
     """
 
     rebuilt: tuple[str, ...] = ("C", "R", "layers")
+    whole_slices = False  # whether it is made of the stacked weights' own slices, as many of both kinds
+    factored = False  # whether it takes a `factor_rank`
 
-    def __init__(self, weights, columns, rows, fibres, *, basis):
+    def __init__(self, weights, columns, rows, fibres, *, basis, rng=None):
         super().__init__()
         self.register_buffer("columns", index_buffer(columns, weights[0]))
         self.register_buffer("rows", index_buffer(rows, weights[0]))
         self.register_buffer("fibres", index_buffer(fibres, weights[0]))
-        self.register_buffer("C", BASES[basis](taken(weights, columns)))
-        self.register_buffer("R", BASES[basis](taken([W.T for W in weights], rows)).T.contiguous())
+        self.register_buffer("C", BASES[basis](columns_at(weights, columns)))
+        self.register_buffer("R", BASES[basis](columns_at([W.T for W in weights], rows)).T.contiguous())
         self.register_buffer("layers", third_mode(weights, fibres, basis))
 
     @classmethod
@@ -198,7 +202,7 @@ class SharedCore(ModeBases):
 
     form = "shared_core"
 
-    def __init__(self, weights, columns, rows, fibres, *, basis):
+    def __init__(self, weights, columns, rows, fibres, *, basis, rng=None):
         super().__init__(weights, columns, rows, fibres, basis=basis)
         self.core = nn.Parameter(self.layers.new_zeros(len(columns), len(rows), self.layers.shape[1]))
 
@@ -214,11 +218,12 @@ class ModeFactors(ModeBases):
     """
 
     form = "mode_factors"
+    factored = True
     rebuilt = (*ModeBases.rebuilt, "core")
 
     def __init__(self, weights, columns, rows, fibres, *, basis, factor_rank, rng=None):
         super().__init__(weights, columns, rows, fibres, basis=basis)
-        small = np.stack([projection(W, self.C, self.R) for W in weights], axis=2)
+        small = np.stack([projected_weights(W, self.C, self.R) for W in weights], axis=2)
         self.register_buffer("core", torch.from_numpy(small).to(self.layers) @ self.layers)
         rng = np.random.default_rng(rng)
         ranks = [(min(factor_rank, r), r) for r in self.core.shape]
@@ -234,7 +239,7 @@ class ModeFactors(ModeBases):
         return turned + (turned @ self.A[1].T) @ self.B[1].T - self.core @ row
 
 
-class TubalCore(nn.Module):
+class TubalProduct(nn.Module):
     """``C * U * R`` by the t-product, U (k, k, L) trained, zero at first: L k^2 numbers (He and others 2025).
 
     C (m, k, L) and R (k, n, L) are the chosen lateral and horizontal slices of the stacked weights, held side by side.
@@ -249,13 +254,14 @@ class TubalCore(nn.Module):
 
     form = "tubal"
     rebuilt = ("C", "R")
+    whole_slices, factored = True, False
 
-    def __init__(self, weights, columns, rows, *, basis):
+    def __init__(self, weights, columns, rows, *, basis, rng=None):
         super().__init__()
         self.register_buffer("columns", index_buffer(columns, weights[0]))
         self.register_buffer("rows", index_buffer(rows, weights[0]))
-        self.register_buffer("C", TUBAL_BASES[basis]([taken([W], alone(columns)) for W in weights]))
-        self.register_buffer("R", TUBAL_BASES[basis]([taken([W.T], alone(rows)) for W in weights]).T.contiguous())
+        self.register_buffer("C", TUBAL_BASES[basis]([columns_at([W], alone(columns)) for W in weights]))
+        self.register_buffer("R", TUBAL_BASES[basis]([columns_at([W.T], alone(rows)) for W in weights]).T.contiguous())
         kind = trained_dtype(weights[0])
         self.core = nn.Parameter(weights[0].new_zeros(len(columns), len(rows), len(weights), dtype=kind))
 
@@ -272,7 +278,7 @@ class TubalCore(nn.Module):
         return blocks.permute(2, 0, 3, 1).reshape(L * k, L * r)
 
 
-FORMS = {group.form: group for group in (SharedCore, TubalCore, ModeFactors)}
+FORMS = {group.form: group for group in (SharedCore, TubalProduct, ModeFactors)}
 
 
 class TCURLoRA(CoreDelta):
@@ -336,7 +342,7 @@ def alone(indices):
     return np.stack([np.zeros(len(indices), dtype=int), indices], axis=1)
 
 
-def taken(weights, pairs):
+def columns_at(weights, pairs):
     """The columns named by pairs of a weight's number and a column, side by side."""
     return torch.stack([weights[number].detach()[:, column] for number, column in np.asarray(pairs).tolist()], dim=1)
 
@@ -377,7 +383,7 @@ def third_mode(weights, fibres, basis):
     return BASES[basis](torch.stack([W.detach()[rows, columns] for W in weights]).to(kind))
 
 
-def projection(weight, C, R):
+def projected_weights(weight, C, R):
     """``C^T W R^T`` as a NumPy array in float64; the large product where the weight lives."""
     operand, W = operands.find(weight)
     half = operand.rmatmat(W, C.double().cpu().numpy())

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from curtensor import _validation
-from curtensor.adapters.choice import adapter_rule, choose_columns
+from curtensor.adapters.choice import adapter_rule, choose_weight_columns
 from curtensor.adapters.convert import stream
 from curtensor.adapters.deltas import index_buffer
 
@@ -112,15 +112,15 @@ class MultimodalTCURLoRA(nn.Module):
         first = next(iter(batches.values()))
         for i, (name, X) in enumerate(batches.items()):
             k = _validation.integer(sizes[name], f"n_features of {name!r}", rank, min(X.shape))
-            chosen = choose_columns([X], k, rule, stream(seed, name))[:, 1]
+            chosen = choose_weight_columns([X], k, rule, stream(seed, name))[:, 1]
             of_rank(name, k, len(chosen))
             self.register_buffer(f"features_{i}", index_buffer(chosen, X))
             self.register_buffer(f"basis_{i}", whitening(name, X[:, chosen], rank))
         draw = stream(seed, "fusion")
         self.core = nn.Parameter(torch.eye(rank).to(first)[:, :, None].repeat(1, 1, len(batches)))
-        self.key, self.value = (nn.Parameter(random_matrix(draw, rank, rank).to(first)) for _ in range(2))
-        self.query = nn.Parameter(random_matrix(draw, 1, rank)[0].to(first))
-        self.weight = nn.Parameter(random_matrix(draw, out_features, rank).to(first))
+        self.key, self.value = (nn.Parameter(fresh_weights(draw, rank, rank).to(first)) for _ in range(2))
+        self.query = nn.Parameter(fresh_weights(draw, 1, rank)[0].to(first))
+        self.weight = nn.Parameter(fresh_weights(draw, out_features, rank).to(first))
         self.bias = nn.Parameter(first.new_zeros(out_features))
 
     def forward(self, inputs, present=None):
@@ -237,6 +237,6 @@ def whitening(name, C, rank):
     return torch.from_numpy(Vh[:rank].T / s[:rank] * np.sqrt(len(C))).to(C).contiguous()
 
 
-def random_matrix(rng, rows, columns):
+def fresh_weights(rng, rows, columns):
     """Uniform numbers of mean square 1 / (3 columns), as nn.Linear draws them."""
     return torch.from_numpy(rng.uniform(-1, 1, (rows, columns)) / np.sqrt(columns))

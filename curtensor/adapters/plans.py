@@ -8,20 +8,22 @@ import numpy as np
 import torch
 
 from curtensor import _validation
-from curtensor.adapters.choice import adapter_rule, choose_columns, choose_lateral_slices, choose_rows, inverse_norm
+from curtensor.adapters.choice import (
+    adapter_rule,
+    choose_lateral_slices,
+    choose_weight_columns,
+    choose_weight_rows,
+)
 from curtensor.adapters.deltas import (
     BASES,
     FORMS,
     AdaLoRA,
     CURLoRA,
     LoRA,
-    ModeFactors,
-    SharedCore,
     TCURLoRA,
-    TubalCore,
+    columns_at,
     orthonormal,
-    projection,
-    taken,
+    projected_weights,
     trained_dtype,
 )
 from curtensor.selection import choose_from_sketch
@@ -53,17 +55,17 @@ def plan_lora(names, weights, *, rank, alpha, init, method):
 
 def cur_rows(name, weight, rank, rule, rng):
     """Orthonormal basis of chosen rows, as large as LoRA's random A (each row of squared norm 1/3)."""
-    rows = enough(name, rank, choose_rows([weight], rank, rule, rng))
-    return orthonormal(taken([weight.T], rows).double()).T.cpu().numpy() / np.sqrt(3)
+    rows = enough(name, rank, choose_weight_rows([weight], rank, rule, rng))
+    return orthonormal(columns_at([weight.T], rows).double()).T.cpu().numpy() / np.sqrt(3)
 
 
 def cur_factors(name, weight, rank, rule, rng, scale):
     """Balanced A and B with scale B A the CUR of the weight with the projection core."""
-    columns = enough(name, rank, choose_columns([weight], rank, rule, rng))
-    rows = enough(name, rank, choose_rows([weight], rank, rule, rng))
-    C = orthonormal(taken([weight], columns).double())
-    R = orthonormal(taken([weight.T], rows).double()).T
-    U, s, Vh = np.linalg.svd(projection(weight, C, R))
+    columns = enough(name, rank, choose_weight_columns([weight], rank, rule, rng))
+    rows = enough(name, rank, choose_weight_rows([weight], rank, rule, rng))
+    C = orthonormal(columns_at([weight], columns).double())
+    R = orthonormal(columns_at([weight.T], rows).double()).T
+    U, s, Vh = np.linalg.svd(projected_weights(weight, C, R))
     root = np.sqrt(s / scale)
     return root[:, None] * Vh @ R.cpu().numpy(), C.cpu().numpy() @ U * root
 
@@ -77,8 +79,8 @@ def plan_curlora(names, weights, *, rank, scale, basis, method):
     rule = adapter_rule(method)
 
     def build(rng):
-        columns = enough(name, rank, choose_columns([weight], rank, rule, rng))
-        rows = enough(name, rank, choose_rows([weight], rank, rule, rng))
+        columns = enough(name, rank, choose_weight_columns([weight], rank, rule, rng))
+        rows = enough(name, rank, choose_weight_rows([weight], rank, rule, rng))
         return [CURLoRA(weight, columns[:, 1], rows[:, 1], basis=basis, scale=scale)]
 
     return build
@@ -93,8 +95,10 @@ def plan_adalora(names, weights, *, rank, alpha, method):
 
     def build(rng):
         wide = weight if weight.dtype == torch.float64 else weight.float()
-        P = orthonormal(taken([wide], enough(name, rank, choose_columns([weight], rank, rule, rng))))
-        Q = orthonormal(taken([wide.T], enough(name, rank, choose_rows([weight], rank, rule, rng)))).T.contiguous()
+        P = orthonormal(columns_at([wide], enough(name, rank, choose_weight_columns([weight], rank, rule, rng))))
+        Q = orthonormal(
+            columns_at([wide.T], enough(name, rank, choose_weight_rows([weight], rank, rule, rng)))
+        ).T.contiguous()
         return [AdaLoRA(P, Q, alpha=alpha)]
 
     return build
@@ -111,30 +115,33 @@ def plan_tcurlora(names, weights, *, ranks, scale, form, factor_rank, basis, met
             if own != first:
                 text = f"of {what} {first} as that of {names[0]!r} in its group"
                 raise _validation.complain(ValueError, f"the weight of {name!r}", text, own)
-    group = _validation.choose(FORMS, form, "form")
-    r1, r2, r3 = ranks_of(names, ranks, (*weights[0].shape, len(weights)), form)
+    group = FORMS[_validation.one_of(FORMS, form, "form")]
+    ranks = ranks_of(names, ranks, (*weights[0].shape, len(weights)), group)
     scale = _validation.positive(scale, "scale")
     basis = _validation.one_of(BASES, basis, "basis")
     rule = adapter_rule(method)
     factor_rank = _validation.integer(factor_rank, "factor_rank", 1, 10**6)
-    name = names[0]
+    options = {"basis": basis} | ({"factor_rank": factor_rank} if group.factored else {})
+    choose = chosen_slices if group.whole_slices else chosen_modes
 
     def build(rng):
-        if group is TubalCore:
-            columns = enough(name, r1, choose_lateral_slices(weights, r1, rule, rng))
-            rows = enough(name, r2, choose_lateral_slices([W.T for W in weights], r2, rule, rng))
-            shared = TubalCore(weights, columns, rows, basis=basis)
-            return TCURLoRA.of_group(shared, len(weights), scale=scale, basis=basis)
-        columns = enough(name, r1, choose_columns(weights, r1, rule, rng))
-        rows = enough(name, r2, choose_rows(weights, r2, rule, rng))
-        fibres = choose_fibres(name, weights, columns[:, 1], rows[:, 1], r3, rule, rng)
-        if group is SharedCore:
-            shared = SharedCore(weights, columns, rows, fibres, basis=basis)
-            return TCURLoRA.of_group(shared, len(weights), scale=scale, basis=basis)
-        shared = ModeFactors(weights, columns, rows, fibres, basis=basis, factor_rank=factor_rank, rng=rng)
-        return TCURLoRA.of_group(shared, len(weights), scale=scale, basis=basis, factor_rank=factor_rank)
+        group_of_layers = group(weights, *choose(names[0], weights, ranks, rule, rng), rng=rng, **options)
+        return TCURLoRA.of_group(group_of_layers, len(weights), scale=scale, **options)
 
     return build
+
+
+def chosen_slices(name, weights, ranks, rule, rng):
+    """Lateral and horizontal slices of the stacked weights."""
+    columns = enough(name, ranks[0], choose_lateral_slices(weights, ranks[0], rule, rng))
+    return columns, enough(name, ranks[1], choose_lateral_slices([W.T for W in weights], ranks[1], rule, rng))
+
+
+def chosen_modes(name, weights, ranks, rule, rng):
+    """Columns and rows of the weights side by side, and the fibres of the third mode."""
+    columns = enough(name, ranks[0], choose_weight_columns(weights, ranks[0], rule, rng))
+    rows = enough(name, ranks[1], choose_weight_rows(weights, ranks[1], rule, rng))
+    return columns, rows, choose_fibres(name, weights, columns[:, 1], rows[:, 1], ranks[2], rule, rng)
 
 
 def choose_fibres(name, weights, columns, rows, r3, rule, rng):
@@ -143,9 +150,10 @@ def choose_fibres(name, weights, columns, rows, r3, rule, rng):
         return np.zeros((0, 2), dtype=int)
     rows, columns = np.unique(rows), np.unique(columns)
     entries = np.stack([W[rows][:, columns].double().cpu().numpy().ravel() for W in weights], axis=1)
-    chosen = (
-        rule((entries**2).sum(axis=1), r3, rng) if rule is inverse_norm else choose_from_sketch(entries, r3, rule, rng)
-    )
+    if rule.sees == "entries":
+        chosen = rule((entries**2).sum(axis=1), r3, rng)
+    else:
+        chosen = choose_from_sketch(entries, r3, rule, rng)
     i, j = np.divmod(enough(name, r3, chosen), len(columns))
     return np.stack([rows[i], columns[j]], axis=1)
 
@@ -155,12 +163,12 @@ def rank_of(name, rank, shape):
     return _validation.integer(rank, f"rank of {name!r}", 1, min(shape))
 
 
-def ranks_of(names, ranks, shape, form):
+def ranks_of(names, ranks, shape, group):
     """(r_1, r_2, r_3), each at most the length of its mode; for the t-product (k, k, L)."""
     what = f"ranks of the group of {names[0]!r}"
     if isinstance(ranks, (tuple, list)):
-        if len(ranks) != 3 or form == "tubal":
-            text = "an int" if form == "tubal" else "an int or three ints"
+        if len(ranks) != 3 or group.whole_slices:
+            text = "an int" if group.whole_slices else "an int or three ints"
             raise _validation.complain(ValueError, what, text, _validation.describe(ranks))
     else:
         rank = _validation.integer(ranks, what, 1, min(shape[:2]))

@@ -107,7 +107,7 @@ class RankAllocator:
         warmup_steps = _validation.integer(warmup_steps, "warmup_steps", 0, total_steps)
         final_steps = _validation.integer(final_steps, "final_steps", 0, total_steps - warmup_steps)
         interval = _validation.integer(interval, "interval", 1, total_steps)
-        betas = tuple(_validation.fraction(beta, "each of betas") for beta in betas)
+        betas = tuple(fraction(beta, "each of betas") for beta in betas)
 
         self.deltas = list(deltas.values())
         self.first, self.last = sum(ranks), target_rank * len(ranks)
@@ -193,3 +193,11 @@ def adalora_deltas(model):
     if not found:
         raise _validation.complain(ValueError, "model", "one with AdaLoRA adapters", "none")
     return found
+
+
+def fraction(value, name):
+    """A float above 0 and below 1."""
+    value = _validation.positive(value, name)
+    if value >= 1:
+        raise _validation.complain(ValueError, name, "below 1", value)
+    return value

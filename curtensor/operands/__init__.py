@@ -25,6 +25,8 @@ OPERANDS = {
     "numpy.generic": "ndarray",
     "dask": "dask_array",
 }
+# Classes that do not say themselves that they follow the array API; array-api-compat speaks for them.
+FRAMEWORKS = {"torch": ("Tensor",), "cupy": ("ndarray",)}
 BLOCK_BYTES = 2**28  # of memory for what is read of a store
 PANELS = 128  # of a large array: a few copies of a panel are a few percent of it
 SMALLEST_PANEL = 2**19  # bytes, below which kernels and products slow down
@@ -45,7 +47,7 @@ def find(A: Any, *, only_products: bool = False, gradients: bool = False) -> tup
                 return operand, operand.wrap(A)
     if of_framework(A):
         operand = kind_of(A)
-        return operand, operand.checked(A) if gradients else operand.wrap(A)
+        return operand, operand.checked_array(A) if gradients else operand.wrap(A)
     raise _validation.complain(TypeError, "A", "an array, a sparse matrix or a DataFrame", type(A))
 
 
@@ -54,7 +56,7 @@ def plain(A, name="A"):
     if isinstance(A, (list, tuple)):
         return _validation.nested_numbers(A, name)
     if labelled(A):
-        A = rows_of_a_store(A) if in_a_store(A) else contents(A, name)
+        A = rows_of_a_store(A) if in_a_store(A) else unlabelled(A, name)
     if of_package(A, "sparse") and hasattr(A, "fill_value"):
         _validation.matrix_shape(A.shape)
         _validation.zero_fill(A.fill_value, None, name)
@@ -69,7 +71,7 @@ def labelled(X):
     return hasattr(X, "to_numpy")
 
 
-def contents(X, name="A"):
+def unlabelled(X, name="A"):
     """The array in something labelled; of a DataArray as it is, be it in memory or dask's."""
     from curtensor.operands import tables
 
@@ -98,12 +100,10 @@ def of_framework(X):
     """Whether X is an array of PyTorch, or of another framework that follows the array API; none is imported here."""
     if isinstance(X, (np.ndarray, np.generic)) or of_package(X, "sparse"):
         return False
-    return hasattr(type(X), "__array_namespace__") or is_tensor(X)
-
-
-def is_tensor(X):
-    """Whether X is an array of PyTorch."""
-    return any((base.__module__, base.__qualname__) == ("torch", "Tensor") for base in type(X).__mro__)
+    return any(
+        hasattr(base, "__array_namespace__") or base.__qualname__ in FRAMEWORKS.get(base.__module__, ())
+        for base in type(X).__mro__
+    )
 
 
 def kind_of(X):
@@ -137,12 +137,12 @@ def beside(X, x):
 
 def followed(X):
     """Whether gradients are followed through an array."""
-    return of_framework(X) and kind_of(X).followed(X)
+    return of_framework(X) and kind_of(X).differentiated(X)
 
 
 def widened(X, other):
     """Slices in half precision in the dtype that was computed in."""
-    return kind_of(X).widened(X, other) if of_framework(X) else X
+    return kind_of(X).computable(X, other) if of_framework(X) else X
 
 
 def names(X, ndim=2):

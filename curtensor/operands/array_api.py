@@ -22,14 +22,14 @@ HALF = ("float16", "bfloat16")
 
 def wrap(A):
     """A as it is, checked, and cut off from what gradients follow."""
-    A = cut_off(checked(A))
+    A = cut_off(checked_array(A))
     if traced(A):
         what = "an array with entries (choose outside of jit, vmap and torch.func, and go on with cur_from_indices)"
         raise _validation.complain(TypeError, "A", what, "a traced one")
     return A
 
 
-def checked(A):
+def checked_array(A):
     """A dense two-dimensional array of numbers that has data."""
     if compat.is_torch_array(A) and (A.is_sparse or A.layout != sys.modules["torch"].strided or A.is_quantized):
         raise _validation.complain(TypeError, "A", "a dense tensor", f"{A.layout}, {A.dtype}")
@@ -45,12 +45,12 @@ def checked(A):
 
 def cut_off(A):
     """The same entries, through which no gradient goes; some are not to be seen even so."""
-    if not followed(A):
+    if not differentiated(A):
         return A
     return A.detach() if compat.is_torch_array(A) else sys.modules["jax"].lax.stop_gradient(A)
 
 
-def followed(A):
+def differentiated(A):
     """Whether a gradient may be asked for of what is computed with A."""
     if traced(A) or not compat.is_torch_array(A):
         return traced(A)
@@ -90,7 +90,7 @@ def own_dtype(A):
 
 def matmat(A, X):
     """``A @ X``."""
-    thin, back = beside(X, A)
+    thin, back = thin_beside(X, A)
     if thin is X:
         return compat.array_namespace(A).concat([product(panel, X) for _, panel in device_panels(A)])
     whole = np.empty((A.shape[0], X.shape[1]), dtype(A))  # parts kept between panels would leave no room for the next
@@ -101,8 +101,10 @@ def matmat(A, X):
 
 def rmatmat(A, Y):
     """``A^H @ Y``."""
-    Y, back = beside(Y, A)
-    return back(adjoint(sum(product(adjoint(Y[rows, :]), panel) for rows, panel in device_panels(A))))
+    Y, back = thin_beside(Y, A)
+    return back(
+        conjugate_transpose(sum(product(conjugate_transpose(Y[rows, :]), panel) for rows, panel in device_panels(A)))
+    )
 
 
 def sketch_both(A, Y, X):
@@ -119,23 +121,30 @@ def squared_norm(A, exponent=0):
 
 def take(A, indices, axis):
     """Rows (axis 0) or columns (axis 1) as a NumPy array."""
-    return to_numpy(widened(taken(A, indices, axis), A))
+    return to_numpy(computable(own_slices(A, indices, axis), A))
 
 
-def taken(A, indices, axis):
+def own_slices(A, indices, axis):
     """Rows or columns in A's own kind and dtype."""
     if compat.is_torch_array(A) and A.is_conj():
-        return taken(A.conj(), indices, axis).conj()  # else all of it is conjugated first
+        return own_slices(A.conj(), indices, axis).conj()  # else all of it is conjugated first
     xp = compat.array_namespace(A)
     indices = xp.asarray(np.array(indices, dtype=np.int64), device=place(A))
     if compat.is_torch_array(A):  # whose own function copies all of what is not contiguous
-        return A[indices] if axis == 0 else A[:, indices]
+        part = signed(A)[indices] if axis == 0 else signed(A)[:, indices]
+        return part if part.dtype == A.dtype else part.view(A.dtype)
     return xp.take(A, indices, axis=axis)
+
+
+def signed(A):
+    """A tensor of PyTorch, unsigned integers by their bits as signed ones, which alone it takes slices of on a GPU."""
+    name = str(A.dtype).rpartition(".")[2]
+    return A.view(getattr(sys.modules["torch"], name[1:])) if name in ("uint16", "uint32", "uint64") else A
 
 
 def rows(A, start, stop):
     """Rows from one number to another as a NumPy array."""
-    return to_numpy(widened(A[start:stop, :], A))
+    return to_numpy(computable(A[start:stop, :], A))
 
 
 def take_and_rmatmat(A, indices, Y):
@@ -175,7 +184,7 @@ def largest(A):
 
 def diagonal(A):
     """The diagonal as a NumPy array."""
-    return to_numpy(widened(compat.array_namespace(A).linalg.diagonal(A), A))
+    return to_numpy(computable(compat.array_namespace(A).linalg.diagonal(A), A))
 
 
 def like(A, X, own=False):
@@ -187,13 +196,13 @@ def like(A, X, own=False):
 
 def device_panels(A):
     """The whole array where products take it as it lies, else panels of rows copied to the dtype of the products."""
-    if A.dtype == own_dtype(A) and multiplies_as_it_is(A):
+    if A.dtype == own_dtype(A) and multiplies_uncopied(A):
         yield slice(0, A.shape[0]), A
     else:
         yield from small_panels(A)
 
 
-def multiplies_as_it_is(A):
+def multiplies_uncopied(A):
     """Whether a product copies nothing of A, as PyTorch does of one with large steps, or conjugated by a flag alone."""
     return not compat.is_torch_array(A) or traced(A) or (1 in A.stride() and not A.is_conj() and not A.is_neg())
 
@@ -207,16 +216,16 @@ def small_panels(A):
     """Panels of rows on the device, in the dtype to compute in."""
     itemsize = dtype(A).itemsize
     for rows in row_slices(A.shape, A.shape[0] * A.shape[1] * itemsize, itemsize, PANEL_BYTES):
-        yield rows, widened(A[rows, :], A)
+        yield rows, computable(A[rows, :], A)
 
 
-def widened(X, A):
+def computable(X, A):
     """X in the dtype to compute in with A."""
     kind = own_dtype(A)
     return X if X.dtype == kind else compat.array_namespace(X).astype(X, kind)
 
 
-def beside(X, A):
+def thin_beside(X, A):
     """A thin matrix as an array beside A, and the function that takes a product with it to where the matrix was."""
     if isinstance(X, np.ndarray) or sparse.issparse(X):
         return like(A, np.asarray(dense(X), dtype=dtype(A))), to_numpy
@@ -231,7 +240,7 @@ def place(A):
 
 def to_numpy(X):
     """An array of a framework on the host, writeable; half precision, which NumPy has not or not wholly, as float32."""
-    X = widened(cut_off(X), X) if str(X.dtype).endswith(HALF) else cut_off(X)
+    X = computable(cut_off(X), X) if str(X.dtype).endswith(HALF) else cut_off(X)
     if compat.is_torch_array(X):
         X = X.resolve_conj().resolve_neg()
     if compat.is_torch_array(X) or compat.is_cupy_array(X):
@@ -248,10 +257,10 @@ def product(X, Y):
     return X @ Y
 
 
-def adjoint(X):
+def conjugate_transpose(X):
     """``X^H``."""
     xp = compat.array_namespace(X)
-    return xp.conj(X).mT if xp.isdtype(X.dtype, "complex floating") else X.mT
+    return xp.matrix_transpose(xp.conj(X) if xp.isdtype(X.dtype, "complex floating") else X)
 
 
 def real_parts(X):
@@ -260,13 +269,13 @@ def real_parts(X):
     return (xp.real(X), xp.imag(X)) if xp.isdtype(X.dtype, "complex floating") else (X,)
 
 
-def orthonormal_columns(C):
+def q_factor(C):
     """Q of C's QR factorisation, in C's framework."""
     return compat.array_namespace(C).linalg.qr(C)[0]
 
 
-def lstsq(A, B):
+def solved_by_qr(A, B):
     """Least-squares solution X of ``A @ X = B`` for independent columns of A, in A's framework."""
     linalg = compat.array_namespace(A).linalg
     Q, R = linalg.qr(A)
-    return linalg.solve(R, product(adjoint(Q), B))
+    return linalg.solve(R, product(conjugate_transpose(Q), B))

@@ -77,6 +77,7 @@ class RowBlocks:
 
 def row_blocks(
     source: Any,
+    /,
     shape: tuple[int, int] | None = None,
     *,
     dtype: Any = None,
@@ -161,7 +162,7 @@ def in_blocks(source, shape, dtype, block_bytes, callback, name):
     block_bytes = _validation.integer(block_bytes, "block_bytes", 1, np.inf)
     callback = _validation.callback_function(callback)
     try:
-        found = sources.find(source, shape, dtype, name)
+        found = sources.source_of(source, shape, dtype, name)
     except (KeyError, RuntimeError) as error:
         if callable(source):
             raise
@@ -241,10 +242,10 @@ def take(A, indices, axis):
     if A.transposed:
         return take(A.T, indices, 1 - axis).T
     if axis == 1:
-        return joined((block[:, indices] for _, block in in_turn(A)), (A.shape[0], len(indices)), A.dtype)
+        return joined_rows((block[:, indices] for _, block in in_turn(A)), (A.shape[0], len(indices)), A.dtype)
     wanted, places = np.unique(np.asarray(indices, dtype=np.intp), return_inverse=True)
     found = in_turn(A, wanted.max(initial=-1) + 1) if A.source.read is None else around(A, wanted)
-    return joined((part_of(wanted, *pair) for pair in found), (len(wanted), A.shape[1]), A.dtype)[places]
+    return joined_rows((part_of(wanted, *pair) for pair in found), (len(wanted), A.shape[1]), A.dtype)[places]
 
 
 def take_and_rmatmat(A, indices, Y):
@@ -256,7 +257,7 @@ def take_and_rmatmat(A, indices, Y):
     for rows, block in in_turn(A):
         parts.append(part_of(wanted, rows, block))
         product += operand_of(block).rmatmat(block, Y[rows])
-    return joined(parts, (len(wanted), A.shape[1]), A.dtype)[places], product
+    return joined_rows(parts, (len(wanted), A.shape[1]), A.dtype)[places], product
 
 
 def panels(A):
@@ -331,20 +332,20 @@ def read_in_turn(A, stop):
     A.counts.passes += 1
     with reading(0, None):
         now, blocks = source.shape_now(), source.begin(A.cuts)
-    _validation.same_shape(now, source.shape)
+    same_shape(now, source.shape)
     done = 0
     while done < stop:
         with reading(done, next_cut(A, done)):
             block = next(blocks, None)
         if block is None:
-            _validation.all_rows(done, source.shape[0])
-        rows, block = checked(A, block, done)
+            all_rows(done, source.shape[0])
+        rows, block = checked_block(A, block, done)
         yield rows, block
         done = rows.stop
     if stop == source.shape[0]:
         with reading(done, None):
             done += sum(np.shape(block)[0] for block in itertools.islice(blocks, 1))  # one too many, or none
-        _validation.all_rows(done, stop)
+        all_rows(done, stop)
 
 
 def next_cut(A, start):
@@ -360,7 +361,7 @@ def around(A, wanted):
             start, stop = int(group[0]), int(group[-1]) + 1
             with reading(start, stop):
                 block = A.source.read(start, stop)
-            yield checked(A, block, start)
+            yield checked_block(A, block, start)
 
 
 @contextmanager
@@ -371,15 +372,15 @@ def reading(start, stop):
     except MemoryError:
         raise
     except Exception as error:
-        raise _validation.unreadable_rows(start, stop, error) from error
+        raise unreadable_rows(start, stop, error) from error
 
 
-def checked(A, block, start):
+def checked_block(A, block, start):
     """Its slice of rows, and a block in the dtype to compute in, its rows contiguous, after a look for changes."""
     source = A.source
     block = operands.find(block)[1]
     block = whole(block) if isinstance(block, RowBlocks) else block
-    _validation.block_of_rows(block, source.shape, A.dtype, start)
+    block_of_rows(block, source.shape, A.dtype, start)
     rows = slice(start, start + block.shape[0])
     A.counts.bytes_read += source.size_of(rows, block)
     own = source.read is not None  # a function may use its block's memory again
@@ -391,7 +392,7 @@ def checked(A, block, start):
         products = block @ random_vector(block.shape[1], A.dtype)
         change = np.abs(products - A.probes[rows]).max(initial=0)
         slack = 100 * np.sqrt(block.shape[1]) * np.finfo(A.dtype).eps * np.abs(products).max(initial=0)
-    _validation.same_data(not change > slack, rows.start, rows.stop)  # NaN: not read before, or not finite
+    same_data(not change > slack, rows.start, rows.stop)  # NaN: not read before, or not finite
     A.probes[rows] = products
     for factor in A.factors:
         block = block * factor
@@ -410,7 +411,7 @@ def part_of(wanted, rows, block):
     return block[wanted[first:last] - rows.start]
 
 
-def joined(parts, shape, kind):
+def joined_rows(parts, shape, kind):
     """One array of its parts, from the first rows to the last, each no longer needed once it is copied."""
     parts = iter(parts)
     first = next(parts, np.empty((0, shape[1]), kind))
@@ -421,3 +422,43 @@ def joined(parts, shape, kind):
         whole[done : done + len(part)] = operands.dense(part)
         done += len(part)
     return whole
+
+
+def unreadable_rows(start, stop, error):
+    """The exception for rows that a store, or a user's function, did not give."""
+    got = f"{type(error).__name__}: {_validation.describe_error(error)}"
+    return _validation.complain(
+        OSError, "A", "readable", f"{got}, in rows {start} to {'the next' if stop is None else stop - 1}"
+    )
+
+
+def block_of_rows(block, shape, kind, start):
+    """Raise if a block is not of the width and the dtype of the others, or goes beyond the last row."""
+    where = f"in the block from row {start}"
+    if block.shape[1] != shape[1]:
+        raise _validation.complain(ValueError, "each block of A", f"of {shape[1]} columns", f"{block.shape[1]} {where}")
+    if start + block.shape[0] > shape[0]:
+        raise _validation.complain(
+            ValueError, "blocks of A", f"of {shape[0]} rows in all", f"{start + block.shape[0]} or more"
+        )
+    if not np.can_cast(_validation.array_dtype(block.dtype), kind, "same_kind"):
+        raise _validation.complain(TypeError, "each block of A", f"of dtype {kind}", f"dtype {block.dtype} {where}")
+
+
+def all_rows(done, wanted):
+    """Raise if the blocks do not add up to the rows."""
+    if done != wanted:
+        raise _validation.complain(ValueError, "blocks of A", f"of {wanted} rows in all", done)
+
+
+def same_shape(now, before):
+    """Raise if a store has another shape than it had."""
+    if tuple(now) != tuple(before):
+        raise _validation.complain(ValueError, "A", f"of the same shape in every pass, {tuple(before)}", tuple(now))
+
+
+def same_data(same, start, stop):
+    """Raise if rows are not what they were in the pass before."""
+    if not same:
+        got = f"other entries in rows {start} to {stop - 1}"
+        raise _validation.complain(ValueError, "A", "the same in every pass", got)

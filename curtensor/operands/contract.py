@@ -90,6 +90,13 @@ class Operand(Products, Protocol):
         """``A^H @ (A @ X)``; one pass where one can do both."""
 
 
+class Readable(Operand, Protocol):
+    """What can be read in blocks of rows, so that another operand reads it as it reads stores."""
+
+    def rows(self, A: Any, start: int, stop: int) -> np.ndarray:
+        """Rows from one number to another."""
+
+
 class Block(Operand, Protocol):
     """What can be part of a larger matrix: a block of rows."""
 

@@ -22,18 +22,18 @@ from curtensor.operands.usual import knows_norm as knows_norm
 from curtensor.operands.usual import like as like
 
 FAN = 8  # summands of a sum that is one task
-PATIENCE = 30  # seconds to wait for a cluster's first worker
+FIRST_WORKER_SECONDS = 30  # seconds to wait for a cluster's first worker
 GRAPH_BYTES = 2**32  # from which on dask may warn of a large graph
 
 
 def wrap(A):
     """A two-dimensional dask array of numbers in chunks of known sizes."""
-    _validation.array_dtype(checked(A, "A").dtype)
+    _validation.array_dtype(checked_dask(A, "A").dtype)
     _validation.matrix_shape(A.shape)
     return A
 
 
-def checked(A, name):
+def checked_dask(A, name):
     """A dask array without a mask, in chunks of known sizes."""
     if not isinstance(A, dask.array.Array):
         raise _validation.complain(TypeError, name, "a dask array, such as df.to_dask_array(lengths=True)", type(A))
@@ -53,14 +53,14 @@ def dtype(A):
 def matmat(A, X):
     """``A @ X``."""
     _, columns, blocks = grid(A)
-    parts = slices(X, columns)
+    parts = sent_slices(X, columns)
     return np.concatenate(compute([total(of_blocks(ndarray.matmat, line, parts)) for line in blocks]))
 
 
 def rmatmat(A, Y):
     """``A^H @ Y``."""
     rows, _, blocks = grid(A)
-    parts = slices(Y, rows)
+    parts = sent_slices(Y, rows)
     return np.concatenate(compute([total(of_blocks(ndarray.rmatmat, line, parts)) for line in blocks.T]))
 
 
@@ -69,7 +69,7 @@ def sketch_both(A, Y, X):
     rows, columns, blocks = grid(A)
     lefts, rights = np.empty((2, *blocks.shape), dtype=object)
     squares = []
-    Ys, Xs = slices(Y, rows), slices(X, columns)
+    Ys, Xs = sent_slices(Y, rows), sent_slices(X, columns)
     for i, j in np.ndindex(blocks.shape):
         lefts[i, j], rights[i, j], square = delayed(of_block, nout=3)(ndarray.sketch_both, blocks[i, j], Ys[i], Xs[j])
         squares.append(square)
@@ -96,7 +96,7 @@ def take_and_rmatmat(A, indices, Y):
     indices = np.asarray(indices, dtype=np.intp)
     rows, columns, blocks = grid(A)
     places, parts, products = [], [], np.empty(blocks.shape, dtype=object)
-    for i, (span, Ys) in enumerate(zip(rows, slices(Y, rows), strict=True)):
+    for i, (span, Ys) in enumerate(zip(rows, sent_slices(Y, rows), strict=True)):
         held = held_by(span, indices)
         for j, other in enumerate(columns):
             arguments = blocks[i, j], indices[held] - span.start, Ys
@@ -223,7 +223,7 @@ def box(A, place, name="A"):
     return found
 
 
-def slices(X, spans):
+def sent_slices(X, spans):
     """Slices of rows of a test matrix, each sent but once to whoever needs it."""
     return [delayed(X[span], traverse=False) for span in spans]
 
@@ -279,7 +279,7 @@ def compute(tasks):
 def wait_for_worker(client):
     """Give a cluster without workers something to do, which makes an adaptive one start some, and some time."""
     try:
-        client.submit(int, pure=False).result(timeout=PATIENCE)
+        client.submit(int, pure=False).result(timeout=FIRST_WORKER_SECONDS)
     except TimeoutError:
-        got = f"a cluster without any after {PATIENCE} s"
+        got = f"a cluster without any after {FIRST_WORKER_SECONDS} s"
         raise _validation.complain(ValueError, "the scheduler of A", "one with workers", got) from None

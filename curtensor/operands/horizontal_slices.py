@@ -33,13 +33,13 @@ def sketch_both(X, Y, W):
     square = 0.0
     for rows, panel in panels(X):
         pairs = panel.swapaxes(1, 2).reshape(-1, d2)
-        left += ndarray.sketch_both(pairs, Y[rows.start * d3 : rows.stop * d3], nothing(d2, W))[0]
-        _, right[rows], part = ndarray.sketch_both(panel.reshape(-1, d2 * d3), nothing(len(panel), Y), W)
+        left += ndarray.sketch_both(pairs, Y[rows.start * d3 : rows.stop * d3], no_columns(d2, W))[0]
+        _, right[rows], part = ndarray.sketch_both(panel.reshape(-1, d2 * d3), no_columns(len(panel), Y), W)
         square += part
     return left, right, square
 
 
-def nothing(n, like):
+def no_columns(n, like):
     """A test matrix (n, 0) of the other's dtype."""
     return sparse.csr_array((n, 0), dtype=like.dtype)
 

@@ -24,7 +24,7 @@ def dtype(A):
 
 def matmat(A, X):
     """``A @ X``."""
-    return checked(A.matmat(dense(X)), (A.shape[0], X.shape[1]), A)
+    return checked_product(A.matmat(dense(X)), (A.shape[0], X.shape[1]), A)
 
 
 def rmatmat(A, Y):
@@ -34,10 +34,10 @@ def rmatmat(A, Y):
     except (NotImplementedError, TypeError) as error:  # SciPy calls None for the adjoint that it was not given
         what, got = "an operator with an adjoint (rmatvec or rmatmat)", _validation.describe_error(error)
         raise _validation.complain(TypeError, "A", what, f"{type(error).__name__}: {got}") from error
-    return checked(product, (A.shape[1], Y.shape[1]), A)
+    return checked_product(product, (A.shape[1], Y.shape[1]), A)
 
 
-def checked(product, shape, A):
+def checked_product(product, shape, A):
     """A product, which a user's function made."""
     return _validation.as_declared(product, shape, dtype(A), "each product of A")
 

@@ -31,7 +31,7 @@ def matmat(A, X):
     if multiplies_as_it_is(A, X):
         return A @ X
     product = np.empty((A.shape[0], X.shape[1]), np.result_type(dtype(A), X))
-    for rows in row_slices(A):
+    for rows in panel_slices(A):
         product[rows] = np.array(A[rows], dtype(A), order="K") @ X
     return product
 
@@ -108,11 +108,11 @@ def take(A, indices, axis):
 
 def panels(A):
     """Contiguous panels of rows with their slices; views where A's rows already are contiguous floats."""
-    for rows in row_slices(A):
+    for rows in panel_slices(A):
         yield rows, A[rows] if _ready(A) else np.array(A[rows], dtype(A), order="C")
 
 
-def row_slices(A):
+def panel_slices(A):
     """Slices of few rows."""
     return operands.row_slices(A.shape, A.nbytes, dtype(A).itemsize, PANEL_BYTES)
 

@@ -69,7 +69,7 @@ def panels(A):
         yield rows, A[rows].toarray()
 
 
-def parts(A):
+def pieces(A):
     """The stored entries in short pieces, one after the other."""
     for start in range(0, A.nnz, PIECE):
         yield A.data[start : start + PIECE]
@@ -77,12 +77,12 @@ def parts(A):
 
 def squared_norm(A, exponent=0):
     """``||2^exponent A||_F^2``."""
-    return sum(_kernels.squared_moduli(operands.times_power(part, exponent)[None]) for part in parts(A)) or 0.0
+    return sum(_kernels.squared_moduli(operands.times_power(part, exponent)[None]) for part in pieces(A)) or 0.0
 
 
 def first_nonfinite(A):
     """Index of the first NaN or infinity in reading order, or None."""
-    if all(np.isfinite(part).all() for part in parts(A)):
+    if all(np.isfinite(part).all() for part in pieces(A)):
         return None
     entries = A.tocoo()
     bad = ~np.isfinite(entries.data)
@@ -91,7 +91,7 @@ def first_nonfinite(A):
 
 def largest(A):
     """Largest modulus of a real or imaginary part."""
-    reals = (part.view(part.real.dtype) for part in parts(A))
+    reals = (part.view(part.real.dtype) for part in pieces(A))
     return float(np.max([(part.max(), -part.min()) for part in reals], initial=0))
 
 

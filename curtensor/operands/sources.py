@@ -12,7 +12,7 @@ from scipy import sparse
 from curtensor import _validation, operands
 from curtensor.operands import is_group
 
-PIECE_BYTES = 2**24  # of a block where the store's chunks are no larger: what a processor's cache may hold
+CACHED_BYTES = 2**24  # of a block where the store's chunks are no larger: what a processor's cache may hold
 
 
 class Source(NamedTuple):
@@ -34,24 +34,24 @@ class Source(NamedTuple):
     chunk: int = 1  # rows that the store keeps together
 
 
-def find(source, shape, dtype, name):
+def source_of(source, shape, dtype, name):
     """The `Source` that a user's object is; of what is stored by columns, that of the transpose."""
     if sparse.issparse(source):
-        _validation.given_shape(shape, source.shape)
+        given_shape(shape, source.shape)
         source, shape = operands.find(source)[1], source.shape
     if sparse.issparse(source) or isinstance(source, tuple) or is_group(source):
         *parts, shape = csr_parts(source, shape, name)
         return csr_source(*parts, shape[::-1] if by_columns(source) else shape)
     if operands.of_package(source, "dask") or operands.of_framework(source):
         operand, source = operands.find(source)
-        _validation.given_shape(shape, source.shape)
+        given_shape(shape, source.shape)
         return array_source(source, partial(operand.rows, source), operand.dtype(source))
     if hasattr(source, "shape") and hasattr(source, "__getitem__"):
-        _validation.stored_array(source, name)
+        stored_array(source, name)
         _validation.matrix_shape(source.shape)
-        _validation.given_shape(shape, source.shape)
+        given_shape(shape, source.shape)
         return array_source(source.T if by_columns(source) else source)
-    return function_source(_validation.starts_blocks(source, name), shape, dtype)
+    return function_source(starts_blocks(source, name), shape, dtype)
 
 
 def by_columns(source):
@@ -73,7 +73,7 @@ def array_source(array, read=None, dtype=None):
 
     def cuts(limit, itemsize):
         row = n * (itemsize + (stored.itemsize if stored.itemsize != itemsize else 0))
-        height = min(max(PIECE_BYTES // row, chunk), limit // _validation.row_bytes(row, limit))
+        height = min(max(CACHED_BYTES // row, chunk), limit // row_bytes(row, limit))
         height -= height % chunk if height > chunk else 0
         return [*range(0, m, height), m]
 
@@ -89,25 +89,25 @@ def csr_parts(source, shape, name):
     if sparse.issparse(source):
         return source.data, source.indices, source.indptr, shape
     if isinstance(source, tuple):
-        return *_validation.three_arrays(source, name), _validation.shape_of_two(shape)
-    parts = _validation.csr_members(source, encoding_of(source), name)
+        return *three_arrays(source, name), shape_of_two(shape)
+    parts = csr_members(source, encoding_of(source), name)
     stored = getattr(source, "attrs", {}).get("shape")
     if stored is not None:
-        _validation.given_shape(shape, tuple(map(int, stored)))
-    return *parts, _validation.shape_of_two(shape if stored is None else stored)
+        given_shape(shape, tuple(map(int, stored)))
+    return *parts, shape_of_two(shape if stored is None else stored)
 
 
 def csr_source(data, indices, indptr, shape):
     """A CSR matrix whose entries stay where they are; only where its rows begin is read at once."""
     m, n = shape
-    _validation.stored_array(data)
-    starts = _validation.row_starts(slices_of(indptr)(0, indptr.shape[0]), data.shape[0], indices.shape[0], shape)
+    stored_array(data)
+    starts = row_starts(slices_of(indptr)(0, indptr.shape[0]), data.shape[0], indices.shape[0], shape)
     read_data, read_indices, kind = slices_of(data), slices_of(indices), np.dtype(data.dtype)
     stored = kind.itemsize + np.dtype(indices.dtype).itemsize
 
     def read(start, stop):
         first, last = int(starts[start]), int(starts[stop])
-        columns = _validation.column_numbers(read_indices(first, last), n)
+        columns = column_numbers(read_indices(first, last), n)
         entries = (read_data(first, last), columns, starts[start : stop + 1] - first)
         return sparse.csr_array(entries, shape=(stop - start, n))
 
@@ -117,8 +117,8 @@ def csr_source(data, indices, indptr, shape):
 
     def cuts(limit, itemsize):
         entry = stored + itemsize
-        longest = _validation.row_bytes(int(np.diff(starts).max()) * entry, limit)
-        entries = min(max(PIECE_BYTES, longest), limit) // entry
+        longest = row_bytes(int(np.diff(starts).max()) * entry, limit)
+        entries = min(max(CACHED_BYTES, longest), limit) // entry
         found = [0]
         while found[-1] < m:
             found.append(int(np.searchsorted(starts, starts[found[-1]] + entries, side="right")) - 1)
@@ -138,12 +138,12 @@ def function_source(start, shape, dtype):
         for block in start():
             first = block if first is None else first
             m += np.shape(block)[0]
-        _validation.some_blocks(first)
+        some_blocks(first)
         shape = m, np.shape(first)[1]
-    shape = _validation.shape_of_two(shape)
+    shape = shape_of_two(shape)
     if first is None and dtype is None:
         first = next(iter(start()), None)
-        _validation.some_blocks(first)
+        some_blocks(first)
     kind = _validation.array_dtype(np.dtype(dtype)) if dtype is not None else working_dtype(first)
     return Source(
         shape, kind, lambda cuts: iter(start()), None, lambda: shape, lambda limit, itemsize: [], size_in_memory
@@ -208,6 +208,105 @@ def read_file(path, begin, width, dtype, start, stop):
         while done < block.nbytes:
             count = file.readinto(view[done:])
             if not count:
-                raise _validation.truncated(done, block.nbytes)
+                raise cut_short(done, block.nbytes)
             done += count
     return block
+
+
+def stored_array(A, name="A"):
+    """Raise if what a store holds is no array of decoded numbers: a group or file, an empty dataset, a named type."""
+    if hasattr(A, "keys") and not hasattr(A, "dtype"):
+        got = f"a group of {_validation.describe(sorted(A.keys()))}"
+        raise _validation.complain(TypeError, name, "an array of a store, not its file or group", got)
+    if not hasattr(A, "shape") or not hasattr(A, "dtype"):
+        raise _validation.complain(TypeError, name, "an array of a store", _validation.describe(A))
+    if A.shape is None:
+        raise _validation.complain(ValueError, name, "an array with entries", "an empty dataset of no shape")
+    stored = getattr(A, "_dset", A)  # h5py's view by astype has no attributes
+    _validation.not_packed(getattr(stored, "attrs", {}), name)
+
+
+def starts_blocks(source, name):
+    """A function that starts a new iteration each time, unlike an iterator, which can be read once."""
+    if not callable(source) or hasattr(source, "__next__"):
+        what = "an array, three arrays of a CSR matrix, or a function that starts a new iteration over blocks of rows"
+        raise _validation.complain(TypeError, name, what, _validation.describe(source))
+    return source
+
+
+def given_shape(shape, found):
+    """Raise if a shape was given and is not that found."""
+    if shape is not None and _validation.lengths(shape) != tuple(found):
+        raise _validation.complain(
+            ValueError, "shape", f"that of the store, {tuple(found)}", _validation.describe(shape)
+        )
+
+
+def shape_of_two(shape):
+    """Two positive lengths as ints."""
+    if shape is None:
+        raise _validation.complain(ValueError, "shape", "given where the source does not say it", "None")
+    return _validation.matrix_shape(_validation.lengths(tuple(map(int, shape))))
+
+
+def some_blocks(first):
+    """Raise if an iteration ended before its first block."""
+    if first is None:
+        raise _validation.complain(
+            ValueError, "source", "a function that starts an iteration over blocks of rows", "no block"
+        )
+
+
+def three_arrays(parts, name):
+    """Data, column numbers and row starts of a CSR matrix."""
+    if len(parts) != 3 or not all(len(getattr(part, "shape", None) or ()) == 1 for part in parts):
+        raise _validation.complain(
+            TypeError, name, "three 1-dimensional arrays: data, indices, indptr", _validation.describe(parts)
+        )
+    return parts
+
+
+def csr_members(group, encoding, name):
+    """Data, column numbers and row starts in a group."""
+    if any(part not in group for part in ("data", "indices", "indptr")):
+        got = f"a group of {_validation.describe(sorted(group.keys()))}"
+        raise _validation.complain(
+            ValueError, name, "an array of a store, or a group with data, indices and indptr", got
+        )
+    _validation.one_of(("csr_matrix", "csc_matrix"), encoding, f"the encoding-type of {name}")
+    return three_arrays(tuple(group[part] for part in ("data", "indices", "indptr")), name)
+
+
+def row_starts(indptr, n_data, n_indices, shape):
+    """Where each row begins among the entries, as integers from 0 to their number."""
+    starts = np.asarray(indptr)
+    if starts.dtype.kind not in "iu":
+        raise _validation.complain(TypeError, "indptr", "integers", f"dtype {starts.dtype}")
+    starts = starts.astype(np.int64, copy=False)
+    if len(starts) != shape[0] + 1:
+        raise _validation.complain(ValueError, "indptr", f"of length {shape[0] + 1} for shape {shape}", len(starts))
+    if starts[0] != 0 or starts[-1] != n_data or n_data != n_indices or (np.diff(starts) < 0).any():
+        got = f"{starts[0]} to {starts[-1]} for {n_data} and {n_indices} entries"
+        raise _validation.complain(ValueError, "indptr", "rising from 0 to the number of entries", got)
+    return starts
+
+
+def column_numbers(columns, n):
+    """Column numbers of a CSR matrix, from 0 to n - 1."""
+    if columns.dtype.kind not in "iu" or (len(columns) and not 0 <= columns.min() <= columns.max() < n):
+        raise _validation.complain(
+            ValueError, "indices", f"integers from 0 to {n - 1}", f"others, of dtype {columns.dtype}"
+        )
+    return columns
+
+
+def row_bytes(row, limit):
+    """The bytes of the longest row, if a block can hold one."""
+    if row > limit:
+        raise _validation.complain(ValueError, "block_bytes", f"at least {2 * row}, two blocks of one row", 2 * limit)
+    return row
+
+
+def cut_short(got, wanted):
+    """The exception for a file that ends too early."""
+    return EOFError(f"{wanted - got} of {wanted} bytes missing: the file is truncated")

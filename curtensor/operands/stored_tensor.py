@@ -26,7 +26,7 @@ STORES = ("h5py", "zarr", "dask")
 
 def readable(X):
     """A `StoredTensor` for what does not lie in memory, else X as an array; checked, of two modes or more."""
-    X = operands.contents(X) if operands.labelled(X) else X
+    X = operands.unlabelled(X) if operands.labelled(X) else X
     _validation.one_of_several(X, "X")
     if isinstance(X, np.memmap) and mapped(X) is not None:
         return MappedTensor(X)
@@ -97,7 +97,7 @@ class StoredTensor:
     def _checked(self, place, box):
         """What was read of a box, of the shape and dtype that the store declares."""
         lengths = tuple(cut.stop - cut.start for cut in place)
-        _validation.same_box_shape(np.shape(box), lengths)
+        same_box_shape(np.shape(box), lengths)
         return operands.declared(box, lengths, self.dtype, "each box of X")
 
     def at(self, indices):
@@ -243,7 +243,7 @@ class DaskTensor(StoredTensor):
         from curtensor.operands import dask_array
 
         self._dask = dask_array
-        super().__init__(dask_array.checked(X, "X"), factors)
+        super().__init__(dask_array.checked_dask(X, "X"), factors)
 
     def _read(self, place):
         return self._dask.box(self.X, place, "X")
@@ -317,3 +317,9 @@ def _alike(cells, count):
     order = np.argsort(inverse.ravel(), kind="stable")
     ends = np.cumsum(np.bincount(inverse.ravel(), minlength=unique.shape[1]))
     return [(column, part) for column, part in zip(unique.T, np.split(order, ends[:-1]), strict=True)]
+
+
+def same_box_shape(shape, expected):
+    """Raise if what was read of a tensor is of another shape than was asked for."""
+    if shape != expected:
+        raise _validation.complain(ValueError, "X", "of the same shape in every pass", f"shape {shape} for {expected}")

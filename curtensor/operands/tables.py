@@ -9,7 +9,7 @@ from scipy import sparse
 
 from curtensor import _validation
 
-NUMBERS = "iufcb"
+NUMBER_KINDS = "iufcb"
 
 
 def contents(X, name):
@@ -29,8 +29,8 @@ def of_xarray(X, name):
 
 def of_pandas(X, name):
     """A view where pandas has one array, a copy by columns else."""
-    kinds = [kind_of(dtype) for dtype in X.dtypes]
-    _validation.all_numbers(kinds, X.columns, X.dtypes, name)
+    kinds = [pandas_kind(dtype) for dtype in X.dtypes]
+    all_numbers(kinds, X.columns, X.dtypes, name)
     if len(set(X.dtypes)) <= 1 and all(isinstance(dtype, np.dtype) for dtype in X.dtypes):
         return X.to_numpy()
     kind = np.result_type(*kinds)
@@ -41,10 +41,10 @@ def of_pandas(X, name):
     return X.to_numpy(dtype=np.result_type(kind, np.float32) if kind.kind in "fc" else float, na_value=np.nan)
 
 
-def kind_of(dtype):
+def pandas_kind(dtype):
     """The dtype of the numbers in a column of pandas, or None where it holds none."""
     kind = dtype.subtype if is_sparse(dtype) else getattr(dtype, "numpy_dtype", dtype)
-    return kind if isinstance(kind, np.dtype) and kind.kind in NUMBERS else None
+    return kind if isinstance(kind, np.dtype) and kind.kind in NUMBER_KINDS else None
 
 
 def is_sparse(dtype):
@@ -72,7 +72,7 @@ def of_sparse_columns(X, kind, name):
 def of_polars(X, name):
     """Polars' own array, or a copy by columns where some are of another kind or have gaps."""
     kinds = [polars_kind(dtype) for dtype in X.dtypes]
-    _validation.all_numbers(kinds, X.columns, X.dtypes, name)
+    all_numbers(kinds, X.columns, X.dtypes, name)
     if "b" not in kinds:
         return X.to_numpy()
     return np.stack([column.to_numpy().astype(float) for column in X.iter_columns()], axis=1)
@@ -83,3 +83,17 @@ def polars_kind(dtype):
     if str(dtype) == "Boolean":
         return "b"
     return "f" if (dtype.is_integer() or dtype.is_float()) and "128" not in str(dtype) else None
+
+
+def all_numbers(kinds, columns, dtypes, name="A"):
+    """Raise if a column of a table is of no kind of numbers."""
+    for kind, column, dtype in zip(kinds, columns, dtypes, strict=True):
+        if kind is None:
+            got = f"column {_validation.describe(column)} of dtype {describe_dtype(dtype)}"
+            raise _validation.complain(TypeError, name, "an array, or a table of numbers in all columns", got)
+
+
+def describe_dtype(dtype):
+    """A dtype of a table in one short line."""
+    text = " ".join(str(dtype).split())
+    return text if len(text) <= 60 else text[:57] + "..."

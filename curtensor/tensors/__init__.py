@@ -1,7 +1,8 @@
-"""CUR of tensors: a sub-tensor as core, and a factor for each mode.
+"""All that is of tensors: products, Tucker, CUR of tensors, the t-product, and the comparison of these formats.
 
-`entries` says what can be read, `indices` how fibres and slices are chosen, `methods` holds the dict of methods,
-`result` what comes out, and `decomposition` the public function.
+`unfolding` multiplies a tensor by matrices without copying it, `tucker` holds ST-HOSVD and HOOI, `tubal` third-order
+tensors under the t-product. Of a CUR of a tensor, `entries` says what can be read, `indices` how fibres and slices are
+chosen, `methods` holds the dict of methods, `result` what comes out, and `decomposition` the public function.
 """
 
 from curtensor.tensors.decomposition import tensor_cur

@@ -1,7 +1,8 @@
 """CUR of tensors: the public function, by ranks or to a tolerance."""
 
 import math
-from collections.abc import Callable, Sequence
+import numbers
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -26,14 +27,15 @@ GOOD = 1.5  # times the tail: what the error may be for a converged result
 
 def tensor_cur(
     X: ArrayLike | Callable,
-    ranks: int | Sequence[int] | None = None,
+    /,
+    ranks: int | _validation.Integers | None = None,
     *,
     rtol: float | None = None,
+    n_samples: int | _validation.Integers | None = None,
     method: str | Callable = "auto",
     selection: str | Callable = "osinsky",
-    n_samples: int | Sequence[int] | None = None,
     core: str | Callable = "intersection",
-    shape: Sequence[int] | None = None,
+    shape: _validation.Integers | None = None,
     max_sweeps: int = 8,
     rng: _validation.RandomSource = None,
     callback: Callable[[float], object] | None = None,
@@ -56,15 +58,15 @@ def tensor_cur(
     rtol : float, optional
         Largest ``||X - approximation||_F / ||X||_F`` wanted, 64 times the dtype's epsilon to below 1: held for every
         entry of an array, or an error; for a function on probes which the choice has not seen.
+    n_samples : int or sequence of int, optional
+        Chosen slices of each mode, `ranks` to its length; 4 `ranks` by default.
     method : str or callable, default "auto"
         "chidori" reads all fibres through the chosen slices of the other modes, and works on random combinations of
         them, "fiber" the best of these and of random ones, "cross" chooses slices by fibres in sweeps and reads nothing
         else; "auto" is "chidori" for an array and "cross" for a callable.
     selection : str or callable, default "osinsky"
         Rule for slices and fibres, one of `curtensor.selection.SELECTION_RULES`, or such a function; "uniform" is that
-        of [1]_.
-    n_samples : int or sequence of int, optional
-        Chosen slices of each mode, `ranks` to its length; 4 `ranks` by default.
+        of [1]_. In other functions this is the `method`, which is the algorithm here.
     core : "intersection", "projection" or callable, default "intersection"
         The sub-tensor itself, with interpolating factors, or the best core for orthonormal ones: one more pass over an
         array, not to be had of a function.
@@ -155,7 +157,7 @@ def tensor_cur(
 
     if ranks is not None:
         ranks = _validation.possible_ranks(_validation.multilinear_ranks(ranks, entries.shape))
-        result = attempt(ranks, _validation.sample_sizes(n_samples, ranks, entries.shape, SAMPLES))
+        result = attempt(ranks, sample_sizes(n_samples, ranks, entries.shape, SAMPLES))
     else:
         result = smallest_ranks(entries, attempt, rtol, rng)
     names = [*map(operands.names_at, result.indices, operands.names(X, result.core.ndim))]
@@ -165,7 +167,7 @@ def tensor_cur(
 def entries_of(X, shape, only_some):
     """What reads X: an array, or a function with a shape; a store is one, too, where only some entries are wanted."""
     if callable(X):
-        return FunctionEntries(X, _validation.function_shape(shape))
+        return FunctionEntries(X, function_shape(shape))
     _validation.only_without(shape is not None, "shape", True, "an array")
     X = readable(X)
     if only_some and isinstance(X, StoredTensor):
@@ -220,20 +222,20 @@ class TensorCore:
         return self.function(*arguments)
 
 
-def intersection(entries, indices, factors):
+def subtensor_core(entries, indices, factors):
     """The sub-tensor of the chosen slices."""
     return entries.at(np.ix_(*indices)), factors
 
 
-def projection(entries, indices, factors):
+def projected_core(entries, indices, factors):
     """The best core for the factors' spans, by one more pass over the array."""
     factors = [np.linalg.qr(factor)[0] for factor in factors]
     return entries.projected(factors), factors
 
 
 TENSOR_CORES = {
-    "intersection": TensorCore(intersection),
-    "projection": TensorCore(projection, sees="tensor", best=True),
+    "intersection": TensorCore(subtensor_core),
+    "projection": TensorCore(projected_core, sees="tensor", best=True),
 }
 
 
@@ -254,3 +256,32 @@ def smallest_ranks(entries, attempt, rtol, rng):
         if ranks == _validation.possible_ranks(entries.shape) or math.prod(sizes) > LARGEST_CORE:
             raise _validation.complain(ValueError, "rtol", f"at least {error:.2g} for this X", rtol)
         rank = math.ceil(GROWTH * rank)
+
+
+def function_shape(shape) -> tuple[int, ...]:
+    """The lengths of two modes or more which go with a function."""
+    if shape is None:
+        raise _validation.complain(ValueError, "shape", "given where X is a function", "None")
+    shape = _validation.lengths(shape)
+    if len(shape) < 2:
+        raise _validation.complain(ValueError, "shape", "of at least 2 modes", _validation.describe(shape))
+    return shape
+
+
+def sample_sizes(n_samples, ranks, shape, times) -> tuple[int, ...]:
+    """Numbers of slices of each mode, from the rank to the length; a few times the rank where not given."""
+    if n_samples is None:
+        return tuple(min(times * rank, length) for rank, length in zip(ranks, shape, strict=True))
+    if isinstance(n_samples, numbers.Integral):
+        n_samples = [
+            min(_validation.integer(n_samples, "n_samples", max(ranks), max(shape)), length) for length in shape
+        ]
+    sizes = tuple(n_samples)
+    if len(sizes) != len(shape):
+        raise _validation.complain(
+            ValueError, "n_samples", f"of length {len(shape)}, one for each mode", _validation.describe(n_samples)
+        )
+    return tuple(
+        _validation.integer(size, f"n_samples[{n}]", rank, length)
+        for n, (size, rank, length) in enumerate(zip(sizes, ranks, shape, strict=True))
+    )

@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from curtensor import _kernels, _validation, unfolding
+from curtensor import _kernels, _validation
 from curtensor.operands import times_power
 from curtensor.operands.stored_tensor import BOX_BYTES, Recent, StoredTensor
-from curtensor.unfolding import is_dense, memory_order, mode_product, mode_products, parts, residuals
+from curtensor.tensors import unfolding
+from curtensor.tensors.unfolding import is_dense, memory_order, mode_product, mode_products, parts, residuals
 
 PROBES = 10000  # entries of a function looked at for its error, of each kind
 PASSES = 3.5  # times its chunks that are read of a store for single entries
@@ -141,13 +142,13 @@ class FunctionEntries(Entries):
         self.function, self.exponent = function, 0
         self.shape = shape
         first = [np.zeros(1, dtype=np.intp) for _ in shape]
-        self.dtype = _validation.function_dtype(function(*first))
+        self.dtype = function_dtype(function(*first))
         self.n_read, self.seen = 1, False
 
     def at(self, indices):
         """Entries at broadcastable index arrays, one for each mode, of which the function gets copies."""
         copies = [np.array(index) for index in indices]
-        values = _validation.function_values(self.function(*copies), indices, self.dtype)
+        values = function_values(self.function(*copies), indices, self.dtype)
         self.n_read += values.size
         if not self.seen and values.any():
             size, limits = int(np.frexp(np.abs(values).max())[1]), np.finfo(self.dtype)
@@ -166,7 +167,7 @@ class FunctionEntries(Entries):
         has been seen: then 1, the error that a zero approximation has of any other X.
         """
         anywhere = random_places(self.shape, PROBES, rng)
-        kinds = [anywhere, between(indices, self.shape, PROBES, rng), beside(indices, self.shape, PROBES, rng)]
+        kinds = [anywhere, between(indices, self.shape, PROBES, rng), near_slices(indices, self.shape, PROBES, rng)]
         for mode, I in enumerate(indices):
             kinds.append([*anywhere[:mode], rng.choice(I, PROBES), *anywhere[mode + 1 :]])
         places, kind = np.concatenate(kinds, axis=1), np.repeat(np.arange(len(kinds)), PROBES)
@@ -265,7 +266,7 @@ def between(indices, shape, count, rng):
     return places
 
 
-def beside(indices, shape, count, rng):
+def near_slices(indices, shape, count, rng):
     """Places at most two from a chosen slice in every mode."""
     return [
         np.clip(rng.choice(I, count) + rng.integers(-2, 3, count), 0, length - 1)
@@ -294,3 +295,27 @@ def scaling(X, sketch):
         return 0
     _validation.finite(unfolding, X, "X")
     return -int(np.frexp(max(float(np.abs(part).max()) for _, part in parts(X)))[1])
+
+
+def function_dtype(values) -> np.dtype:
+    """The dtype to compute in with a function's values."""
+    return _validation.array_dtype(_validation.plain_array(values, "X(*indices)").dtype, "X(*indices)")
+
+
+def function_values(values, indices, dtype):
+    """Values of a function of index arrays: finite, and of their common shape; a copy, since it may use them again."""
+    values = _validation.plain_array(values, "X(*indices)")
+    found = _validation.array_dtype(values.dtype, "X(*indices)")
+    shape = np.broadcast_shapes(*(index.shape for index in indices))
+    if values.shape != shape:
+        raise _validation.complain(
+            ValueError, "X(*indices)", f"of the indices' common shape {shape}", f"shape {values.shape}"
+        )
+    if np.result_type(found, dtype) != dtype:
+        raise _validation.complain(TypeError, "X(*indices)", f"of dtype {dtype} in every call", f"dtype {values.dtype}")
+    bad = ~np.isfinite(values)
+    if bad.any():
+        where = np.unravel_index(bad.argmax(), shape)
+        index = tuple(int(np.broadcast_to(place, shape)[where]) for place in indices)
+        raise _validation.complain(ValueError, "X(*indices)", "finite", f"{values[where]} at {index}")
+    return values.astype(dtype)

@@ -11,7 +11,7 @@ from scipy import linalg
 
 from curtensor import _validation, selection
 from curtensor.sketching import random_matrix, sparse_sign
-from curtensor.unfolding import mode_product, ordered_pieces, unfold
+from curtensor.tensors.unfolding import mode_product, ordered_pieces, unfold
 
 KEPT = 2  # vectors of a basis, and singular values of U, over the rank
 ROUNDING = 16  # epsilons of the norm, below which all is taken for rounding

@@ -135,16 +135,16 @@ def chosen_fibres(entries, mode, indices, ranks, sizes, rule, rng):
     """Places of fibres: the best of those through the other modes' slices and of random ones, and more random ones."""
     fresh = spread(indices, entries.shape, sizes[mode], rng)
     if rule.sees == "nothing":
-        return taken(fresh, entries.few(fresh, mode, rng))
+        return places_at(fresh, entries.few(fresh, mode, rng))
     pool = joined(some_of(through(indices, mode), POOL, rng), spread(indices, entries.shape, POOL, rng))
     few = entries.few(pool, mode, rng)
     if len(few) < len(pool[0]):  # then the fresh ones are to lie in the same chunks
-        pool = taken(pool, few)
-        fresh = taken(pool, rng.permutation(len(few))[: sizes[mode]])
+        pool = places_at(pool, few)
+        fresh = places_at(pool, rng.permutation(len(few))[: sizes[mode]])
     rows = list(pool)
     rows[mode] = indices[mode][:, None]
     picked = choose_slices(entries.at(rows).conj().T, ranks[mode], sizes[mode], rule, rng).indices
-    return joined(taken(pool, picked), fresh)
+    return joined(places_at(pool, picked), fresh)
 
 
 def spread(indices, shape, count, rng):
@@ -157,7 +157,7 @@ def joined(places, more):
     return [np.append(some, others) for some, others in zip(places, more, strict=True)]
 
 
-def taken(places, some):
+def places_at(places, some):
     """Some of the places."""
     return [place[some] for place in places]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from curtensor import _validation, archive, operands
-from curtensor.unfolding import mode_product, mode_products, unfold
+from curtensor.tensors.unfolding import mode_product, mode_products, unfold
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +108,7 @@ class TensorCUR:
             sizes = _validation.tensor_shape(core.shape, "core")
             factors = [archive.numbers(parts, f"factors.{n}", (None, size)) for n, size in enumerate(sizes)]
             _validation.tensor_shape(map(len, factors))
-            dims = archive.names(parts, "dims", len(sizes))
+            dims = archive.labels(parts, "dims", len(sizes))
             return cls(
                 core,
                 factors,
@@ -116,6 +116,6 @@ class TensorCUR:
                 archive.scalar(parts, "n_entries_read", "i"),
                 archive.scalar(parts, "error_estimate", "f"),
                 archive.scalar(parts, "converged", "b"),
-                [archive.names(parts, f"names.{n}", size) for n, size in enumerate(sizes)],
+                [archive.labels(parts, f"names.{n}", size) for n, size in enumerate(sizes)],
                 () if dims is None else tuple(dims.tolist()),
             )

@@ -9,8 +9,9 @@ choose settings by, and no figure on the development set may depend on it. Some 
 import argparse
 from functools import partial
 
+from runs import add_row, report, rows_of
 from shared import add_training_options, data_folder
-from sst2 import METHODS, add_row, curlora, lora, report, rows_of, run, task, tcurlora
+from sst2 import METHODS, curlora, lora, run, task, tcurlora
 
 ATTENTION = ["query", "key", "value", "attention.output.dense"]
 

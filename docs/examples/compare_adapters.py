@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 import torch
+from runs import add_row
 from shared import minilm
-from sst2 import add_row
 
 from curtensor.adapters import (
     adapter_parameters,

@@ -7,6 +7,8 @@ each candidate has outside of it, and returns the numbers of the rows that it ch
 other.
 """
 
+from collections.abc import Callable
+
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
@@ -56,9 +58,10 @@ plt.show()
 # It goes into every function that chooses, and into the comparison with the rest as a function of rank:
 
 ranks = [5, 10, 15, 20]
+rules: dict[str, str | Callable] = {"default (osinsky)": "osinsky", "apart": apart, "uniform": "uniform"}
 errors = {
     name: [ct.relative_error(A, ct.cur_decomposition(A, k, method=rule, rng=0)) for k in ranks]
-    for name, rule in {"default (osinsky)": "osinsky", "apart": apart, "uniform": "uniform"}.items()
+    for name, rule in rules.items()
 }
 errors["truncated SVD"] = [ct.relative_error(A, ct.randomized_svd(A, k, rng=0)) for k in ranks]
 figure, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")

@@ -8,8 +8,8 @@ import math
 
 import numpy as np
 
-from curtensor import _validation, tubal, tucker
-from curtensor.tensors import TensorCUR, tensor_cur
+from curtensor import _validation
+from curtensor.tensors import TensorCUR, tensor_cur, tubal, tucker
 
 
 def ranks(X, k):
@@ -17,75 +17,75 @@ def ranks(X, k):
     return _validation.possible_ranks(min(k, length) for length in X.shape)
 
 
-def st_hosvd(X, k, rng):
+def by_st_hosvd(X, k, rng):
     """Tucker decomposition by one SVD a mode: within the square root of the number of modes of the optimum."""
     return tucker.st_hosvd(X, ranks(X, k))
 
 
-def hooi(X, k, rng):
+def by_hooi(X, k, rng):
     """Tucker decomposition refined in sweeps."""
     return tucker.hooi(X, ranks(X, k))
 
 
-def cur(X, k, rng):
+def by_tensor_cur(X, k, rng):
     """Tensor CUR as it comes."""
     return tensor_cur(X, ranks(X, k), rng=rng)
 
 
-def cur_recompressed(X, k, rng):
+def by_recompressed_cur(X, k, rng):
     """The same, cut to the rank itself without reading anything more: a Tucker decomposition as small as the others."""
     result = tensor_cur(X, ranks(X, k), rng=rng)
     core, factors = result.to_tucker(ranks(result.core, k))
     return tucker.Tucker(core, tuple(factors), result.error_estimate)
 
 
-def chidori(X, k, rng):
+def by_chidori(X, k, rng):
     """Tensor CUR with the fibres through the chosen slices of the other modes."""
     return tensor_cur(X, ranks(X, k), method="chidori", rng=rng)
 
 
-def fiber(X, k, rng):
+def by_fiber(X, k, rng):
     """Tensor CUR with fibres chosen freely."""
     return tensor_cur(X, ranks(X, k), method="fiber", rng=rng)
 
 
-def cross(X, k, rng):
+def by_cross(X, k, rng):
     """Tensor CUR which reads few entries."""
     return tensor_cur(X, ranks(X, k), method="cross", rng=rng)
 
 
-def uniform(X, k, rng):
+def by_uniform_slices(X, k, rng):
     """Tensor CUR with slices drawn with equal probabilities: the control."""
     return tensor_cur(X, ranks(X, k), method="chidori", selection="uniform", rng=rng)
 
 
-def tubal_svd(X, k, rng):
+def by_tubal_svd(X, k, rng):
     """The optimum for a tubal rank, which holds k (d1 + d2) d3 numbers."""
     return tubal.tubal_svd(X, min(ranks(X, k)[:2]))
 
 
-def tubal_cur(X, k, rng):
+def by_tubal_cur(X, k, rng):
     """Tubal CUR as it comes; to be set beside the tubal SVD."""
     return tubal.tubal_cur(X, min(ranks(X, k)[:2]), rng=rng)
 
 
 # The first, the reference, is part of every comparison.
-METHODS = {
-    "st_hosvd": st_hosvd,
-    "hooi": hooi,
-    "cur": cur,
-    "cur_recompressed": cur_recompressed,
-    "chidori": chidori,
-    "fiber": fiber,
-    "cross": cross,
-    "uniform": uniform,
+TENSOR_FORMATS = {
+    "st_hosvd": by_st_hosvd,
+    "hooi": by_hooi,
+    "cur": by_tensor_cur,
+    "cur_recompressed": by_recompressed_cur,
+    "chidori": by_chidori,
+    "fiber": by_fiber,
+    "cross": by_cross,
+    "uniform": by_uniform_slices,
 }
-THIRD_ORDER_METHODS = {"tubal_svd": tubal_svd, "tubal_cur": tubal_cur}
+THIRD_ORDER_FORMATS = {"tubal_svd": by_tubal_svd, "tubal_cur": by_tubal_cur}
 
 
-def methods_for(X):
+def formats_for(X):
     """The methods which take tensors with so many modes."""
-    return METHODS | THIRD_ORDER_METHODS if X.ndim == 3 else METHODS
+    return TENSOR_FORMATS | THIRD_ORDER_FORMATS if X.ndim == 3 else TENSOR_FORMATS
 
 
 def tucker_numbers(Y):
@@ -93,7 +93,7 @@ def tucker_numbers(Y):
     return Y.core.size + sum(factor.size for factor in Y.factors)
 
 
-NUMBERS = {
+STORED_NUMBERS = {
     tucker.Tucker: tucker_numbers,
     TensorCUR: tucker_numbers,
     tubal.TubalSVD: lambda Y: Y.U.size + Y.s.size + Y.Vh.size,
@@ -101,9 +101,9 @@ NUMBERS = {
 }
 
 
-def numbers(Y):
+def stored_numbers(Y):
     """How many numbers an approximation holds: an array all its entries, others what they say; None if they do not."""
-    for kind, count in NUMBERS.items():
+    for kind, count in STORED_NUMBERS.items():
         if isinstance(Y, kind):
             return count(Y)
     return getattr(Y, "n_stored", None) if hasattr(Y, "to_array") else math.prod(np.shape(Y))

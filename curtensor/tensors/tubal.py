@@ -64,7 +64,7 @@ def is_real(X):
     return horizontal_slices.dtype(X).kind == "f"
 
 
-def t_product(X: ArrayLike, Y: ArrayLike) -> np.ndarray:
+def t_product(X: ArrayLike, Y: ArrayLike, /) -> np.ndarray:
     """Product of two third-order tensors: of matrices whose entries are tubes under circular convolution.
 
     ``Z[i, j, t] = sum_l sum_s X[i, l, s] Y[l, j, (t - s) mod d3]``
@@ -105,7 +105,7 @@ def t_product(X: ArrayLike, Y: ArrayLike) -> np.ndarray:
     >>> ct.t_product(X, Y).round(12) + 0
     array([[[6., 1., 5.]]])
     """
-    X, Y = _validation.third_order(X), _validation.third_order(Y, "Y")
+    X, Y = third_order(X), third_order(Y, "Y")
     if (Y.shape[0], Y.shape[2]) != X.shape[1:]:
         raise _validation.complain(ValueError, "Y", f"of shape ({X.shape[1]}, d2, {X.shape[2]})", f"shape {Y.shape}")
     _validation.finite(horizontal_slices, X, "X")
@@ -117,7 +117,7 @@ def t_product(X: ArrayLike, Y: ArrayLike) -> np.ndarray:
     return from_spectrum(Z, X.shape[2], half)
 
 
-def t_adjoint(X: ArrayLike) -> np.ndarray:
+def t_adjoint(X: ArrayLike, /) -> np.ndarray:
     """Adjoint of a third-order tensor under the t-product: of each frontal slice, with all but the first in reverse.
 
     ``Y[j, i, t] = conj(X[i, j, -t mod d3])``, so that ``t_adjoint(t_product(X, Y))`` is
@@ -155,7 +155,7 @@ def t_adjoint(X: ArrayLike) -> np.ndarray:
     >>> ct.t_adjoint(np.array([[[1, 2, 3], [4, 5, 6j]]])).tolist()[1]
     [[(4-0j), -6j, (5-0j)]]
     """
-    X = _validation.third_order(X)
+    X = third_order(X)
 
     return X.swapaxes(0, 1)[:, :, -np.arange(X.shape[2])].conj()
 
@@ -214,8 +214,8 @@ class TubalSVD:
         return from_spectrum((U * s) @ Vh, self.shape[2], half)
 
 
-def tubal_svd(X: ArrayLike, rank: int) -> TubalSVD:
-    """Truncated tubal SVD (t-SVD): the best approximation of a third-order tensor by a given tubal rank.
+def tubal_svd(X: ArrayLike, /, rank: int | None = None, *, rtol: float | None = None) -> TubalSVD:
+    """Truncated tubal SVD (t-SVD): the best approximation of a third-order tensor by a tubal rank.
 
     X is close to U * S * Vh under the t-product, with orthonormal U and Vh, and S f-diagonal.
 
@@ -223,8 +223,11 @@ def tubal_svd(X: ArrayLike, rank: int) -> TubalSVD:
     ----------
     X : array_like, shape (d1, d2, d3)
         Real or complex; integers and bool are taken as float64.
-    rank : int
-        Number of singular tubes, 1 to min(d1, d2).
+    rank : int, optional
+        Number of singular tubes, 1 to min(d1, d2). Exactly one of `rank` and `rtol` is given.
+    rtol : float, optional
+        Largest ``||X - U * S * Vh||_F / ||X||_F`` wanted, 64 times the dtype's epsilon to below 1; held, by the
+        smallest rank that does.
 
     Returns
     -------
@@ -235,15 +238,17 @@ def tubal_svd(X: ArrayLike, rank: int) -> TubalSVD:
     Raises
     ------
     TypeError
-        If X is no array of numbers, or the rank no integer.
+        If X is no array of numbers, the rank no integer, or `rtol` no float.
     ValueError
-        If X has not three modes, is empty or not finite, or the rank is out of range.
+        If X has not three modes, is empty or not finite; if not exactly one of `rank` and `rtol` is given, or it is out
+        of range.
 
     Notes
     -----
-    Three passes over X: for NaN, for its scale, and for the transform. The full SVD of each
-    slice of the spectrum, O(d1 d2 min(d1, d2) d3) operations; memory for the spectrum, which is as large as X, and for
-    the singular vectors that are kept. No tensor of this tubal rank comes closer in the Frobenius norm [1]_.
+    Three passes over X: for NaN, for its scale, and for the transform. The full SVD of each slice of the spectrum,
+    O(d1 d2 min(d1, d2) d3) operations, and with `rtol` the singular values of each before; memory for the spectrum,
+    which is as large as X, and for the singular vectors that are kept. No tensor of this tubal rank comes closer in the
+    Frobenius norm [1]_.
 
     References
     ----------
@@ -260,9 +265,11 @@ def tubal_svd(X: ArrayLike, rank: int) -> TubalSVD:
     ((20, 3, 4), (3, 3, 4), (3, 20, 4))
     >>> bool(np.linalg.norm(X - ct.t_product(ct.t_product(U, S), Vh)) < 1e-3 * np.linalg.norm(X))
     True
+    >>> ct.tubal_svd(X, rtol=1e-3).rank
+    3
     """
-    X = _validation.third_order(X)
-    rank = _validation.integer(rank, "rank", 1, min(X.shape[:2]))
+    X = third_order(X)
+    rank, rtol = _validation.rank_or_rtol(rank, rtol, X.shape[:2], horizontal_slices.dtype(X))
     _validation.finite(horizontal_slices, X, "X")
 
     half, d3 = is_real(X), X.shape[2]
@@ -271,13 +278,25 @@ def tubal_svd(X: ArrayLike, rank: int) -> TubalSVD:
     stack = np.empty((d3 // 2 + 1 if half else d3, *X.shape[:2]), np.result_type(dtype, np.complex64))
     for rows, panel in horizontal_slices.panels(X):
         stack[:, rows] = spectrum(times_power(panel, exponent), half)
+    weights = slice_weights(d3, half)
+    if rank is None:
+        rank = least_tubal_rank(stack, weights, rtol)
     U, s, Vh = (np.array(parts) for parts in zip(*(leading_svd(matrix, rank) for matrix in stack), strict=True))
-    squares = slice_weights(d3, half)[:, 0] * s.astype(float) ** 2
+    squares = weights[:, 0] * s.astype(float) ** 2
     rank = min(rank, int(above_rounding(s).sum(axis=1).max()))
     error = np.sqrt(squares[:, rank:].sum() / (squares.sum() or 1))
     tubes = times_power(from_spectrum(s[:, None, :rank].astype(U.dtype), d3, half)[0], -exponent)
     U, Vh = from_spectrum(U[:, :, :rank], d3, half), from_spectrum(Vh[:, :rank], d3, half)
     return TubalSVD(U, tubes, Vh, float(error))
+
+
+def least_tubal_rank(stack, weights, rtol):
+    """The smallest rank, from 1 on, whose part cut off is surely at most rtol of the tensor of a spectrum."""
+    s = np.array([np.linalg.svd(matrix, compute_uv=False) for matrix in stack])
+    squares = (weights[:, 0] * s.astype(float) ** 2).sum(axis=0)
+    tails = np.append(np.cumsum(squares[::-1])[::-1], 0)[1:]  # beyond the first 1, 2, ...
+    budget = rtol**2 - (16 * np.finfo(s.dtype).eps) ** 2  # the rest is for rounding
+    return int(np.argmax(tails <= budget * squares.sum())) + 1
 
 
 def leading_svd(A, rank):
@@ -445,14 +464,14 @@ class TubalCore:
         return self.function(*arguments)
 
 
-def projection(X, C, R, rows, rank):
+def tubal_projection(X, C, R, rows, rank):
     """``C^+ * X * R^+``: the best for the given slices; one pass over X."""
     left, right = column_bases(C), row_bases(R)
     images = np.concatenate([panel @ adjoint(right) for _, panel in spectral_panels(X)], axis=1)
     return left, adjoint(left) @ images, right
 
 
-def truncated(X, C, R, rows, rank):
+def tubal_truncated(X, C, R, rows, rank):
     """``W^+`` with W = X[I, J], cut to the rank in each slice of the spectrum; no pass over X."""
     P, s, Qh = np.linalg.svd(C[:, rows], full_matrices=False)
     left, T = np.linalg.qr(C @ adjoint(Qh[:, :rank]))
@@ -460,23 +479,25 @@ def truncated(X, C, R, rows, rank):
     return left, divided(T, s[:, :rank], 2) @ (adjoint(P[:, :, :rank]) @ (R @ adjoint(right))), right
 
 
-def intersection(X, C, R, rows, rank):
+def tubal_intersection(X, C, R, rows, rank):
     """``W^+`` with W = X[I, J], through an orthonormal basis of C's columns; no pass over X."""
     left, right = column_bases(C), row_bases(R)
     return left, least_squares(left[:, rows], R @ adjoint(right)), right
 
 
-CORES = {
-    "projection": TubalCore(projection, best=True),
-    "truncated": TubalCore(truncated, slices=2),
-    "intersection": TubalCore(intersection, solves=True),
+TUBAL_CORES = {
+    "projection": TubalCore(tubal_projection, best=True),
+    "truncated": TubalCore(tubal_truncated, slices=2),
+    "intersection": TubalCore(tubal_intersection, solves=True),
 }
 
 
 def tubal_cur(
     X: ArrayLike,
-    rank: int,
+    /,
+    rank: int | None = None,
     *,
+    rtol: float | None = None,
     n_columns: int | None = None,
     n_rows: int | None = None,
     method: str | Callable = "osinsky",
@@ -494,11 +515,15 @@ def tubal_cur(
     ----------
     X : array_like, shape (d1, d2, d3)
         Real or complex; integers and bool are taken as float64.
-    rank : int
-        Tubal rank, 1 to min(d1, d2).
+    rank : int, optional
+        Tubal rank, 1 to min(d1, d2). Exactly one of `rank` and `rtol` is given, or neither where both `n_columns` and
+        `n_rows` are: then it is the smaller of these.
+    rtol : float, optional
+        Largest ``||X - C * U * R||_F / ||X||_F`` wanted, 64 times the dtype's epsilon to below 1; held, or an error.
+        The rank is doubled until it is enough, and then lowered to within four percent, or one, of one that is not.
     n_columns, n_rows : int, optional
         Numbers of lateral and of horizontal slices, at least `rank`: by default `rank`, and twice as many (or all) for
-        the truncated core.
+        the truncated core. Not with `rtol`.
     method : str or callable, default "osinsky"
         Rule of `curtensor.selection.SELECTION_RULES`, or a function as in `select_columns`, which chooses slices for
         all of the spectrum at once. Horizontal slices are chosen from C.
@@ -521,13 +546,15 @@ def tubal_cur(
     TypeError
         If X is no array of numbers, or another argument of the wrong kind.
     ValueError
-        If X has not three modes, is empty or not finite, or a number is out of range.
+        If X has not three modes, is empty or not finite; if not exactly one of `rank` and `rtol`, or both numbers of
+        slices, are given; if a number is out of range; if `rtol` cannot be reached.
 
     Notes
     -----
     Passes over X: one that looks for NaN, one for the sketches and the norm; then one more for the projection, which
     transforms X in panels (and another where the error is so small that only the residual shows it), or one for the
-    random vectors on which the error of another core is seen. O(d1 d2 d3 (log d3 + n)) operations for n slices and
+    random vectors on which the error of another core is seen. With `rtol`, all but the first for each rank
+    tried, and the error of another core from the residual. O(d1 d2 d3 (log d3 + n)) operations for n slices and
     O((d1 + d2) n d3) memory.
 
     Slices are chosen by the rules for matrices on sketches of X's unfoldings along modes 1 and 0: those of the d2 by
@@ -560,34 +587,71 @@ def tubal_cur(
     True
     >>> bool(np.linalg.norm(X - result.to_array()) < 1e-3 * np.linalg.norm(X))
     True
+    >>> ct.tubal_cur(X, rtol=1e-3, rng=0).error_estimate < 1e-3
+    True
     """
-    X = _validation.third_order(X)
-    rank = _validation.integer(rank, "rank", 1, min(X.shape[:2]))
-    middle_of = _validation.choose(CORES, core, "core", TubalCore)
-    wanted = int(middle_of.slices * rank)
-    n_columns = min(wanted, X.shape[1]) if n_columns is None else n_columns
-    n_rows = min(wanted, X.shape[0]) if n_rows is None else n_rows
-    n_columns, n_rows = _validation.factor_sizes(rank, n_columns, n_rows, X.shape)
-    # no more than the unfoldings can have of rank, to keep the sketches small
-    n_columns, n_rows = min(n_columns, X.shape[0] * X.shape[2]), min(n_rows, X.shape[1] * X.shape[2])
-    if middle_of.solves and n_rows < n_columns:
-        raise _validation.complain(ValueError, "n_rows", f"at least n_columns = {n_columns} for this core", n_rows)
+    X = third_order(X)
+    rank = _validation.rank_of_sizes(rank, rtol, n_columns, n_rows, X.shape)
+    rank, rtol = _validation.rank_or_rtol(rank, rtol, X.shape[:2], horizontal_slices.dtype(X))
+    middle_of = _validation.choose(TUBAL_CORES, core, "core", TubalCore)
+    n_columns, n_rows = numbers_of_slices(rank, n_columns, n_rows, X, middle_of)
     rule = chosen_rule(method, entries=False)
     sketch = _validation.choose(SKETCHES, sketch, "sketch")
     rng = _validation.generator(rng)
     _validation.finite(horizontal_slices, X, "X")
 
+    if rank is None:
+        return tubal_cur_to_tolerance(X, rtol, rule, middle_of, sketch, rng)
+    return tubal_cur_of_sizes(X, rank, n_columns, n_rows, rule, middle_of, sketch, rng)
+
+
+def numbers_of_slices(rank, n_columns, n_rows, X, core):
+    """Numbers of lateral and horizontal slices, those that the core needs where not given; none without a rank."""
+    if rank is None:
+        return _validation.factor_sizes(rank, n_columns, n_rows, X.shape)
+    wanted = int(core.slices * rank)
+    n_columns = min(wanted, X.shape[1]) if n_columns is None else n_columns
+    n_rows = min(wanted, X.shape[0]) if n_rows is None else n_rows
+    n_columns, n_rows = _validation.factor_sizes(rank, n_columns, n_rows, X.shape)
+    # no more than the unfoldings can have of rank, to keep the sketches small
+    n_columns, n_rows = min(n_columns, X.shape[0] * X.shape[2]), min(n_rows, X.shape[1] * X.shape[2])
+    if core.solves and n_rows < n_columns:
+        raise _validation.complain(ValueError, "n_rows", f"at least n_columns = {n_columns} for this core", n_rows)
+    return n_columns, n_rows
+
+
+def tubal_cur_to_tolerance(X, rtol, rule, core, sketch, rng):
+    """The tubal CUR of the smallest rank found whose error is at most rtol, seen on the residual itself."""
+    most = min(X.shape[:2])
+    low, high, best = 0, most + 1, None
+    while best is None or high - low > max(1, high // 25):
+        rank = min(2 * low or 1, most) if best is None else (low + high) // 2
+        sizes = numbers_of_slices(rank, None, None, X, core)
+        result = tubal_cur_of_sizes(X, rank, *sizes, rule, core, sketch, rng, exact=True)
+        if result.error_estimate <= rtol:
+            high, best = rank, result
+        elif rank == most:
+            raise _validation.complain(ValueError, "rtol", f"at least {result.error_estimate:.2g} for this X", rtol)
+        else:
+            low = rank
+    return best
+
+
+def tubal_cur_of_sizes(X, rank, n_columns, n_rows, rule, core, sketch, rng, exact=False):
+    """The body of `tubal_cur` for a rank; its error estimate from the residual if it is to be exact."""
     sketched = sketch_unfoldings(X, n_columns, sketch, rng)
     columns = choose_from_sketch(sketched.left, n_columns, rule, rng)
     C = X[:, columns].astype(horizontal_slices.dtype(X), order="C", copy=False)
-    rows = row_choice(sketched, C, n_columns, n_rows, rule, sketch, rng)
+    rows = horizontal_choice(sketched, C, n_columns, n_rows, rule, sketch, rng)
     R = X[rows].astype(horizontal_slices.dtype(X), order="C", copy=False)
     spectra = (spectrum(times_power(part, sketched.exponent), is_real(X)) for part in (C, R))
-    left, middle, right = middle_of(sketched.A, *spectra, rows, rank)
-    if middle_of.best:
+    left, middle, right = core(sketched.A, *spectra, rows, rank)
+    if core.best:
         error = projection_error(sketched, left, middle, right)
     else:
         middle, error = shrunken(sketched, left, middle, right, rng)
+    if exact and not core.best:
+        error = residual_error(sketched, left, middle, right)
     middle = times_power(middle, -sketched.exponent)
     return TubalCUR(C, R, columns, rows, left, middle, right, error)
 
@@ -601,7 +665,7 @@ def sketch_unfoldings(X, k, sketch, rng):
     return sketch_matrix(horizontal_slices, X, Y, W)
 
 
-def row_choice(sketched, C, n_columns, n_rows, rule, sketch, rng):
+def horizontal_choice(sketched, C, n_columns, n_rows, rule, sketch, rng):
     """Horizontal slices chosen from C by its unfolding along mode 0, and by what the sketch has outside of it."""
     d1, count, d3 = C.shape
     if count < n_columns:  # the unfoldings' ranks are lower
@@ -619,11 +683,16 @@ def projection_error(sketched, left, middle, right):
     X = sketched.A
     weights = slice_weights(X.shape[2], is_real(X))
     error = error_by_energy(sketched.norm, middle * np.sqrt(weights).astype(middle.real.dtype))
-    if error is None:
-        product = middle @ right
-        squares = [weighted_square(panel - left[:, rows] @ product, weights) for rows, panel in spectral_panels(X)]
-        error = np.sqrt(sum(squares)) / (sketched.norm or 1)
-    return float(error)
+    return residual_error(sketched, left, middle, right) if error is None else float(error)
+
+
+def residual_error(sketched, left, middle, right):
+    """Relative error from the residual itself."""
+    X = sketched.A
+    weights = slice_weights(X.shape[2], is_real(X))
+    product = middle @ right
+    squares = [weighted_square(panel - left[:, rows] @ product, weights) for rows, panel in spectral_panels(X)]
+    return float(np.sqrt(sum(squares)) / (sketched.norm or 1))
 
 
 def shrunken(sketched, left, middle, right, rng):
@@ -640,3 +709,11 @@ def shrunken(sketched, left, middle, right, rng):
     factors = np.where(poor, np.maximum(along, 0) / np.where(sizes > 0, sizes, 1), 1).astype(sizes.dtype)[:, None, None]
     error = np.sqrt(weighted_square(images - factors * products, weights)) / (sketched.norm or 1)
     return factors * middle, float(error)
+
+
+def third_order(X, name="X") -> np.ndarray:
+    """A plain view of an array of numbers with three modes, not empty."""
+    X = _validation.tensor(X, name)
+    if X.ndim != 3:
+        raise _validation.complain(ValueError, name, "of three modes", f"shape {X.shape}")
+    return X

@@ -8,10 +8,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import linalg
 
-from curtensor import _validation, archive, operands, unfolding
+from curtensor import _validation, archive, operands
 from curtensor.operands import times_power
 from curtensor.operands.stored_tensor import readable
-from curtensor.unfolding import gram, memory_order, mode_product, mode_products, residuals, unfold, unfolded_pieces
+from curtensor.tensors import unfolding
+from curtensor.tensors.unfolding import (
+    gram,
+    memory_order,
+    mode_product,
+    mode_products,
+    residuals,
+    unfold,
+    unfolded_pieces,
+)
 
 EPS = float(np.finfo(float).eps)
 OVERSAMPLING = 10  # vectors of the randomized method beyond the rank
@@ -231,7 +240,8 @@ def sketched_unfolding(X, mode, exponent, size, rng):
 
 def st_hosvd(
     X: Any,
-    ranks: int | Sequence[int] | None = None,
+    /,
+    ranks: int | _validation.Integers | None = None,
     *,
     rtol: float | None = None,
     method: str | Callable = "auto",
@@ -257,7 +267,7 @@ def st_hosvd(
         triangular factor of the unfolding's adjoint, accurate to rounding. "auto": the first, and the second where
         `rtol`, or the part that is cut off, is below 1e-6 and the dtype has such digits. "randomized": a Nystrom
         approximation of the Gram matrix from two passes, the fastest for ranks below a twentieth of the lengths; goes
-        with `ranks` only. Or a function as in `curtensor.tucker.TUCKER_METHODS`.
+        with `ranks` only. Or a function as in `curtensor.tensors.tucker.TUCKER_METHODS`.
     rng : None, int, SeedSequence or Generator, optional
         Source of randomness, for "randomized".
 
@@ -310,15 +320,21 @@ def st_hosvd(
     """
     X = readable(X)
     ranks, rtol = _validation.ranks_or_rtol(ranks, rtol, X.shape, _validation.array_dtype(X.dtype))
+    find_basis = basis_method(method, ranks)
+    rng = _validation.generator(rng)
+
+    return truncated_hosvd(X, ranks, rtol, find_basis, rng)
+
+
+def basis_method(method, ranks):
+    """What finds singular vectors, without ranks to a tolerance."""
     find_basis = _validation.choose(TUCKER_METHODS, method, "method")
     if find_basis is randomized_basis and ranks is None:
         raise _validation.complain(ValueError, "method", "auto, gram or qr where rtol is given", repr(method))
-    rng = _validation.generator(rng)
-
-    return truncated(X, ranks, rtol, find_basis, rng)
+    return find_basis
 
 
-def truncated(X, ranks, rtol, find_basis, rng):
+def truncated_hosvd(X, ranks, rtol, find_basis, rng):
     """The body of `st_hosvd`: a wider decomposition where spectra fall slowly, whose small core is then refined."""
     wide = sequential(X, ranks, rtol, find_basis, rng, NEARLY)
     if ranks is None or wide.ranks == ranks:
@@ -339,7 +355,7 @@ def sequential(X, ranks, rtol, find_basis, rng, nearly):
     for mode in by_length(X):
         found = find_basis(core, mode, None if ranks is None else ranks[mode], rtol, rng)
         if ranks is None:
-            rank = smallest_rank(found, (budget - lost) / kept / (X.ndim - len(factors)))
+            rank = least_rank(found, (budget - lost) / kept / (X.ndim - len(factors)))
         else:
             beyond = found.shares[ranks[mode] : ranks[mode] + spare(ranks[mode])]
             rank = ranks[mode] + np.count_nonzero(beyond > nearly * found.shares[ranks[mode] - 1])
@@ -358,7 +374,7 @@ def by_length(X):
     return sorted(memory_order(X), key=lambda mode: X.shape[mode])
 
 
-def smallest_rank(found, share):
+def least_rank(found, share):
     """The smallest rank whose loss is surely within a share; all vectors lose nothing."""
     fitting = np.flatnonzero(found.losses[1:] + found.doubt <= share)
     return int(fitting[0]) + 1 if len(fitting) else found.vectors.shape[1]
@@ -366,13 +382,15 @@ def smallest_rank(found, share):
 
 def hooi(
     X: Any,
-    ranks: int | Sequence[int],
+    /,
+    ranks: int | _validation.Integers | None = None,
     *,
+    rtol: float | None = None,
+    method: str | Callable = "auto",
     tol: float = 1e-4,
     max_sweeps: int = 50,
-    method: str | Callable = "auto",
-    callback: Callable | None = None,
     rng: _validation.RandomSource = None,
+    callback: Callable[[float], object] | None = None,
 ) -> Tucker:
     """Tucker decomposition of a tensor by higher-order orthogonal iteration, from `st_hosvd`.
 
@@ -383,18 +401,23 @@ def hooi(
     ----------
     X : array_like, shape (d_0, ..., d_{N-1}), N >= 2
         Real or complex, in any memory order; integers and bool are taken as float64.
-    ranks : int or sequence of int
-        Lengths (r_0, ..., r_{N-1}) of the core, 1 to d_n each; an int is meant for every mode that is as long.
-    tol : float, default 0.0001
-        Stop when a sweep lowers the error by less than this part of itself; 64 times the dtype's epsilon to below 1.
-    max_sweeps : int, default 50
-        Sweeps over all modes at most, at least 1.
+    ranks : int or sequence of int, optional
+        Lengths (r_0, ..., r_{N-1}) of the core, 1 to d_n each; an int is meant for every mode that is as long. Exactly
+        one of `ranks` and `rtol` is given.
+    rtol : float, optional
+        Largest ``||X - approximation||_F / ||X||_F`` wanted, 64 times the dtype's epsilon to below 1; held. The ranks
+        are those by which `st_hosvd` holds it.
     method : str or callable, default "auto"
         How singular vectors are found, as in `st_hosvd`.
-    callback : callable, optional
-        Called with the fraction of `max_sweeps` done, a float from 0 to 1.
+    tol : float, default 0.0001
+        Converged, when a sweep lowers the error by less than this part of itself; 64 times the dtype's epsilon to
+        below 1. No bound on the error: that is `rtol`.
+    max_sweeps : int, default 50
+        Sweeps over all modes at most, at least 1.
     rng : None, int, SeedSequence or Generator, optional
         Source of randomness, for ``method="randomized"``.
+    callback : callable, optional
+        Called with the fraction of `max_sweeps` done, a float from 0 to 1.
 
     Returns
     -------
@@ -407,8 +430,8 @@ def hooi(
     TypeError
         If X is no array of numbers, or another argument of the wrong kind.
     ValueError
-        If X has fewer than two modes, is empty or not finite; if ranks are not as many as modes or out of range; if
-        another number is out of range.
+        If X has fewer than two modes, is empty or not finite; if not exactly one of `ranks` and `rtol` is given; if
+        ranks are not as many as modes or out of range; if another number is out of range.
     OverflowError
         If the norm of X is beyond the range of its dtype.
 
@@ -431,14 +454,14 @@ def hooi(
     True
     """
     X = _validation.tensor(X, least=2)
-    ranks = _validation.multilinear_ranks(ranks, X.shape)
+    ranks, rtol = _validation.ranks_or_rtol(ranks, rtol, X.shape, _validation.array_dtype(X.dtype))
+    find_basis = basis_method(method, ranks)
     tol = _validation.tolerance(tol, _validation.array_dtype(X.dtype), "tol")
     max_sweeps = _validation.integer(max_sweeps, "max_sweeps", 1, 10**6)
-    find_basis = _validation.choose(TUCKER_METHODS, method, "method")
-    callback = _validation.callback_function(callback)
     rng = _validation.generator(rng)
+    callback = _validation.callback_function(callback)
 
-    return refined(X, truncated(X, ranks, None, find_basis, rng), tol, max_sweeps, find_basis, callback, rng)
+    return refined(X, truncated_hosvd(X, ranks, rtol, find_basis, rng), tol, max_sweeps, find_basis, callback, rng)
 
 
 def refined(X, start, tol, max_sweeps, find_basis, callback, rng):
@@ -446,7 +469,7 @@ def refined(X, start, tol, max_sweeps, find_basis, callback, rng):
     scale = np.abs(start.core).max() or 1
     factors = dict(enumerate(start.factors))
     core, error = start.core, start.error_estimate
-    total = squared_norm(core, scale) / (1 - error**2) or 1
+    total = sum_of_squares(core, scale) / (1 - error**2) or 1
     shown = np.sqrt(1e4 * np.finfo(core.dtype).eps)  # errors that a difference of squares shows
     for sweep in range(max_sweeps):
         before = error
@@ -456,24 +479,24 @@ def refined(X, start, tol, max_sweeps, find_basis, callback, rng):
             vectors = find_basis(reduced, mode, start.ranks[mode], None, rng).vectors
             factors[mode] = np.ascontiguousarray(vectors[:, : start.ranks[mode]], core.dtype)
         core = mode_product(reduced, factors[mode].conj().T, mode)
-        error = np.sqrt(max(1 - squared_norm(core, scale) / total, 0))
+        error = np.sqrt(max(1 - sum_of_squares(core, scale) / total, 0))
         callback((sweep + 1) / max_sweeps)
         if error >= (1 - tol) * before or error < shown:
             break
     callback(1.0)
     result = Tucker(core, tuple(factors[mode] for mode in range(X.ndim)), float(error))
     if error < shown:
-        rest = sum(squared_norm(part, scale) for part, _ in residuals(X, result.core, result.factors))
+        rest = sum(sum_of_squares(part, scale) for part, _ in residuals(X, result.core, result.factors))
         result = replace(result, error_estimate=float(np.sqrt(rest / total)))
     return min(start, result, key=lambda tucker: tucker.error_estimate)
 
 
-def squared_norm(X, scale):
+def sum_of_squares(X, scale):
     """Squared norm of X / scale, in double precision."""
     return float(np.linalg.norm((X / scale).astype(np.result_type(X.dtype, float)))) ** 2
 
 
-def tucker_to_tensor(core: ArrayLike, factors: Sequence[ArrayLike]) -> np.ndarray:
+def tucker_to_tensor(core: ArrayLike, factors: Sequence[ArrayLike], /) -> np.ndarray:
     """Tensor of a core and a factor in each mode.
 
     ``core x_0 factors[0] x_1 factors[1] ...``
@@ -512,6 +535,26 @@ def tucker_to_tensor(core: ArrayLike, factors: Sequence[ArrayLike]) -> np.ndarra
     >>> bool(np.allclose(ct.tucker_to_tensor(*ct.st_hosvd(X, (2, 2, 2))), X))
     True
     """
-    core, factors = _validation.tucker_parts(core, factors)
+    core, factors = tucker_parts(core, factors)
 
     return mode_products(core, dict(enumerate(factors)))
+
+
+def tucker_parts(core, factors) -> tuple[np.ndarray, list[np.ndarray]]:
+    """A core and one matrix for each of its modes, with as many columns as the mode is long."""
+    core = _validation.tensor(core, "core")
+    if isinstance(factors, (str, bytes)) or not np.iterable(factors):
+        raise _validation.complain(
+            TypeError, "factors", f"a sequence of {core.ndim} matrices", _validation.describe(factors)
+        )
+    factors = list(factors)
+    if len(factors) != core.ndim:
+        raise _validation.complain(
+            ValueError, "factors", f"one for each of {core.ndim} modes", f"{len(factors)} factors"
+        )
+    for mode, size in enumerate(core.shape):
+        name = f"factors[{mode}]"
+        factors[mode] = _validation.mode_factor(factors[mode], size, name=name)
+        if factors[mode].ndim != 2:
+            raise _validation.complain(ValueError, name, f"of shape (d, {size})", f"shape {factors[mode].shape}")
+    return core, factors

@@ -25,7 +25,7 @@ TILE = 64  # rows and columns mirrored at a time
 LONG = 2**31  # columns of an unfolding from which on BLAS cannot count them
 
 
-def unfold(X: ArrayLike, mode: int) -> np.ndarray:
+def unfold(X: ArrayLike, /, mode: int) -> np.ndarray:
     """Unfolding of a tensor along a mode: its fibres in that mode, as columns.
 
     ``unfold(X, n)[i, j] = X[i_0, ..., i_n = i, ..., i_{N-1}]`` with j counting the other indices in C order, the last
@@ -68,12 +68,12 @@ def unfold(X: ArrayLike, mode: int) -> np.ndarray:
            [2, 3, 6, 7]])
     """
     X = _validation.tensor(X)
-    mode = _validation.mode_index(mode, X.ndim)
+    mode = mode_index(mode, X.ndim)
 
     return np.moveaxis(X, mode, 0).reshape(X.shape[mode], -1)
 
 
-def fold(M: ArrayLike, mode: int, shape: Sequence[int]) -> np.ndarray:
+def fold(M: ArrayLike, /, mode: int, shape: _validation.Integers) -> np.ndarray:
     """Tensor of a given shape whose unfolding along a mode is given: the inverse of `unfold`.
 
     ``unfold(fold(M, n, shape), n) == M``.
@@ -116,7 +116,7 @@ def fold(M: ArrayLike, mode: int, shape: Sequence[int]) -> np.ndarray:
     """
     M = _validation.tensor(M, "M")
     shape = _validation.lengths(shape)
-    mode = _validation.mode_index(mode, len(shape))
+    mode = mode_index(mode, len(shape))
     unfolded = shape[mode], math.prod(shape) // shape[mode]
     if M.shape != unfolded:
         raise _validation.complain(ValueError, "M", f"of shape {unfolded}", f"shape {M.shape}")
@@ -124,7 +124,7 @@ def fold(M: ArrayLike, mode: int, shape: Sequence[int]) -> np.ndarray:
     return np.moveaxis(M.reshape(shape[mode], *shape[:mode], *shape[mode + 1 :]), 0, mode)
 
 
-def mode_dot(X: ArrayLike, M: ArrayLike, mode: int, *, transpose: bool = False) -> np.ndarray:
+def mode_dot(X: ArrayLike, M: ArrayLike, /, mode: int, *, transpose: bool = False) -> np.ndarray:
     """Product of a tensor and a matrix, or a vector, in one mode.
 
     ``Y[..., j, ...] = sum over i of M[j, i] X[..., i, ...]``, that is ``unfold(Y, n) = M @ unfold(X, n)``.
@@ -174,7 +174,7 @@ def mode_dot(X: ArrayLike, M: ArrayLike, mode: int, *, transpose: bool = False) 
            [10., 12.]])
     """
     X = _validation.tensor(X)
-    mode = _validation.mode_index(mode, X.ndim)
+    mode = mode_index(mode, X.ndim)
     M = _validation.mode_factor(M, X.shape[mode], _validation.flag(transpose, "transpose"))
 
     return mode_products(X, {mode: M})
@@ -183,7 +183,8 @@ def mode_dot(X: ArrayLike, M: ArrayLike, mode: int, *, transpose: bool = False) 
 def multi_mode_dot(
     X: ArrayLike,
     Ms: Sequence[ArrayLike],
-    modes: Sequence[int] | None = None,
+    /,
+    modes: _validation.Integers | None = None,
     *,
     skip: int | None = None,
     transpose: bool = False,
@@ -235,12 +236,12 @@ def multi_mode_dot(
     (5, 3)
     """
     X = _validation.tensor(X)
-    factors = _validation.mode_factors(Ms, modes, skip, _validation.flag(transpose, "transpose"), X.shape)
+    factors = mode_factors(Ms, modes, skip, _validation.flag(transpose, "transpose"), X.shape)
 
     return mode_products(X, factors)
 
 
-def mode_gram(X: ArrayLike, mode: int) -> np.ndarray:
+def mode_gram(X: ArrayLike, /, mode: int) -> np.ndarray:
     """Gram matrix of a mode: inner products of the slices of a tensor.
 
     ``G = unfold(X, n) @ unfold(X, n).conj().T``.
@@ -283,7 +284,7 @@ def mode_gram(X: ArrayLike, mode: int) -> np.ndarray:
            [62., 98.]])
     """
     X = _validation.tensor(X)
-    mode = _validation.mode_index(mode, X.ndim)
+    mode = mode_index(mode, X.ndim)
 
     return gram(X, mode)
 
@@ -482,3 +483,23 @@ def parts(X):
         place = [slice(None)] * X.ndim
         place[axis] = slice(start, start + height)
         yield tuple(place), X[tuple(place)]
+
+
+def mode_index(mode, ndim, name="mode") -> int:
+    """A mode from 0; negative ones count from the last."""
+    return _validation.integer(mode, name, -ndim, ndim - 1) % ndim
+
+
+def mode_factors(Ms, modes, skip, transpose, shape) -> dict[int, np.ndarray]:
+    """What to multiply each mode by, in the order of modes, without the skipped one."""
+    Ms = list(Ms)
+    modes = range(len(Ms)) if modes is None else modes
+    modes = [mode_index(mode, len(shape), "each of modes") for mode in modes]
+    if len(modes) != len(Ms):
+        raise _validation.complain(ValueError, "modes", f"as many as Ms ({len(Ms)})", len(modes))
+    if len(set(modes)) != len(modes):
+        raise _validation.complain(ValueError, "modes", "distinct", _validation.describe(modes))
+    order = np.argsort(modes).tolist()
+    if skip is not None:
+        del order[_validation.integer(skip, "skip", 0, len(Ms) - 1)]
+    return {modes[i]: _validation.mode_factor(Ms[i], shape[modes[i]], transpose, f"Ms[{i}]") for i in order}

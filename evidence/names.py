@@ -1,0 +1,195 @@
+"""The tables of docs/names.md, of all public functions, arguments and parts of results: `python -m evidence.names`.
+
+What inspection cannot know is said here: what each name means, and why a default is not the same everywhere.
+"""
+
+import dataclasses
+import inspect
+from collections import Counter
+
+import curtensor
+from evidence import pages
+
+PAGE = pages.DOCS / "names.md"
+PUBLIC = {name: getattr(curtensor, name) for name in sorted(curtensor._HOMES, key=str.lower)}
+FUNCTIONS = {name: value for name, value in PUBLIC.items() if inspect.isfunction(value)}
+ESTIMATORS = {name: value for name, value in PUBLIC.items() if curtensor._HOMES[name] == "estimators"}
+RESULTS = {name: value for name, value in PUBLIC.items() if name not in FUNCTIONS | ESTIMATORS}
+CALLED = FUNCTIONS | {"CUR.refine": curtensor.CUR.refine} | ESTIMATORS
+
+# In the order in which they stand wherever they do; of an estimator too.
+ARGUMENTS = {
+    "k": "how many columns or rows to choose, where nothing is approximated by a rank",
+    "rank": "rank of a matrix's approximation, or tubal rank",
+    "ranks": "rank of each mode of a tensor; of `compare` one after the other",
+    "rtol": "largest relative error, in the Frobenius norm, which is held or refused; then there is no rank",
+    "mode": "which mode of a tensor, from 0, negative from the last",
+    "modes": "the mode of each matrix",
+    "columns": "which columns",
+    "rows": "which rows",
+    "axis": "0 for rows, 1 for columns",
+    "n_columns": "how many columns, or lateral slices, where not the rank",
+    "n_rows": "how many rows, or horizontal slices, where not the rank",
+    "n_samples": "how many slices of each mode, where not so many times the rank",
+    "method": "the algorithm of the function itself: where it chooses, the rule",
+    "methods": "what to compare: names and functions ``(A, rank, rng)``",
+    "selection": "the `method` of `select_columns`, for slices and fibres, where `method` is taken",
+    "score_rank": "the `rank` of `select_columns`, where `rank` is taken",
+    "core": "which middle matrix, or tensor",
+    "weights": "how readily each candidate is chosen, 0 for never",
+    "include": "candidates taken in any case",
+    "exclude": "candidates never taken",
+    "norm": "in which an error is measured",
+    "n_probes": "random vectors on which an error is estimated",
+    "normalize": "whether scores are to sum to 1",
+    "oversampling": "random vectors beyond the rank",
+    "power_iterations": "products with the matrix and its adjoint",
+    "sketch": "which random matrix A is multiplied by",
+    "shape": "lengths of the modes, of data which do not say them",
+    "dtype": "in which to compute, where not that of the data",
+    "block_bytes": "memory for blocks, in bytes",
+    "tol": "relative change of the error below which an iteration has converged: no bound on the error",
+    "max_sweeps": "sweeps over all modes at most",
+    "skip": "a matrix to leave out",
+    "transpose": "whether matrices are multiplied by their adjoints",
+    "rng": "None, int, SeedSequence or Generator",
+    "random_state": "the `rng` of scikit-learn",
+    "callback": "called with the fraction done",
+}
+# Why the default, or that one is needed, differs with the function.
+REASONS = {
+    "axis": "as in the literature: leverage is a row's, an interpolative decomposition keeps columns",
+    "core": "the projection is the best, but reads all of X, which a tensor cross is there to avoid",
+    "max_sweeps": "those of `hooi` end by `tol`, those of `tensor_cur` settle soon",
+    "method": "each function has its own algorithms",
+    "ranks": "`compare` has no tolerance in their place",
+    "shape": "an unfolding does not say it",
+}
+# What results hold, do and say; what is called is followed by parentheses.
+PARTS = {
+    "shape": "lengths of the modes of the approximation",
+    "ndim": "how many modes these are",
+    "size": "how many entries, as in NumPy: the product of `shape`",
+    "dtype": "of the approximation",
+    "rank": "the rank of a matrix, or the tubal rank, that the approximation can have",
+    "ranks": "the rank of each mode",
+    "n_stored": "numbers of which the approximation is made",
+    "nbytes": "bytes of all arrays held",
+    "error_estimate": "relative error in the Frobenius norm, exact or as the docstring says",
+    "converged": "whether what was seen says that the error is as small as it should be",
+    "condition": "how much a product through U magnifies rounding",
+    "n_entries_read": "entries of X read",
+    "C": "chosen columns, or lateral slices, to the bit",
+    "U": "the middle of C U R; of an SVD left singular vectors",
+    "R": "chosen rows, or horizontal slices, to the bit",
+    "s": "singular values, or tubes",
+    "S": "the same as a tensor",
+    "Vh": "right singular vectors, as rows",
+    "core": "the small tensor",
+    "factors": "the matrix of each mode",
+    "left": "orthonormal basis of C's columns",
+    "middle": "what stands between both bases",
+    "right": "orthonormal basis of R's rows",
+    "skeleton": "the chosen columns or rows of an ID",
+    "coefficients": "what they are multiplied by",
+    "axis": "1 if columns are chosen, 0 if rows",
+    "col_indices": "which columns were chosen, in this order",
+    "row_indices": "which rows",
+    "indices": "which columns or rows of an ID; of a tensor CUR which slices of each mode",
+    "chosen": "for each mode the indices chosen, or None",
+    "names": "what the chosen slices of each mode are called, or all slices where none are chosen",
+    "dims": "what the modes of a DataArray are called",
+    "col_names": "names of the columns",
+    "row_names": "names of the rows",
+    "rows": "one row for each method and rank",
+    "product": "the factors of the approximation, one after the other",
+    "T": "the transpose, in blocks too",
+    "passes": "how often the data have been read",
+    "bytes_read": "how much of them",
+    "to_array()": "the approximation as a dense array",
+    "as_linear_operator()": "the approximation as SciPy's LinearOperator",
+    "to_svd()": "the approximation as `SVD`",
+    "to_tucker()": "the approximation with orthonormal factors, cut to `ranks` if asked",
+    "to_tensorly()": "the approximation as TensorLy holds it",
+    "refine()": "more columns and rows, to a higher `rank` or to `rtol`",
+    "save()": "write it to a `path`, whole or not at all",
+    "load()": "read what `save` wrote",
+    "checked()": "what a file holds, checked, for `load`",
+    "plot()": "draw it, to a `path` if given",
+    "to_csv()": "write the rows to a `path`",
+}
+
+
+def signature(value):
+    """The arguments of a function, a method or an estimator, by name."""
+    return {name: part for name, part in inspect.signature(value).parameters.items() if name != "self"}
+
+
+def default(parameter):
+    """The default of an argument as it is written, or that it is needed."""
+    return "needed" if parameter.default is parameter.empty else f"`{parameter.default!r}`".replace("'", '"')
+
+
+def of_kind(value, kind):
+    """The arguments of one kind, as code."""
+    found = [part for part in signature(value).values() if part.kind == kind]
+    return (
+        f"`{', '.join(str(part.replace(annotation=part.empty)) for part in found)}`".replace("'", '"') if found else ""
+    )
+
+
+def given_back(value):
+    """The kind of what a function gives."""
+    kind = inspect.signature(value).return_annotation
+    return f"`{getattr(kind, '__name__', kind)}`" if inspect.isfunction(value) else ""
+
+
+def functions():
+    """The table of functions."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    head = ["name", "arrays, by position", "by position or keyword", "by keyword", "gives"]
+    return [head, *([f"`{name}`", *(of_kind(f, kind) for kind in kinds), given_back(f)] for name, f in CALLED.items())]
+
+
+def defaults(argument):
+    """The default of an argument in each function that has it by keyword."""
+    named = {name: signature(value).get(argument) for name, value in CALLED.items()}
+    return {name: default(part) for name, part in named.items() if part and part.kind != part.POSITIONAL_ONLY}
+
+
+def where(argument):
+    """The usual default, and the others with the functions that have them."""
+    found = defaults(argument)
+    (usual, _), *others = Counter(found.values()).most_common()
+    names = {value: ", ".join(f"`{name}`" for name, own in found.items() if own == value) for value, _ in others}
+    return "; ".join([usual, *(f"{value} in {names[value]}" for value in names)])
+
+
+def arguments():
+    """The table of arguments that have a name to be called by."""
+    head = ["argument", "what it is", "default", "why it differs"]
+    return [head, *([f"`{name}`", what, where(name), REASONS.get(name, "")] for name, what in ARGUMENTS.items())]
+
+
+def own_parts(kind):
+    """What a result has: all fields of a data class, all it does; of `RowBlocks` no fields but the dtype."""
+    fields = ["dtype"] if kind is curtensor.RowBlocks else [field.name for field in dataclasses.fields(kind)]
+    inner = {field.name for field in dataclasses.fields(kind)} - {*fields}
+    known = [name for name in dict.fromkeys([*fields, *dir(kind)]) if not name.startswith("_") and name not in inner]
+    called = {name: "()" if inspect.isroutine(getattr(kind, name, None)) else "" for name in known}
+    return [name + called[name] for name in known if len(name) == 1 or not name.isupper()]
+
+
+def parts():
+    """The table of what results have."""
+    having = {name: own_parts(kind) for name, kind in RESULTS.items()}
+    used = sorted({part for found in having.values() for part in found}, key=list(PARTS).index)
+    rows = ([f"`{part}`", PARTS[part], ", ".join(f"`{n}`" for n in having if part in having[n])] for part in used)
+    return [["attribute", "what it is", "of"], *rows]
+
+
+TABLES = {"functions": functions, "arguments": arguments, "parts of results": parts}
+
+if __name__ == "__main__":
+    for name, table in TABLES.items():
+        pages.rewrite(PAGE, name, table())
