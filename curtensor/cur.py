@@ -19,9 +19,25 @@ from curtensor.selection import (
     project_out,
     sketch_size,
 )
-from curtensor.sketching import SKETCHES, error_by_energy, sketch_matrix, two_sided_sketch
+from curtensor.sketching import SKETCHES, error_by_energy, gaussian, two_sided_sketch, unsketched
 from curtensor.svd import SVD
-from curtensor.tolerance import NOTHING, Span, dropped, first_within, grow, next_columns, relative_tails, thinned
+from curtensor.tolerance import (
+    NOTHING,
+    SPARE,
+    SPREAD,
+    Span,
+    by_pivots,
+    columns_by_blocks,
+    dropped,
+    first_within,
+    grow,
+    next_columns,
+    pivoted_columns,
+    pivoted_rows,
+    relative_tails,
+    thinned,
+    unreachable,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -303,6 +319,7 @@ CORES = {
 }
 OWN = ("C", "R")  # parts of a `CUR` that are slices of A
 EXPECTED, EXPECTED_CROSS = 1.6, 1.7  # times the tail that a sketch shows, to begin with: the error, by kind of core
+PROBES = 16  # random vectors that show an error which is too small for the norms
 DOUBTFUL = 0.8  # of ||A||_F left, as a sketch shows it: an intersection core could be worse than nothing
 
 
@@ -416,6 +433,10 @@ def cur_decomposition(
 
     if rank is None:
         result = cur_to_tolerance(operand, A, rtol, rule, middle_of, sketch, rng, callback)
+    elif by_pivots(rule, n_columns, A.shape) and (middle_of.best or rule.blocks):
+        result = pivoted_cur(operand, A, n_columns, n_rows, middle_of, rng)
+    elif rule.blocks:
+        result = cur_by_blocks(operand, A, n_columns, n_rows, rule, middle_of, sketch, rng)
     else:
         view = two_sided_sketch(operand, A, sketch_size(n_columns, max(A.shape), max(A.shape)), sketch, rng)
         callback(1 / 3)
@@ -491,17 +512,15 @@ def cur_from_indices(A: Any, /, columns: Any, rows: Any, *, core: str | Callable
 
 def cur_of_indices(operand, A, columns, rows, core):
     """The CUR of given indices, with its error from the residual itself."""
-    kind = np.empty(0, operand.dtype(A)).real.dtype
-    sketched = sketch_matrix(operand, A, *(sparse.csr_array((length, 0), dtype=kind) for length in A.shape))
+    sketched = unsketched(operand, A)
     C = sketched.operand.take(sketched.A, columns, 1)
     left = independent_columns(C)
     R, image = rows_and_image(sketched, rows, left, core)
     right = independent_columns(R.conj().T).conj().T
     middle = core(sketched.operand, sketched.A, left, right, R, rows, image)
     error = operands.residual_norm(sketched.operand, sketched.A, left @ middle, dense(right)) / (sketched.norm or 1)
-    if sketched.exponent != 0:  # to the bit: the power of two may have cost digits
-        C, R = operand.take(A, columns, 1), operand.take(A, rows, 0)
-    return CUR(C, R, columns, rows, left, times_power(middle, -sketched.exponent), right, float(error))
+    result = CUR(C, R, columns, rows, left, times_power(middle, -sketched.exponent), right, float(error))
+    return in_own_scale(operand, A, sketched, result)
 
 
 def independent_columns(C):
@@ -578,9 +597,7 @@ def cur_from_sketch(operand, A, view, n_columns, n_rows, rule, core, rng, includ
             middle = fitted(middle, projection(right, sketched.operand.rmatmat(sketched.A, left)))
             error = error_on_sketch(sketched, inside - middle @ probes)
     middle = times_power(middle, -sketched.exponent)
-    if sketched.exponent != 0:  # to the bit: the power of two may have cost digits
-        C, R = operand.take(A, columns, 1), operand.take(A, rows, 0)
-    return CUR(C, R, columns, rows, left, middle, right, error)
+    return in_own_scale(operand, A, sketched, CUR(C, R, columns, rows, left, middle, right, error))
 
 
 def rows_and_image(sketched, rows, left, core):
@@ -607,13 +624,69 @@ def cur_to_tolerance(operand, A, rtol, rule, core, sketch, rng, callback, includ
         result = smallest_cur(*view, cross, rtol, rule, core, tuple(map(len, include)))
         error = result.error_estimate
         callback(min(rtol / error, 0.99) if error else 0.99)
-        if view[0].exponent != 0:  # to the bit: the power of two may have cost digits
-            C, R = operand.take(A, result.col_indices, 1), operand.take(A, result.row_indices, 0)
-            result = replace(result, C=C, R=R)
-        return result, len(cross.columns.indices), error
+        return in_own_scale(operand, A, view[0], result), len(cross.columns.indices), error
 
-    ratio = EXPECTED if core.best else EXPECTED_CROSS
-    return grow(resketch, attempt, min(A.shape), rtol, ratio, max(min(map(len, include)), 1))
+    def direct(view):
+        return in_own_scale(operand, A, view[0], smallest_pivoted_cur(view[0], rtol, core, callback))
+
+    ratio, least = EXPECTED if core.best else EXPECTED_CROSS, max(min(map(len, include)), 1)
+    pivoted = rule.direct and not any(map(len, include))
+    return grow(resketch, attempt, min(A.shape), rtol, ratio, least, direct if pivoted else None)
+
+
+def in_own_scale(operand, A, sketched, result):
+    """With C and R as they are in A, to the bit, where the power of two by which A is multiplied may cost digits."""
+    if sketched.exponent == 0:
+        return result
+    C, R = operand.take(A, result.col_indices, 1), operand.take(A, result.row_indices, 0)
+    return replace(result, C=C, R=R)
+
+
+def smallest_pivoted_cur(sketched, rtol, core, callback):
+    """The CUR of the fewest columns and rows, in the order of pivots of A itself, that hold a tolerance."""
+    columns, tails = pivoted_columns(sketched, min(sketched.A.shape))
+    tails = tails / (sketched.norm or 1)
+    k = min(first_within(tails, rtol / SPREAD), len(columns.indices))
+    while True:
+        cross = pivoted_cross(sketched, columns.first(k), rows_beside(k, core, sketched.A.shape[0]))
+        result = fewest(sketched, *cross, tails[k], rtol, core)
+        error = result.error_estimate
+        callback(min(rtol / error, 0.99) if error else 0.99)
+        if error <= rtol:
+            return result
+        if k == len(columns.indices):
+            raise unreachable(error, rtol)
+        k = min(max(k + max(1, k // 8), first_within(tails, rtol * tails[k] / error / SPARE)), len(columns.indices))
+
+
+def pivoted_cur(operand, A, n_columns, n_rows, core, rng):
+    """The CUR of given sizes in the order of pivots of A itself."""
+    sketched = unsketched(operand, A)
+    columns, tails = pivoted_columns(sketched, n_columns)
+    found = len(columns.indices)
+    columns, rows, middle = pivoted_cross(sketched, columns, n_rows if found == n_columns else min(n_rows, found))
+    probes = gaussian(A.shape[1], PROBES, middle.dtype, rng)
+    missed = columns.image.conj().T @ probes - middle @ dense(rows.basis.conj().T @ probes)
+    shown = np.hypot(tails[found], np.linalg.norm(missed)) / (sketched.norm or 1) if core.best else None
+    return in_own_scale(operand, A, sketched, cur_of_spans(sketched, columns, rows, middle, core, shown))
+
+
+def cur_by_blocks(operand, A, n_columns, n_rows, rule, core, sketch, rng):
+    """The CUR of given sizes whose columns are chosen by blocks."""
+    sketched, columns = columns_by_blocks(operand, A, n_columns, rule, sketch, rng)
+    n_rows = n_rows if len(columns.indices) == n_columns else min(n_rows, len(columns.indices))
+    columns, rows, middle = pivoted_cross(sketched, columns, n_rows)
+    return in_own_scale(operand, A, sketched, cur_of_spans(sketched, columns, rows, middle, core))
+
+
+def pivoted_cross(sketched, columns, n_rows):
+    """Columns, rows that are pivots of their basis, or more, and ``left^H A right^H``."""
+    indices = pivoted_rows(columns.basis)[:n_rows]
+    if n_rows > len(indices):
+        basis = dense(columns.basis)
+        indices = choose_more_rows(basis, basis[:, :0], indices, n_rows, None, None)
+    rows = NOTHING.extended(indices, sketched.operand.take(sketched.A, indices, 0).conj().T)
+    return columns, rows, dense(rows.basis.conj().T @ columns.image).conj().T
 
 
 class Cross(NamedTuple):
@@ -663,7 +736,12 @@ def smallest_cur(sketched, X, cross, rtol, rule, core, kept):
     if rule.sees != "entries":
         order = thinned(rows.triangle, middle.conj().T, budget, kept[1])
     rows, row_turn = rows.reordered(order)
-    middle = turn.conj().T @ middle @ row_turn
+    return fewest(sketched, columns, rows, turn.conj().T @ middle @ row_turn, beyond, rtol, core, kept)
+
+
+def fewest(sketched, columns, rows, middle, beyond, rtol, core, kept=(0, 0)):
+    """The CUR of the first few columns and rows that hold a tolerance, or of all, which leave `beyond` at best."""
+    beyond = error_by_energy(sketched.norm, middle) or beyond
     ranks = np.arange(len(columns.indices) + 1)
     n_columns = np.maximum(ranks, kept[0])
     n_rows = np.array([max(rows_beside(k, core, len(rows.indices)), kept[1]) for k in ranks])
@@ -681,8 +759,11 @@ def smallest_cur(sketched, X, cross, rtol, rule, core, kept):
         k = min(max(k + max(1, k // 25), first_within(errors * (error / errors[k]), rtol)), ranks[-1])
 
 
-def cur_of_spans(sketched, columns, rows, best, core):
-    """The CUR of chosen columns and rows whose best middle matrix is known, with its error."""
+def cur_of_spans(sketched, columns, rows, best, core, shown=None):
+    """The CUR of chosen columns and rows whose best middle matrix is known, with its error.
+
+    Where the norms do not tell the error, as it is shown, or from the residual itself.
+    """
     operand, A, left, right = sketched.operand, sketched.A, columns.basis, rows.basis.conj().T
     R, middle, error = rows.slices.conj().T, best, error_by_energy(sketched.norm, best)
     if not core.best:
@@ -691,6 +772,8 @@ def cur_of_spans(sketched, columns, rows, best, core):
         if error and error > DOUBTFUL:
             middle = fitted(middle, best)
             error = np.hypot(error_by_energy(sketched.norm, best), np.linalg.norm(middle - best) / sketched.norm)
+    if error is None:
+        error = shown
     if error is None:
         error = operands.residual_norm(operand, A, left @ middle, dense(right)) / (sketched.norm or 1)
     C, R = (X if sparse.issparse(X) else np.ascontiguousarray(X) for X in (columns.slices, R))

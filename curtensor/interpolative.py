@@ -11,9 +11,23 @@ from scipy.sparse.linalg import LinearOperator
 from curtensor import _validation, operands
 from curtensor.operands import dense
 from curtensor.selection import chosen_rule, column_basis, project_out, sketch_size
-from curtensor.sketching import SKETCHES, error_by_energy, two_sided_sketch
-from curtensor.tolerance import NOTHING, Span, dropped, first_within, grow, next_columns, relative_tails, thinned
+from curtensor.sketching import SKETCHES, error_by_energy, two_sided_sketch, unsketched
+from curtensor.tolerance import (
+    NOTHING,
+    Span,
+    by_pivots,
+    columns_by_blocks,
+    dropped,
+    first_within,
+    grow,
+    next_columns,
+    pivoted_columns,
+    relative_tails,
+    thinned,
+    unreachable,
+)
 
+LARGEST = 1e3  # coefficient, above which rounding would spoil what a triangular solve gives
 EXPECTED = 1.35  # times the tail that a sketch shows, to begin with: the error
 
 
@@ -156,6 +170,11 @@ def interpolative_decomposition(
     along = A if axis == 1 else A.T
     if rank is None:
         result = id_to_tolerance(operand, along, rtol, rule, view_of, rng)
+    elif by_pivots(rule, rank, A.shape):
+        result = pivoted_id(operand, along, unsketched(operand, along), rank=rank)
+    elif rule.blocks:
+        sketched, span = columns_by_blocks(operand, along, rank, rule, sketch, rng)
+        result = true_id(operand, along, sketched, span)
     else:
         sketched = view_of(sketch_size(rank, A.shape[axis], max(A.shape)))
         result = id_from_sketch(operand, along, sketched, rank, rule, rng)
@@ -175,11 +194,21 @@ def id_from_sketch(operand, A, sketched, k, rule, rng):
 def id_of_span(operand, A, sketched, span, error):
     """The column ID of chosen columns."""
     indices, skeleton, projected = span.indices, span.slices, span.image.conj().T
-    coefficients = linalg.lstsq(span.triangle, projected)[0] if len(indices) else projected.copy()
+    coefficients = solved(span.triangle, projected) if len(indices) else projected.copy()
     coefficients[:, indices] = np.eye(len(indices))
     if sketched.exponent != 0:  # to the bit: the power of two may have cost digits
         skeleton = operand.take(A, indices, 1)
     return ID(indices, coefficients, skeleton, 1, float(error))
+
+
+def solved(triangle, projected):
+    """Coefficients of columns that are ``basis @ triangle``; the least ones where those would be large."""
+    sizes = np.abs(triangle.diagonal())
+    if sizes.min() > np.finfo(sizes.dtype).eps * sizes.max():
+        coefficients = linalg.solve_triangular(triangle, projected)
+        if np.abs(coefficients).max() < LARGEST:
+            return coefficients
+    return linalg.lstsq(triangle, projected)[0]
 
 
 def id_to_tolerance(operand, A, rtol, rule, view_of, rng):
@@ -202,7 +231,30 @@ def id_to_tolerance(operand, A, rtol, rule, view_of, rng):
         result = smallest_id(operand, A, sketched, span, rtol)
         return result, len(span.indices), result.error_estimate
 
-    return grow(resketch, attempt, min(A.shape), rtol, EXPECTED)
+    def direct(sketched):
+        return pivoted_id(operand, A, sketched, rtol=rtol)
+
+    return grow(resketch, attempt, min(A.shape), rtol, EXPECTED, direct=direct if rule.direct else None)
+
+
+def pivoted_id(operand, A, sketched, rank=None, rtol=None):
+    """The ID by pivots of A itself, of a rank or of the fewest columns that hold a tolerance."""
+    span, tails = pivoted_columns(sketched, rank or min(A.shape))
+    tails = tails / (sketched.norm or 1)
+    k = min(first_within(tails, rtol) if rank is None else rank, len(span.indices))
+    if rtol is not None and tails[k] > rtol:
+        raise unreachable(tails[k], rtol)
+    return id_of_span(operand, A, sketched, span.first(k), tails[k])
+
+
+def true_id(operand, A, sketched, span):
+    """The ID of chosen columns, with its error: from the residual itself where the norms do not tell it."""
+    error = error_by_energy(sketched.norm, span.image)
+    result = id_of_span(operand, A, sketched, span, error or 0)
+    if error is None:
+        residual = operands.residual_norm(sketched.operand, sketched.A, dense(span.slices), result.coefficients)
+        result = replace(result, error_estimate=float(residual / (sketched.norm or 1)))
+    return result
 
 
 def smallest_id(operand, A, sketched, span, rtol):
@@ -215,11 +267,7 @@ def smallest_id(operand, A, sketched, span, rtol):
     errors = np.hypot(beyond, np.sqrt(dropped(span.image.conj().T, ranks, span.image.shape[0] + 0 * ranks)) / norm)
     k = first_within(errors, rtol)
     while True:
-        part = span.first(k)
-        result = id_of_span(operand, A, sketched, part, error_by_energy(sketched.norm, part.image) or 0)
-        if result.error_estimate == 0:
-            residual = operands.residual_norm(sketched.operand, sketched.A, dense(part.slices), result.coefficients)
-            result = replace(result, error_estimate=float(residual / norm))
+        result = true_id(operand, A, sketched, span.first(k))
         error = result.error_estimate
         if error <= rtol or k == ranks[-1]:
             return result

@@ -12,8 +12,15 @@ from scipy import linalg, sparse
 from curtensor import _validation
 from curtensor.operands import dense
 from curtensor.selection import choose_from_sketch, orthonormal_columns
+from curtensor.sketching import random_matrix, sketch_matrix
 
 SMALLEST_SKETCH = 32  # rows of a sketch to begin with
+SPREAD = 1.3  # times the rank that the tails alone ask for: the most that is tried at first
+LARGE, SMALL = 0.25, 64  # ranks above such a share of all, and this number, are found by pivoted QR of A itself
+NEARLY_ALL = 0.9  # the same where the rank is given
+BLOCK = 48  # columns chosen at a time from what is left of a sketch of twice as many rows
+TALL = 2  # times as many rows as columns: these are first reduced to a triangle
+LAPACK_BLOCK = 64  # columns for which there must be room, so that reflectors are multiplied by blocks
 SPARE = 1.05  # by how much more than the last block's is the error of the next one expected
 
 
@@ -28,6 +35,8 @@ class Span(NamedTuple):
     @property
     def triangle(self):
         """``Q^H C``, upper triangular."""
+        if self.image is not None:
+            return self.image[self.indices].conj().T
         return dense(self.basis.conj().T @ self.slices)
 
     def extended(self, indices, slices):
@@ -84,25 +93,92 @@ def next_columns(sketched, span, k, rule, rng, include=()):
     return indices, operand.take(A, indices[len(span.indices) :], 1)
 
 
-def grow(resketch, attempt, limit, rtol, ratio, least=1):
+def by_pivots(rule, k, shape):
+    """Whether pivots of A itself are taken for a rule, where the rank is given."""
+    return rule.direct and k > min(shape) * (LARGE if rule.blocks else NEARLY_ALL)
+
+
+def columns_by_blocks(operand, A, k, rule, sketch, rng):
+    """At most k columns by blocks, each chosen from what the ones before leave of one small sketch; one pass for each.
+
+    With what sketched A.
+    """
+    test = random_matrix(sketch, A.shape[0], 2 * BLOCK, operand.dtype(A), rng)
+    sketched = sketch_matrix(operand, A, test, sparse.csr_array((A.shape[1], 0), dtype=test.dtype))
+    span, rest, found = NOTHING, sketched.left, 0
+    while found < k:
+        chosen = choose_from_sketch(rest, min(BLOCK, k - found), rule, rng, exclude=span.indices)
+        slices = sketched.operand.take(sketched.A, chosen, 1)
+        span = span.extended(np.append(span.indices, chosen), slices)
+        fresh = span.basis[:, found:]
+        span = span.with_image(sketched.operand.rmatmat(sketched.A, fresh))
+        sizes = np.abs(span.triangle.diagonal())
+        dependent = np.flatnonzero(sizes <= 64 * np.finfo(sizes.dtype).eps * sketched.norm)
+        if len(dependent) or len(chosen) == 0:
+            return sketched, span.first(dependent[0] if len(dependent) else found)
+        rest = rest - span.image[:, found:] @ dense(fresh.conj().T @ test)
+        found = len(span.indices)
+    return sketched, span
+
+
+def pivoted_columns(sketched, most):
+    """At most so many independent columns, in the order of a pivoted QR factorisation of A itself; one pass over A.
+
+    As a `Span`, and the norms of what its first 0, 1, 2, ... columns leave of A. No sketch shows more than A, and where
+    the rank is a large part of A's shorter side, nothing is smaller than A.
+    """
+    operand, A = sketched.operand, sketched.A
+    whole = np.empty(A.shape, operand.dtype(A), order="F")
+    for rows, panel in operand.panels(A):
+        whole[rows] = panel
+    outer = None
+    if len(whole) > TALL * whole.shape[1]:  # pivots of the triangle are those of A
+        outer, whole = linalg.qr(whole, mode="economic", overwrite_a=True, check_finite=False)
+    (reflectors, scales), R, order = linalg.qr(whole, mode="raw", pivoting=True, overwrite_a=True, check_finite=False)
+    sizes = np.abs(R.diagonal())
+    k = int(np.count_nonzero(sizes > max(64, *A.shape) * np.finfo(sizes.dtype).eps * sizes.max(initial=0)))
+    k = min(k, most)
+    left = np.linalg.norm(R.astype(np.result_type(R, float)), axis=1) ** 2
+    make_basis = linalg.get_lapack_funcs("ungqr" if reflectors.dtype.kind == "c" else "orgqr", (reflectors,))
+    basis = make_basis(reflectors[:, :k], scales[:k], lwork=LAPACK_BLOCK * k)[0] if k else reflectors[:, :0]
+    basis = basis if outer is None else outer @ basis
+    image = np.empty((A.shape[1], k), R.dtype)
+    image[order] = R[:k].conj().T
+    columns = order[:k].astype(np.intp)
+    slices = operand.take(A, columns, 1)
+    basis = sparse.csr_array(basis) if sparse.issparse(slices) else basis
+    return Span(columns, slices, basis, image), np.sqrt(np.append(np.cumsum(left[::-1])[::-1], 0))
+
+
+def pivoted_rows(basis):
+    """As many rows as a basis has columns: pivots of its LU factorisation, of which the first j see j columns."""
+    order = linalg.lu(dense(basis), p_indices=True)[0]
+    return np.argsort(order)[: basis.shape[1]]
+
+
+def grow(resketch, attempt, limit, rtol, ratio, least=1, direct=None):
     """What ``attempt(view, k)`` gives once its error is at most rtol.
 
     ``resketch(size)`` makes a view of A by sketches of that size, and the tails of its singular values relative to
     ||A||_F. An attempt has k columns, those of the one before among them: it returns what it has, the number of columns
-    and the relative error, expected to be `ratio` times the tail.
+    and the relative error, expected to be `ratio` times the tail. Where the rank is a large part of all, what
+    ``direct(view)`` gives instead.
     """
     size, found, k = 0, 0, SMALLEST_SKETCH
     while True:
         while 2 * k - found > size < limit or size == 0:  # half of what is left of a sketch can be chosen from it
             size = max(2 * size, SMALLEST_SKETCH)
             view, tails = resketch(size)
-            k = max(least, rank_for(rtol, ratio, tails, size, limit))
+            k = min(rank_for(rtol, ratio, tails, size, limit), SPREAD * rank_for(rtol, 1.0, tails, size, limit) + 1)
+            k = int(np.clip(k, least, limit))
+            if direct is not None and k > max(limit * LARGE, SMALL):
+                return direct(view)
         result, found, error = attempt(view, k)
         if error <= rtol:
             return result
         if found < k or found == limit:  # nothing is left but rounding, or a small sketch has missed a direction
             if size > 2 * limit:
-                raise _validation.complain(ValueError, "rtol", f"at least {error:.2g} for this A", rtol)
+                raise unreachable(error, rtol)
             size *= 2
             view, tails = resketch(size)
             k = min(found + max(1, found // 8), limit)
@@ -111,6 +187,11 @@ def grow(resketch, attempt, limit, rtol, ratio, least=1):
         ratio = np.clip(SPARE * error / max(known, 1e-300), 1, 30)
         least = min(found + max(1, found // 8), limit)
         k = max(least, rank_for(rtol, ratio, tails, size, limit))
+
+
+def unreachable(error, rtol):
+    """The complaint about a tolerance that all columns do not hold."""
+    return _validation.complain(ValueError, "rtol", f"at least {error:.2g} for this A", rtol)
 
 
 def rank_for(rtol, ratio, tails, size, limit):

@@ -246,7 +246,9 @@ def test_what_is_no_dense_matrix_is_refused(wrong):
         ct.select_columns(A() if callable(A) else A, 2)
 
 
-@pytest.mark.parametrize("other", [torch.float64, torch.device("cpu"), torch.Generator()], ids=lambda other: type(other).__name__)
+@pytest.mark.parametrize(
+    "other", [torch.float64, torch.device("cpu"), torch.Generator()], ids=lambda other: type(other).__name__
+)
 def test_what_torch_has_beside_tensors_is_refused(other):
     with pytest.raises(TypeError, match="A must be an array, a sparse matrix or a DataFrame, got <class"):
         ct.cur_decomposition(other, 1)

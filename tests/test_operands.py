@@ -426,7 +426,9 @@ def test_the_matrix_of_an_anndata_is_taken_backed_or_as_a_view(view, tmp_path, r
     backed.file.close()
 
 
-@pytest.mark.parametrize("other", [np.random.default_rng(0), np.poly1d([1, 2]), np.dtype(float)], ids=lambda other: type(other).__name__)
+@pytest.mark.parametrize(
+    "other", [np.random.default_rng(0), np.poly1d([1, 2]), np.dtype(float)], ids=lambda other: type(other).__name__
+)
 def test_what_numpy_has_beside_arrays_is_refused(other):
     with pytest.raises(TypeError, match="A must be an array, a sparse matrix or a DataFrame, got <class"):
         ct.cur_decomposition(other, 1)
