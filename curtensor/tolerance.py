@@ -11,14 +11,16 @@ from scipy import linalg, sparse
 
 from curtensor import _validation
 from curtensor.operands import dense
-from curtensor.selection import choose_from_sketch, orthonormal_columns
+from curtensor.selection import choose_from_sketch, orthonormal_columns, row_norms_squared, weighted_sample
 from curtensor.sketching import random_matrix, sketch_matrix
 
 SMALLEST_SKETCH = 32  # rows of a sketch to begin with
 SPREAD = 1.3  # times the rank that the tails alone ask for: the most that is tried at first
 LARGE, SMALL = 0.25, 64  # ranks above such a share of all, and this number, are found by pivoted QR of A itself
 NEARLY_ALL = 0.9  # the same where the rank is given
-BLOCK = 48  # columns chosen at a time from what is left of a sketch of twice as many rows
+BLOCK = 50  # columns chosen at a time from what is left of a small sketch
+CANDIDATES = 4  # for each, drawn by what is left of them
+ROWS = 60  # of that sketch
 TALL = 2  # times as many rows as columns: these are first reduced to a triangle
 LAPACK_BLOCK = 64  # columns for which there must be room, so that reflectors are multiplied by blocks
 SPARE = 1.05  # by how much more than the last block's is the error of the next one expected
@@ -44,7 +46,8 @@ class Span(NamedTuple):
         if self is NOTHING:
             return Span(indices, slices, orthonormal_columns(slices))
         room = self.basis.shape[0] - self.basis.shape[1]
-        fresh = outside(outside(slices, self.basis), self.basis)[:, :room]
+        inside = None if self.image is None else self.image[indices[len(self.indices) :]].conj().T
+        fresh = outside(slices, self.basis, inside)[:, :room]
         return Span(indices, beside(self.slices, slices), beside(self.basis, fresh), self.image)
 
     def with_image(self, image):
@@ -68,9 +71,17 @@ class Span(NamedTuple):
 NOTHING = Span(np.empty(0, dtype=np.intp), None, np.empty((0, 0)))
 
 
-def outside(slices, basis):
-    """Orthonormal basis of what columns have outside of the span of a basis."""
-    return orthonormal_columns(slices - times(basis, dense(basis.conj().T @ slices)))
+def outside(slices, basis, inside=None):
+    """Orthonormal basis of what columns have outside of the span of a basis, again where that has cost digits.
+
+    What they have inside may be known: ``basis^H @ slices``.
+    """
+    inside = dense(basis.conj().T @ slices) if inside is None else inside
+    fresh = orthonormal_columns(slices - times(basis, inside))
+    inside = dense(basis.conj().T @ fresh)
+    if np.abs(inside).max(initial=0) <= 64 * np.finfo(inside.dtype).eps:
+        return fresh
+    return orthonormal_columns(fresh - times(basis, inside))
 
 
 def times(basis, turn):
@@ -103,11 +114,12 @@ def columns_by_blocks(operand, A, k, rule, sketch, rng):
 
     With what sketched A.
     """
-    test = random_matrix(sketch, A.shape[0], 2 * BLOCK, operand.dtype(A), rng)
+    test = random_matrix(sketch, A.shape[0], ROWS, operand.dtype(A), rng)
     sketched = sketch_matrix(operand, A, test, sparse.csr_array((A.shape[1], 0), dtype=test.dtype))
     span, rest, found = NOTHING, sketched.left, 0
     while found < k:
-        chosen = choose_from_sketch(rest, min(BLOCK, k - found), rule, rng, exclude=span.indices)
+        others = not_drawn(rest, span.indices, rng)
+        chosen = choose_from_sketch(rest, min(BLOCK, k - found), rule, rng, exclude=others)
         slices = sketched.operand.take(sketched.A, chosen, 1)
         span = span.extended(np.append(span.indices, chosen), slices)
         fresh = span.basis[:, found:]
@@ -119,6 +131,13 @@ def columns_by_blocks(operand, A, k, rule, sketch, rng):
         rest = rest - span.image[:, found:] @ dense(fresh.conj().T @ test)
         found = len(span.indices)
     return sketched, span
+
+
+def not_drawn(rest, chosen, rng):
+    """The chosen ones, and all but some that are drawn by what a sketch has left of them: these are the candidates."""
+    sizes = row_norms_squared(rest)
+    sizes[chosen] = 0
+    return np.delete(np.arange(len(sizes)), weighted_sample(sizes, CANDIDATES * BLOCK, rng))
 
 
 def pivoted_columns(sketched, most):
