@@ -36,7 +36,6 @@ from curtensor.tolerance import (
     pivoted_rows,
     relative_tails,
     thinned,
-    unreachable,
 )
 
 
@@ -357,7 +356,8 @@ def cur_decomposition(
         "leverage" draws more columns by. Not with `rtol`. With the intersection core, 1.5 times as many rows
         as columns bring the error down by a sixth.
     method : str or callable, default "osinsky"
-        Rule for columns and rows, as in `select_columns`. Rows are chosen from C; with "rpcholesky" I = J.
+        Rule for columns and rows, as in `select_columns`. Rows are chosen from C; with "rpcholesky" I = J. "iterative"
+        chooses columns by blocks from what is left of one small sketch: less work, a little more error.
     core : "projection" or "intersection" or callable, default "projection"
         Which middle matrix. The intersection reads nothing more of A, and needs n_rows >= n_columns.
     sketch : str or callable, default "sparse_sign"
@@ -385,10 +385,16 @@ def cur_decomposition(
     Notes
     -----
     Passes over A: one for both sketches and the norm, one more for the projection core, besides taking C and R. With
-    `rtol`, a pass for each doubling of the sketch and, at each rank tried, as many as with `rank`, and one more where
-    the error is so small that only the residual itself shows it. O(m n (k + s)) operations for s entries a row of the
-    test matrices, plus O((m + n) k^2); memory O((m + n) k). The factors are held in orthonormal form, which keeps the
-    digits that a product through U loses.
+    `rtol`, one for each doubling of the sketch, one for each time that columns are added to those chosen, mostly once,
+    and one more where the error is so small that only the residual itself shows it: columns and rows are chosen for a
+    rank that the sketch shows, and those needed least are then taken away for as long as the tolerance holds. O(m n (k
+    + s)) operations for s entries a row of the test matrices, plus O((m + n) k^2); memory O((m + n) k). The factors are
+    held in orthonormal form, which keeps the digits that a product through U loses.
+
+    Of the default, a `rank` of more than nine tenths of min(m, n), or with `rtol` more than a quarter of it and 64, is
+    by pivoted QR of A itself in place of a sketch, and rows are pivots of the columns' basis: that is one pass after
+    the others, which copies A, and O(m n min(m, n)) operations. The same is done of more than a quarter by "iterative",
+    which else needs a pass for the sketch of 60 rows, and one for each 50 columns.
 
     Where the sketch says that more than 0.8 of ||A||_F is left, one more pass finds the factor by which the
     intersection core fits A best, so that it is never worse than the zero matrix: U is then so much of A[I, J]^+.
@@ -652,10 +658,8 @@ def smallest_pivoted_cur(sketched, rtol, core, callback):
         result = fewest(sketched, *cross, tails[k], rtol, core)
         error = result.error_estimate
         callback(min(rtol / error, 0.99) if error else 0.99)
-        if error <= rtol:
+        if error <= rtol or k == len(columns.indices):
             return result
-        if k == len(columns.indices):
-            raise unreachable(error, rtol)
         k = min(max(k + max(1, k // 8), first_within(tails, rtol * tails[k] / error / SPARE)), len(columns.indices))
 
 
@@ -728,6 +732,9 @@ def rows_beside(k, core, most):
 def smallest_cur(sketched, X, cross, rtol, rule, core, kept):
     """The CUR of the fewest columns and rows of a cross that hold a tolerance, or of all of them; its error is true."""
     columns, rows, middle, inside = cross
+    if rule.sees == "entries":  # rows are those of the columns
+        fewer = min(len(columns.indices), len(rows.indices))
+        columns, rows, middle, inside = columns.first(fewer), rows.first(fewer), middle[:fewer, :fewer], inside[:fewer]
     probes = dense(rows.basis.conj().T @ X)
     beyond = error_by_energy(sketched.norm, middle) or error_on_sketch(sketched, inside - middle @ probes)
     budget = (rtol**2 - beyond**2) * sketched.norm**2

@@ -24,7 +24,6 @@ from curtensor.tolerance import (
     pivoted_columns,
     relative_tails,
     thinned,
-    unreachable,
 )
 
 LARGEST = 1e3  # coefficient, above which rounding would spoil what a triangular solve gives
@@ -136,8 +135,9 @@ def interpolative_decomposition(
 
     Notes
     -----
-    Passes over A: one for the sketch, one for the coefficients, besides taking the columns; with `rtol`, as
-    `cur_decomposition`. O(m n k) operations; memory O((m + n) k). The bound is that of `select_columns`.
+    Passes over A: one for the sketch, one for the coefficients, besides taking the columns; with `rtol`, "iterative"
+    and where the rank is a large part of min(m, n), as `cur_decomposition`. O(m n k) operations; memory O((m + n) k).
+    The bound is that of `select_columns`.
 
     A is copied in no layout, but a sparse one is converted where it is neither CSR nor CSC or not of floats, and a
     DataFrame with columns of several dtypes is put together.
@@ -194,21 +194,26 @@ def id_from_sketch(operand, A, sketched, k, rule, rng):
 def id_of_span(operand, A, sketched, span, error):
     """The column ID of chosen columns."""
     indices, skeleton, projected = span.indices, span.slices, span.image.conj().T
-    coefficients = solved(span.triangle, projected) if len(indices) else projected.copy()
+    coefficients, defect = solved(span.triangle, projected) if len(indices) else (projected.copy(), 0.0)
     coefficients[:, indices] = np.eye(len(indices))
+    error = np.hypot(error, defect / (sketched.norm or 1))
     if sketched.exponent != 0:  # to the bit: the power of two may have cost digits
         skeleton = operand.take(A, indices, 1)
     return ID(indices, coefficients, skeleton, 1, float(error))
 
 
 def solved(triangle, projected):
-    """Coefficients of columns that are ``basis @ triangle``; the least ones where those would be large."""
+    """Coefficients of columns that are ``basis @ triangle``, and by how much they miss what is projected.
+
+    The least ones, and so much, where the columns are so nearly dependent that the others would be large.
+    """
     sizes = np.abs(triangle.diagonal())
     if sizes.min() > np.finfo(sizes.dtype).eps * sizes.max():
         coefficients = linalg.solve_triangular(triangle, projected)
         if np.abs(coefficients).max() < LARGEST:
-            return coefficients
-    return linalg.lstsq(triangle, projected)[0]
+            return coefficients, 0.0
+    coefficients = linalg.lstsq(triangle, projected)[0]
+    return coefficients, np.linalg.norm(triangle @ coefficients - projected)
 
 
 def id_to_tolerance(operand, A, rtol, rule, view_of, rng):
@@ -242,8 +247,6 @@ def pivoted_id(operand, A, sketched, rank=None, rtol=None):
     span, tails = pivoted_columns(sketched, rank or min(A.shape))
     tails = tails / (sketched.norm or 1)
     k = min(first_within(tails, rtol) if rank is None else rank, len(span.indices))
-    if rtol is not None and tails[k] > rtol:
-        raise unreachable(tails[k], rtol)
     return id_of_span(operand, A, sketched, span.first(k), tails[k])
 
 

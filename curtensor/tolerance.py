@@ -42,13 +42,19 @@ class Span(NamedTuple):
         return dense(self.basis.conj().T @ self.slices)
 
     def extended(self, indices, slices):
-        """With more columns: all indices, and the columns that are new."""
+        """With more columns, but those which depend on others: all indices, and the columns that are new."""
         if self is NOTHING:
             return Span(indices, slices, orthonormal_columns(slices))
-        room = self.basis.shape[0] - self.basis.shape[1]
-        inside = None if self.image is None else self.image[indices[len(self.indices) :]].conj().T
-        fresh = outside(slices, self.basis, inside)[:, :room]
-        return Span(indices, beside(self.slices, slices), beside(self.basis, fresh), self.image)
+        old, new = indices[: len(self.indices)], indices[len(self.indices) :]
+        inside = dense(self.basis.conj().T @ slices) if self.image is None else self.image[new].conj().T
+        rest = slices - times(self.basis, inside)
+        fresh = orthonormal_columns(rest)
+        free = beyond_dependence(dense(fresh.conj().T @ rest), inside)
+        if not free.all():
+            new, slices, fresh = new[free], slices[:, free], orthonormal_columns(rest[:, free])
+        fresh = orthogonal(fresh, self.basis)
+        indices = np.append(old, new)
+        return Span(indices, side_by_side(self.slices, slices), side_by_side(self.basis, fresh), self.image)
 
     def with_image(self, image):
         """With what was missing of ``A^H Q``."""
@@ -71,13 +77,15 @@ class Span(NamedTuple):
 NOTHING = Span(np.empty(0, dtype=np.intp), None, np.empty((0, 0)))
 
 
-def outside(slices, basis, inside=None):
-    """Orthonormal basis of what columns have outside of the span of a basis, again where that has cost digits.
+def beyond_dependence(triangle, inside):
+    """Which columns have more than rounding outside of what is before them, by their parts outside and inside of it."""
+    sizes = np.abs(triangle.diagonal())
+    whole = np.hypot(np.linalg.norm(triangle, axis=0), np.linalg.norm(inside, axis=0)).max(initial=0)
+    return np.append(sizes, np.zeros(triangle.shape[1] - len(sizes))) > 64 * np.finfo(sizes.dtype).eps * whole
 
-    What they have inside may be known: ``basis^H @ slices``.
-    """
-    inside = dense(basis.conj().T @ slices) if inside is None else inside
-    fresh = orthonormal_columns(slices - times(basis, inside))
+
+def orthogonal(fresh, basis):
+    """Orthonormal columns which are all but orthogonal to a basis, made so where digits have been lost."""
     inside = dense(basis.conj().T @ fresh)
     if np.abs(inside).max(initial=0) <= 64 * np.finfo(inside.dtype).eps:
         return fresh
@@ -89,7 +97,7 @@ def times(basis, turn):
     return basis @ (sparse.csr_array(turn) if sparse.issparse(basis) else turn)
 
 
-def beside(X, Y):
+def side_by_side(X, Y):
     """Columns beside columns, all sparse or all dense."""
     return sparse.hstack([X, Y], format=X.format) if sparse.issparse(X) else np.hstack([X, Y])
 
@@ -124,11 +132,9 @@ def columns_by_blocks(operand, A, k, rule, sketch, rng):
         span = span.extended(np.append(span.indices, chosen), slices)
         fresh = span.basis[:, found:]
         span = span.with_image(sketched.operand.rmatmat(sketched.A, fresh))
-        sizes = np.abs(span.triangle.diagonal())
-        dependent = np.flatnonzero(sizes <= 64 * np.finfo(sizes.dtype).eps * sketched.norm)
-        if len(dependent) or len(chosen) == 0:
-            return sketched, span.first(dependent[0] if len(dependent) else found)
         rest = rest - span.image[:, found:] @ dense(fresh.conj().T @ test)
+        if len(span.indices) == found:  # nothing is left but rounding
+            break
         found = len(span.indices)
     return sketched, span
 
@@ -181,7 +187,7 @@ def grow(resketch, attempt, limit, rtol, ratio, least=1, direct=None):
     ``resketch(size)`` makes a view of A by sketches of that size, and the tails of its singular values relative to
     ||A||_F. An attempt has k columns, those of the one before among them: it returns what it has, the number of columns
     and the relative error, expected to be `ratio` times the tail. Where the rank is a large part of all, what
-    ``direct(view)`` gives instead.
+    ``direct(view)`` gives instead, if its error is.
     """
     size, found, k = 0, 0, SMALLEST_SKETCH
     while True:
@@ -191,7 +197,9 @@ def grow(resketch, attempt, limit, rtol, ratio, least=1, direct=None):
             k = min(rank_for(rtol, ratio, tails, size, limit), SPREAD * rank_for(rtol, 1.0, tails, size, limit) + 1)
             k = int(np.clip(k, least, limit))
             if direct is not None and k > max(limit * LARGE, SMALL):
-                return direct(view)
+                result, direct = direct(view), None
+                if result.error_estimate <= rtol:
+                    return result
         result, found, error = attempt(view, k)
         if error <= rtol:
             return result
