@@ -708,6 +708,7 @@ class Cross(NamedTuple):
 def grown_cross(sketched, cross, k, rule, core, rng, include):
     """A cross of k columns, and as many rows as the core needs, which begins with a smaller one; one pass over A."""
     columns, rows, _, inside = cross
+    rows = rows if core.best else NOTHING  # rows that are not needed for a span may yet determine columns
     old, old_rows = len(columns.indices), len(rows.indices)
     columns = columns.extended(*next_columns(sketched, columns, k, rule, rng, include[0]))
     fresh = columns.basis[:, old:]

@@ -50,6 +50,7 @@ class Span(NamedTuple):
         rest = slices - times(self.basis, inside)
         fresh = orthonormal_columns(rest)
         free = beyond_dependence(dense(fresh.conj().T @ rest), inside)
+        free &= np.cumsum(free) <= self.basis.shape[0] - self.basis.shape[1]
         if not free.all():
             new, slices, fresh = new[free], slices[:, free], orthonormal_columns(rest[:, free])
         fresh = orthogonal(fresh, self.basis)

@@ -192,3 +192,10 @@ def test_a_sketch_of_a_tolerance_is_not_what_certifies_it(rng):
     for decompose in (ct.cur_decomposition, ct.interpolative_decomposition):
         result = decompose(A, rtol=1e-8, sketch=blind, rng=0)
         assert np.linalg.norm(A - result.to_array()) <= 1e-8 * np.linalg.norm(A)
+
+
+def test_a_cross_core_whose_rows_fill_the_space_still_grows(rng):
+    A = low_rank(300, 64, 12, "float64", rng, 100.0) + 1e-3 * FAMILIES["slow"](300, 64, "float64", rng)
+    for rtol in (1e-2, 1e-3, 2e-4):
+        result = ct.cur_decomposition(A, rtol=rtol, core="intersection", rng=0)
+        assert np.linalg.norm(A - result.to_array()) <= rtol * np.linalg.norm(A)
