@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # what checkers and editors see; at run time each name is loa
     from curtensor.svd import SVD as SVD
     from curtensor.svd import randomized_svd as randomized_svd
     from curtensor.tensors import TensorCUR as TensorCUR
+    from curtensor.tensors import Tucker as Tucker
     from curtensor.tensors import tensor_cur as tensor_cur
     from curtensor.tensors.tubal import TubalCUR as TubalCUR
     from curtensor.tensors.tubal import TubalSVD as TubalSVD
@@ -38,7 +39,6 @@ if TYPE_CHECKING:  # what checkers and editors see; at run time each name is loa
     from curtensor.tensors.tubal import t_product as t_product
     from curtensor.tensors.tubal import tubal_cur as tubal_cur
     from curtensor.tensors.tubal import tubal_svd as tubal_svd
-    from curtensor.tensors.tucker import Tucker as Tucker
     from curtensor.tensors.tucker import hooi as hooi
     from curtensor.tensors.tucker import st_hosvd as st_hosvd
     from curtensor.tensors.tucker import tucker_to_tensor as tucker_to_tensor
@@ -61,7 +61,7 @@ _HOMES = {
     "TensorCUR": "tensors",
     "TubalCUR": "tensors.tubal",
     "TubalSVD": "tensors.tubal",
-    "Tucker": "tensors.tucker",
+    "Tucker": "tensors",
     "compare": "comparison",
     "cur_decomposition": "cur",
     "cur_from_indices": "cur",

@@ -157,7 +157,7 @@ def decompose_matrix(matrix, ranks, options, callback):
     on_disk = hasattr(matrix.A, "passes")
     result = curtensor.cur_decomposition(matrix.A, rank, **options, callback=None if on_disk else callback)
     columns, rows = names_of(matrix.col_names, result.col_indices), names_of(matrix.row_names, result.row_indices)
-    result = dataclasses.replace(result, col_names=columns, row_names=rows)
+    result = dataclasses.replace(result, names=(rows, columns))
     lines = [listing("columns", result.col_indices, columns), listing("rows", result.row_indices, rows)]
     if on_disk:
         lines.append(f"read: {matrix.A.passes} passes, {matrix.A.bytes_read} bytes")

@@ -9,7 +9,7 @@ from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from curtensor import _validation, operands
-from curtensor.operands import dense, linear_operator, times_power
+from curtensor.operands import dense, linear_operator, ndarray, scipy_sparse, times_power
 from curtensor.sketching import gaussian, sketch_matrix
 from curtensor.svd import truncated_svd
 
@@ -106,7 +106,7 @@ def approximation_of(approximation, shape):
         if hasattr(approximation, "as_linear_operator"):
             operator = approximation.as_linear_operator()
         elif (isinstance(approximation, np.ndarray) or sparse.issparse(approximation)) and approximation.ndim == 2:
-            operator = operands.array_operator(approximation)
+            operator = array_operator(approximation)
         else:
             operator = aslinearoperator(approximation)
     except TypeError:
@@ -115,6 +115,24 @@ def approximation_of(approximation, shape):
     _validation.array_dtype(np.dtype(operator.dtype), "approximation")
     if operator.shape != shape:
         raise _validation.complain(ValueError, "approximation", f"of shape {tuple(shape)}", operator.shape)
+    return operator
+
+
+def array_operator(array):
+    """A dense or sparse array in memory as a LinearOperator, none of it copied."""
+    operand = scipy_sparse if sparse.issparse(array) else ndarray
+    array = operand.wrap(array)
+
+    def times(x):
+        return operand.matmat(array, x.reshape(len(x), -1)).reshape(-1, *x.shape[1:])
+
+    def adjoint_times(y):
+        return operand.rmatmat(array, y.reshape(len(y), -1)).reshape(-1, *y.shape[1:])
+
+    operator = LinearOperator(
+        array.shape, times, adjoint_times, matmat=times, rmatmat=adjoint_times, dtype=operand.dtype(array)
+    )
+    operator.factors = (array,)
     return operator
 
 

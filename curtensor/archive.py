@@ -1,6 +1,6 @@
 """Results on disk: npz files that say whose they are, without pickle, every part checked before and after it is read.
 
-A result's `save` hands its parts to `write`; its `load` takes them one by one from `written_by`, each with the shape
+`Result.save` hands its parts to `write`; `Result.load` takes them one by one from `written_by`, each with the shape
 that the ones before it leave it.
 """
 
@@ -16,7 +16,7 @@ import zipfile
 import numpy as np
 from scipy import sparse
 
-from curtensor import _validation
+from curtensor import _validation, labels
 from curtensor.files import written_whole
 
 FORMAT = 1  # to be raised when files change so that those before cannot read them, or must not
@@ -25,7 +25,7 @@ OWNER = "curtensor"  # the member that says of which result the others are parts
 # What NumPy writes above the arrays that results are made of. Nothing else is read, and nothing evaluated.
 MAGIC = b"\x93NUMPY\x01\x00"
 HEADER = re.compile(
-    rb"\{'descr': '(\|b1|[<>](?:i[48]|f[48]|c8|c16|U\d{1,8}))', "
+    rb"\{'descr': '(\|b1|[<>](?:i[48]|f[48]|c8|c16|U(?:\d{1,8}|[1-4]\d{8})))', "
     rb"'fortran_order': (?:True|False), 'shape': \(([\d, ]*)\), \} *\n"
 )
 
@@ -167,11 +167,19 @@ def indices(parts, name, size, length):
     return array
 
 
-def labels(parts, name, size):
-    """So many texts; None where there are none."""
+def saved_names(parts, name, size):
+    """So many names of the kind that was written; None where there are none."""
     if name not in parts:
         return None
-    return taken(parts, name, "U", (size,))
+    found = labels.from_text(scalar(parts, name, "U"))
+    if len(found) != size:
+        raise _validation.complain(ValueError, name, f"{size} names", len(found))
+    return found
+
+
+def saved_dims(parts, name, size):
+    """So many texts; none where there are none."""
+    return tuple(taken(parts, name, "U", (size,)).tolist()) if name in parts else ()
 
 
 def scalar(parts, name, kind):

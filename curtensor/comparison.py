@@ -16,7 +16,7 @@ from curtensor.accuracy import approximation_of, exact_error
 from curtensor.cur import cur_decomposition
 from curtensor.files import written_whole
 from curtensor.leverage import exact_svd
-from curtensor.operands import product_operator
+from curtensor.results import product_operator
 from curtensor.svd import randomized_svd
 from curtensor.tensors import comparison as of_tensors
 

@@ -1,6 +1,5 @@
 """CUR decompositions: A is close to C U R with its own columns C and rows R."""
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
@@ -10,6 +9,7 @@ from scipy import sparse
 
 from curtensor import _validation, archive, operands
 from curtensor.operands import dense, times_power
+from curtensor.results import MatrixResult, entries_in, named, result_like, result_on_host, widened
 from curtensor.selection import (
     beyond_rounding,
     choose_more_rows,
@@ -17,7 +17,7 @@ from curtensor.selection import (
     column_basis,
     orthonormal_columns,
     project_out,
-    sketch_size,
+    sketch_sizes,
 )
 from curtensor.sketching import SKETCHES, error_by_energy, gaussian, two_sided_sketch, unsketched
 from curtensor.svd import SVD
@@ -39,8 +39,8 @@ from curtensor.tolerance import (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class CUR:
+@dataclass(frozen=True, eq=False, repr=False)
+class CUR(MatrixResult):
     """A CUR decomposition, which unpacks to ``C, U, R, col_indices, row_indices``.
 
     Held as ``left @ middle @ right`` with orthonormal columns in ``left`` (a basis of C's columns) and orthonormal
@@ -61,8 +61,11 @@ class CUR:
     error_estimate : float
         ``||A - C U R||_F / ||A||_F``: exact up to rounding for the projection core above 1e-6 (float32: 4e-2) and
         wherever `rtol` was given, else as the columns of the right sketch show it.
-    col_names, row_names : ndarray of str or None
-        Names of the chosen columns and rows of a DataFrame or DataArray.
+    names : tuple of (pandas Index or ndarray of str or None)
+        `row_names` and `col_names`: those of the chosen rows and columns, None where A has none. They stay what they
+        were, so that ``frame.loc[result.row_names]`` is R.
+    dims : tuple of str
+        Names of a DataArray's dimensions; empty for all else.
     """
 
     C: Any
@@ -73,10 +76,9 @@ class CUR:
     middle: np.ndarray
     right: Any
     error_estimate: float
-    col_names: np.ndarray | None = None
-    row_names: np.ndarray | None = None
 
-    __repr__ = operands.short_repr
+    MAIN = "middle"
+    OWN = ("C", "R")
 
     def __iter__(self) -> Iterator:
         """C, U, R, col_indices, row_indices."""
@@ -87,7 +89,7 @@ class CUR:
         """Middle matrix (c, r) with A close to C U R, formed when asked for; see `condition`."""
         if operands.followed(self.middle):
             return followed_middle(self)
-        host = operands.result_on_host(self)
+        host = result_on_host(self)
         scale = np.abs(host.middle).max(initial=0) or host.middle.real.dtype.type(1)
         to_columns = dense(host.left.conj().T @ host.C) / scale
         to_rows = dense(host.right @ host.R.conj().T) / scale
@@ -104,7 +106,7 @@ class CUR:
         """``||C|| ||U|| ||R|| / ||C U R||`` (spectral): how much a product through U magnifies rounding errors."""
         if min(self.middle.shape) == 0:
             return 1.0
-        host = operands.result_on_host(self)
+        host = result_on_host(self)
         scale = np.abs(host.middle).max()
         C = dense(host.left.conj().T @ host.C) / scale
         R = dense(host.right @ host.R.conj().T) / scale
@@ -118,39 +120,26 @@ class CUR:
         return min(self.middle.shape)
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Shape (m, n) of the approximation."""
-        return self.C.shape[0], self.R.shape[1]
+    def n_stored(self) -> int:
+        """Numbers in C, U and R, of sparse ones the stored ones."""
+        return entries_in(self.C) + self.C.shape[1] * self.R.shape[0] + entries_in(self.R)
 
     @property
-    def dtype(self) -> np.dtype:
-        """Dtype of the approximation."""
-        return self.middle.dtype
+    def chosen(self) -> tuple[np.ndarray, np.ndarray]:
+        """The indices of the chosen rows and columns."""
+        return self.row_indices, self.col_indices
 
     @property
-    def nbytes(self) -> int:
-        """Bytes of all arrays held."""
-        parts = (self.C, self.R, self.left, self.middle, self.right, self.col_indices, self.row_indices)
-        return sum(array.nbytes for part in parts for array in _arrays(part))
-
-    def to_array(self) -> np.ndarray:
-        """The approximation as a dense array (m, n)."""
-        return dense(self.left @ (self.middle @ self.right))
-
-    def as_linear_operator(self) -> Any:
-        """The approximation as a `scipy.sparse.linalg.LinearOperator`."""
-        return operands.product_operator(self.left, self.middle @ self.right)
-
-    def __matmul__(self, x: Any) -> np.ndarray:
-        """The approximation times x (n,) or (n, p)."""
-        return self.left @ (self.middle @ (self.right @ operands.beside(self.middle, x)))
+    def product(self) -> tuple[Any, Any, Any]:
+        """`left`, `middle` and `right`."""
+        return self.left, self.middle, self.right
 
     def to_svd(self) -> SVD:
         """The approximation's own SVD of the same rank, as `SVD`."""
-        host = operands.result_on_host(self)
+        host = result_on_host(self)
         W, s, Zh = np.linalg.svd(host.middle, full_matrices=False)
-        result = SVD(dense(host.left @ W), s, dense(Zh @ host.right), self.error_estimate)
-        return operands.result_like(operands.kind_of(self.middle), self.middle, result)
+        result = SVD(dense(host.left @ W), s, dense(Zh @ host.right), self.error_estimate, dims=self.dims)
+        return result_like(operands.kind_of(self.middle), self.middle, result)
 
     def refine(
         self,
@@ -225,45 +214,32 @@ class CUR:
         if rank is None:
             result = cur_to_tolerance(operand, A, rtol, rule, best, sketch, rng, callback, include=include)
         else:
-            view = two_sided_sketch(operand, A, sketch_size(rank, max(A.shape), max(A.shape)), sketch, rng)
+            view = two_sided_sketch(operand, A, sketch=sketch, rng=rng, **sketch_sizes(rank, A.shape, rule))
             callback(1 / 3)
             result = cur_from_sketch(operand, A, view, rank, rank, rule, best, rng, include=include)
-        continued(result, operands.result_on_host(self))
+        continued(result, result_on_host(self))
         callback(1.0)
-        return named(operands.result_like(operand, A, result, OWN), given)
+        return named(result_like(operand, A, result), given)
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Write to an npz file, whole or not at all; `CUR.load` reads it, without pickle."""
-        archive.write(path, "CUR", vars(operands.result_on_host(self)))
-
-    @classmethod
-    def load(cls, path: str | os.PathLike) -> "CUR":
-        """Read what `save` wrote."""
-        with archive.written_by("CUR", path) as parts:
-            C = archive.matrix(parts, "C", (None, None))
-            R = archive.matrix(parts, "R", (None, None), C.dtype)
-            (m, c), (r, n) = C.shape, R.shape
-            _validation.matrix_shape((m, n))
-            left = archive.matrix(parts, "left", (m, range(c + 1)), C.dtype)
-            right = archive.matrix(parts, "right", (range(r + 1), n), C.dtype)
-            return cls(
-                C,
-                R,
-                archive.indices(parts, "col_indices", c, n),
-                archive.indices(parts, "row_indices", r, m),
-                left,
-                archive.numbers(parts, "middle", (left.shape[1], right.shape[0])),
-                right,
-                archive.scalar(parts, "error_estimate", "f"),
-                archive.labels(parts, "col_names", c),
-                archive.labels(parts, "row_names", r),
-            )
-
-
-def _arrays(part):
-    if sparse.issparse(part):
-        return part.data, part.indices, part.indptr
-    return (part if hasattr(part, "nbytes") else operands.on_host(part),)
+    @staticmethod
+    def _checked(members: dict[str, np.ndarray]) -> dict[str, Any]:
+        """C, R, the indices, the factored form and the error in a file."""
+        C = archive.matrix(members, "C", (None, None))
+        R = archive.matrix(members, "R", (None, None), C.dtype)
+        (m, c), (r, n) = C.shape, R.shape
+        _validation.matrix_shape((m, n))
+        left = archive.matrix(members, "left", (m, range(c + 1)), C.dtype)
+        right = archive.matrix(members, "right", (range(r + 1), n), C.dtype)
+        return {
+            "C": C,
+            "R": R,
+            "col_indices": archive.indices(members, "col_indices", c, n),
+            "row_indices": archive.indices(members, "row_indices", r, m),
+            "left": left,
+            "middle": archive.numbers(members, "middle", (left.shape[1], right.shape[0])),
+            "right": right,
+            "error_estimate": archive.scalar(members, "error_estimate", "f"),
+        }
 
 
 @dataclass(frozen=True)
@@ -316,7 +292,6 @@ CORES = {
     "projection": Core(projection, sees="image", best=True),
     "intersection": Core(intersection, sees="rows"),
 }
-OWN = ("C", "R")  # parts of a `CUR` that are slices of A
 EXPECTED, EXPECTED_CROSS = 1.6, 1.7  # times the tail that a sketch shows, to begin with: the error, by kind of core
 PROBES = 16  # random vectors that show an error which is too small for the norms
 DOUBTFUL = 0.8  # of ||A||_F left, as a sketch shows it: an intersection core could be worse than nothing
@@ -444,11 +419,11 @@ def cur_decomposition(
     elif rule.blocks:
         result = cur_by_blocks(operand, A, n_columns, n_rows, rule, middle_of, sketch, rng)
     else:
-        view = two_sided_sketch(operand, A, sketch_size(n_columns, max(A.shape), max(A.shape)), sketch, rng)
+        view = two_sided_sketch(operand, A, sketch=sketch, rng=rng, **sketch_sizes(n_columns, A.shape, rule))
         callback(1 / 3)
         result = cur_from_sketch(operand, A, view, n_columns, n_rows, rule, middle_of, rng, rank=rank)
     callback(1.0)
-    return named(operands.result_like(operand, A, result, OWN), given)
+    return named(result_like(operand, A, result), given)
 
 
 def cur_from_indices(A: Any, /, columns: Any, rows: Any, *, core: str | Callable = "projection") -> CUR:
@@ -513,7 +488,7 @@ def cur_from_indices(A: Any, /, columns: Any, rows: Any, *, core: str | Callable
     if gradients:
         return followed_cur(operand, A, columns, rows, middle_of)
     result = cur_of_indices(operand, A, columns, rows, middle_of)
-    return named(operands.result_like(operand, A, result, OWN), given)
+    return named(result_like(operand, A, result), given)
 
 
 def cur_of_indices(operand, A, columns, rows, core):
@@ -566,18 +541,8 @@ def seen_error(framework, A, columns, rows, left, right):
 
 def followed_middle(result):
     """U of a result whose gradient is followed."""
-    half = lstsq(result.left.conj().T @ operands.widened(result.C, result.middle), result.middle)
-    return lstsq(result.right.conj() @ operands.widened(result.R, result.middle).T, half.T).T
-
-
-def named(result, A):
-    """The result with the names of its rows and columns, where A has any."""
-    row_names, col_names = operands.names(A)
-    return replace(
-        result,
-        col_names=operands.names_at(result.col_indices, col_names),
-        row_names=operands.names_at(result.row_indices, row_names),
-    )
+    half = lstsq(result.left.conj().T @ widened(result.C, result.middle), result.middle)
+    return lstsq(result.right.conj() @ widened(result.R, result.middle).T, half.T).T
 
 
 def cur_from_sketch(operand, A, view, n_columns, n_rows, rule, core, rng, include=((), ()), rank=None):
@@ -591,7 +556,8 @@ def cur_from_sketch(operand, A, view, n_columns, n_rows, rule, core, rng, includ
     if len(columns) < n_columns:  # the numerical rank is lower
         n_rows = min(n_rows, len(columns))
     n_rows = max(n_rows, len(include[1]))
-    rows = columns if rule.sees == "entries" else row_choice(left, sketched, n_rows, rule, rng, include=include[1])
+    options = {"include": include[1], "inside": inside if core.best else None}
+    rows = columns if rule.sees == "entries" else row_choice(left, sketched, n_rows, rule, rng, **options)
     R, image = rows_and_image(sketched, rows, left, core)
     right = orthonormal_columns(R.conj().T).conj().T
     middle = core(sketched.operand, sketched.A, left, right, R, rows, image)
@@ -713,16 +679,18 @@ def grown_cross(sketched, cross, k, rule, core, rng, include):
     columns = columns.extended(*next_columns(sketched, columns, k, rule, rng, include[0]))
     fresh = columns.basis[:, old:]
     more = project_out(sketched.right, fresh)
+    inside = more if inside is None else np.vstack([inside, more])
     found = len(columns.indices)
     indices = columns.indices
     if rule.sees != "entries":
         known = rows.indices if old_rows else include[1]
         n_rows = rows_beside(k, core, sketched.A.shape[0]) if found >= k else found  # the numerical rank is lower
-        indices = row_choice(columns.basis, sketched, max(n_rows, len(known)), rule, rng, include=known)
+        wanted = max(n_rows, len(known))
+        indices = row_choice(columns.basis, sketched, wanted, rule, rng, include=known, inside=inside)
     R, image = sketched.operand.take_and_rmatmat(sketched.A, indices[old_rows:], fresh)
     columns, rows = columns.with_image(image), rows.extended(indices, R.conj().T)
     middle = dense(rows.basis.conj().T @ columns.image).conj().T
-    return Cross(columns, rows, middle, more if inside is None else np.vstack([inside, more]))
+    return Cross(columns, rows, middle, inside)
 
 
 def rows_beside(k, core, most):
@@ -789,15 +757,16 @@ def cur_of_spans(sketched, columns, rows, best, core, shown=None):
     return CUR(C, R, columns.indices, rows.indices, left, middle, right, float(error))
 
 
-def row_choice(basis, sketched, k, rule, rng, include=()):
+def row_choice(basis, sketched, k, rule, rng, include=(), inside=None):
     """At most k rows, included ones first, by a rule on the basis of C and on what the sketch has outside of it."""
     rest = sketched.right
     filled = np.unique(basis.tocsc().indices) if sparse.issparse(basis) else np.flatnonzero(basis.any(axis=1))
     if len(filled) < len(rest):  # rows where C is zero determine nothing
         filled = np.union1d(filled, include).astype(np.intp)
         include, basis, rest = np.searchsorted(filled, include), basis[filled], rest[filled]
-        return filled[choose_more_rows(dense(basis), beyond_rounding(rest, sketched.norm), include, k, rule, rng)]
-    return choose_more_rows(dense(basis), beyond_rounding(rest, sketched.norm), include, k, rule, rng)
+        rest = beyond_rounding(rest, sketched.norm)
+        return filled[choose_more_rows(dense(basis), rest, include, k, rule, rng, inside)]
+    return choose_more_rows(dense(basis), beyond_rounding(rest, sketched.norm), include, k, rule, rng, inside)
 
 
 def fitted(middle, best):

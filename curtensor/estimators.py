@@ -10,10 +10,10 @@ from sklearn.feature_selection import SelectorMixin
 from sklearn.utils import Tags, _safe_indexing, check_array, check_random_state
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
-from curtensor import _validation, operands
+from curtensor import _validation
 from curtensor.cur import cur_decomposition
 from curtensor.interpolative import interpolative_decomposition
-from curtensor.operands import dense
+from curtensor.operands import dense, tables
 from curtensor.selection import select_columns, select_rows
 
 FLOAT_DTYPES = [np.float64, np.float32]
@@ -283,8 +283,8 @@ class CURTransformer(TransformerMixin, BaseEstimator):
         )
         self.col_indices_, self.row_indices_ = result.col_indices, result.row_indices
         self.components_, self.error_estimate_ = result.R, result.error_estimate
-        row_names, _ = operands.names(given)
-        self.row_names_ = self.row_indices_.astype(str) if row_names is None else row_names[self.row_indices_]
+        row_names, _ = tables.names(given, 2)
+        self.row_names_ = tables.texts(self.row_indices_ if row_names is None else row_names[self.row_indices_])
         self._middle = result.middle
         self._to_columns = dense(result.left.conj().T @ result.C)
         self._to_rows = dense(result.R @ result.right.conj().T)

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 from scipy import linalg
-from scipy.sparse.linalg import LinearOperator
 
-from curtensor import _validation, operands
+from curtensor import _validation, archive, operands
 from curtensor.operands import dense
+from curtensor.results import MatrixResult, named, result_like, widened
 from curtensor.selection import chosen_rule, column_basis, project_out, sketch_size
 from curtensor.sketching import SKETCHES, error_by_energy, two_sided_sketch, unsketched
 from curtensor.tolerance import (
@@ -30,8 +30,8 @@ LARGEST = 1e3  # coefficient, above which rounding would spoil what a triangular
 EXPECTED = 1.35  # times the tail that a sketch shows, to begin with: the error
 
 
-@dataclass(frozen=True, eq=False)
-class ID:
+@dataclass(frozen=True, eq=False, repr=False)
+class ID(MatrixResult):
     """An interpolative decomposition, which unpacks to ``indices, coefficients``.
 
     Attributes
@@ -46,6 +46,11 @@ class ID:
         1 for columns, 0 for rows.
     error_estimate : float
         ``||A - approximation||_F / ||A||_F``, as for `CUR`.
+    names : tuple of (pandas Index or ndarray of str or None)
+        `row_names` and `col_names`: those of all rows and the chosen columns for ``axis=1``, else of the chosen rows
+        and all columns; None where A has none.
+    dims : tuple of str
+        Names of a DataArray's dimensions; empty for all else.
     """
 
     indices: np.ndarray
@@ -54,7 +59,8 @@ class ID:
     axis: int
     error_estimate: float
 
-    __repr__ = operands.short_repr
+    MAIN = "coefficients"
+    OWN = ("skeleton",)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """The indices and the coefficients."""
@@ -66,24 +72,31 @@ class ID:
         return len(self.indices)
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Shape (m, n) of the approximation."""
-        left, right = self._factors
-        return left.shape[0], right.shape[1]
+    def chosen(self) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """The indices of rows and of columns; None for those of which all are kept."""
+        return (None, self.indices) if self.axis == 1 else (self.indices, None)
 
     @property
-    def _factors(self) -> tuple[Any, Any]:
-        pair = operands.widened(self.skeleton, self.coefficients), self.coefficients
+    def product(self) -> tuple[Any, Any]:
+        """The skeleton and the coefficients, or the other way round for rows."""
+        pair = widened(self.skeleton, self.coefficients), self.coefficients
         return pair if self.axis == 1 else pair[::-1]
 
-    def to_array(self) -> np.ndarray:
-        """The approximation as a dense array (m, n)."""
-        left, right = self._factors
-        return dense(left @ right)
-
-    def as_linear_operator(self) -> LinearOperator:
-        """The approximation as a `scipy.sparse.linalg.LinearOperator`."""
-        return operands.product_operator(*self._factors)
+    @staticmethod
+    def _checked(members: dict[str, np.ndarray]) -> dict[str, Any]:
+        """The indices, the coefficients, the skeleton, the axis and the error in a file."""
+        axis = _validation.integer(archive.scalar(members, "axis", "i"), "axis", 0, 1)
+        coefficients = archive.numbers(members, "coefficients", (None, None))
+        k, length = coefficients.shape if axis == 1 else coefficients.shape[::-1]
+        skeleton = archive.matrix(members, "skeleton", (None, k) if axis == 1 else (k, None), coefficients.dtype)
+        _validation.matrix_shape((length, skeleton.shape[1 - axis]))
+        return {
+            "indices": archive.indices(members, "indices", k, length),
+            "coefficients": coefficients,
+            "skeleton": skeleton,
+            "axis": axis,
+            "error_estimate": archive.scalar(members, "error_estimate", "f"),
+        }
 
 
 def interpolative_decomposition(
@@ -156,7 +169,7 @@ def interpolative_decomposition(
     >>> bool(np.allclose(A[:, indices] @ coefficients, A))
     True
     """
-    operand, A = operands.find(A)
+    given, (operand, A) = A, operands.find(A)
     rank, rtol = _validation.rank_or_rtol(rank, rtol, A.shape, operand.dtype(A))
     axis = _validation.integer(axis, "axis", 0, 1)
     rule = chosen_rule(method)
@@ -176,11 +189,11 @@ def interpolative_decomposition(
         sketched, span = columns_by_blocks(operand, along, rank, rule, sketch, rng)
         result = true_id(operand, along, sketched, span)
     else:
-        sketched = view_of(sketch_size(rank, A.shape[axis], max(A.shape)))
+        sketched = view_of(sketch_size(rank, A.shape[axis], max(A.shape), rule.exchanges))
         result = id_from_sketch(operand, along, sketched, rank, rule, rng)
     if axis == 0:
         result = replace(result, coefficients=result.coefficients.T, skeleton=result.skeleton.T, axis=0)
-    return operands.result_like(operand, A, result, ("skeleton",))
+    return named(result_like(operand, A, result), given)
 
 
 def id_from_sketch(operand, A, sketched, k, rule, rng):

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 from scipy import linalg, sparse
-from scipy.sparse.linalg import LinearOperator
 
-from curtensor import _validation, operands
+from curtensor import _validation, archive, operands
 from curtensor.operands import dense, times_power
+from curtensor.results import MatrixResult, named, result_like
 from curtensor.sketching import ENERGY_FLOOR, SKETCHES, error_by_energy, gaussian, random_matrix, sketch_matrix
 
 BLOCK = 16  # vectors to begin with where a tolerance is given
@@ -18,8 +18,8 @@ NOISE = 10  # times the dtype's epsilon, of ||A||_F: a direction no longer than 
 SAFETY = 10  # a rank-one remainder shows less than a tenth of its norm on 10 probes once in 4e8 times
 
 
-@dataclass(frozen=True, eq=False)
-class SVD:
+@dataclass(frozen=True, eq=False, repr=False)
+class SVD(MatrixResult):
     """A truncated singular value decomposition, which unpacks to ``U, s, Vh``.
 
     Attributes
@@ -32,6 +32,10 @@ class SVD:
         Orthonormal right singular vectors, as rows.
     error_estimate : float
         Estimate of ``||A - U diag(s) Vh||_F / ||A||_F``.
+    names : tuple of (pandas Index or ndarray of str or None)
+        `row_names` and `col_names`: those of all rows and of all columns, None where A has none.
+    dims : tuple of str
+        Names of a DataArray's dimensions; empty for all else.
     """
 
     U: np.ndarray
@@ -39,7 +43,7 @@ class SVD:
     Vh: np.ndarray
     error_estimate: float
 
-    __repr__ = operands.short_repr
+    MAIN = "U"
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """U, s, Vh."""
@@ -51,22 +55,19 @@ class SVD:
         return len(self.s)
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Shape (m, n) of the approximation."""
-        return self.U.shape[0], self.Vh.shape[1]
+    def product(self) -> tuple[Any, Any]:
+        """``U`` and ``diag(s) @ Vh``."""
+        return self.U, self.s[:, None] * self.Vh
 
-    @property
-    def dtype(self) -> np.dtype:
-        """Dtype of the approximation."""
-        return self.U.dtype
-
-    def to_array(self) -> np.ndarray:
-        """The approximation as a dense array (m, n)."""
-        return self.U @ (self.s[:, None] * self.Vh)
-
-    def as_linear_operator(self) -> LinearOperator:
-        """The approximation as a `scipy.sparse.linalg.LinearOperator`."""
-        return operands.product_operator(self.U, self.s[:, None] * self.Vh)
+    @staticmethod
+    def _checked(members: dict[str, np.ndarray]) -> dict[str, Any]:
+        """U, s, Vh and the error in a file."""
+        U = archive.numbers(members, "U", (None, None))
+        m, k = U.shape
+        Vh = archive.numbers(members, "Vh", (k, None), U.dtype)
+        _validation.matrix_shape((m, Vh.shape[1]))
+        s = archive.numbers(members, "s", (k,), U.real.dtype)
+        return {"U": U, "s": s, "Vh": Vh, "error_estimate": archive.scalar(members, "error_estimate", "f")}
 
 
 def block_krylov(operand, A, Y, steps, basis, images, scale):
@@ -198,7 +199,7 @@ def randomized_svd(
     >>> ct.randomized_svd(A, rtol=0.31, rng=0).rank
     3
     """
-    operand, A = operands.find(A, only_products=True)
+    given, (operand, A) = A, operands.find(A, only_products=True)
     rank, rtol = _validation.rank_or_rtol(rank, rtol, A.shape, operand.dtype(A))
     _validation.one_of(SVD_METHODS, method, "method")
     if method == "single_pass" and rank is None:
@@ -214,7 +215,7 @@ def randomized_svd(
         result = svd_to_tolerance(operand, A, rtol, SVD_METHODS[method], steps, sketch, rng)
     else:
         result = truncated_svd(operand, A, rank, oversampling, steps, sketch, rng, SVD_METHODS[method])
-    return operands.result_like(operand, A, result)
+    return named(result_like(operand, A, result), given)
 
 
 def truncated_svd(operand, A, rank, oversampling, steps, sketch, rng, extend=block_krylov):

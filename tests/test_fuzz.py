@@ -25,7 +25,8 @@ from curtensor.__main__ import main
 
 SPARE = 2**32  # bytes that a process may take to read files of a few kilobytes, the stacks of its threads among them
 SEEDS = range(2)
-RESULTS = ["CUR", "named CUR", "sparse CUR", "TensorCUR", "named TensorCUR", "Tucker", "TubalCUR"]
+RESULTS = ["CUR", "named CUR", "sparse CUR", "dated CUR", "SVD", "sparse ID", "row ID", "TensorCUR", "named TensorCUR"]
+RESULTS += ["Tucker", "TubalCUR", "TubalSVD"]
 ENDINGS = [".npy", ".npz", ".sparse.npz", ".mtx", ".array.mtx", ".csv", ".h5", ".zarr"]
 
 
@@ -60,6 +61,12 @@ def result_of(kind):
         import pandas as pd
 
         return ct.cur_decomposition(pd.DataFrame(A, list("abcdefghi"), list("ABCDEFG")), 3, rng=0)
+    if kind == "dated CUR":
+        import pandas as pd
+
+        levels = [pd.Categorical(list("abcabca")), pd.interval_range(0, 7), [1, None, "a", 2.5, ("x", 1), pd.NaT, True]]
+        days = pd.date_range("2026-01-01", periods=9, tz="Europe/Berlin")
+        return ct.cur_decomposition(pd.DataFrame(A, days, pd.MultiIndex.from_arrays(levels)), 3, rng=0)
     if kind == "named TensorCUR":
         import xarray as xr
 
@@ -68,9 +75,13 @@ def result_of(kind):
     return {
         "CUR": lambda: ct.cur_decomposition(A + 1j, 3, n_rows=4, rng=0),
         "sparse CUR": lambda: ct.cur_decomposition(sparse.csr_array(A * (A > 0)), 3, rng=0),
+        "SVD": lambda: ct.randomized_svd(A, 3, rng=0),
+        "sparse ID": lambda: ct.interpolative_decomposition(sparse.csr_array(A * (A > 0)), 3, rng=0),
+        "row ID": lambda: ct.interpolative_decomposition(A + 1j, 3, axis=0, rng=0),
         "TensorCUR": lambda: ct.tensor_cur(X.astype("c8"), 2, rng=0),
         "Tucker": lambda: ct.st_hosvd(X, (2, 3, 2)),
         "TubalCUR": lambda: ct.tubal_cur(X.astype("f4"), 2, rng=0),
+        "TubalSVD": lambda: ct.tubal_svd(X, 2),
     }[kind]()
 
 
@@ -95,14 +106,12 @@ def fuzz_results(kind, seed):
 def inconsistency(result):
     """Use all that a loaded result has; raises if its parts do not fit."""
     assert result.to_array().shape == result.shape
-    indices = getattr(result, "indices", None) or [
-        getattr(result, "row_indices", []),
-        getattr(result, "col_indices", []),
-    ]
-    for length, chosen in zip(result.shape, indices, strict=False):
+    for length, chosen in zip(result.shape, result.chosen, strict=True):
+        if chosen is None:
+            continue
         assert len(set(chosen)) == len(chosen) and all(0 <= i < length for i in chosen)
-    for names in getattr(result, "names", [getattr(result, "row_names", None), getattr(result, "col_names", None)]):
-        assert names is None or all(isinstance(name, str) for name in names)
+    for names, chosen, length in zip(result.names, result.chosen, result.shape, strict=True):
+        assert names is None or len(names) == (length if chosen is None else len(chosen))
     result.save("again.npz")
     assert repr(result) and tuple(result)
     np.testing.assert_array_equal(type(result).load("again.npz").to_array(), result.to_array())

@@ -21,10 +21,10 @@ LAYERS = [
     {"accuracy"},
     {"tolerance", "leverage"},
     {"selection", "svd"},
-    {"sketching"},
+    {"sketching", "results"},
     {"operands"},
     {"archive"},
-    {"files"},
+    {"files", "labels"},
     {"_validation", "_kernels"},
 ]
 HEAVY = {

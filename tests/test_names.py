@@ -83,6 +83,18 @@ def test_an_argument_has_the_same_type_but_for_being_needed(argument):
     assert len(annotations) <= (2 if argument in ("method", "shape") else 1), annotations
 
 
+@pytest.mark.parametrize("name", names.RESULTS | names.ESTIMATORS)
+def test_what_classes_do_is_annotated(name):
+    ours = [kind for kind in inspect.getmro(names.PUBLIC[name]) if kind.__module__.startswith("curtensor")]
+    members = [(key, member) for kind in ours for key, member in vars(kind).items() if not key.startswith("_")]
+    for key, member in members:
+        function = getattr(member, "fget", getattr(member, "__func__", member))
+        if inspect.isfunction(function):
+            first, *given = inspect.signature(function).parameters.values()
+            assert inspect.signature(function).return_annotation is not first.empty, key
+            assert all(part.annotation is not part.empty for part in given), key
+
+
 def test_options_of_the_command_are_called_as_the_arguments():
     commands = next(action for action in command.parser()._actions if action.choices).choices
     options = {action.dest for parser in commands.values() for action in parser._actions}

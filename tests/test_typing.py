@@ -18,7 +18,8 @@ pytest.importorskip("mypy")
 # Of typed_calls.py all is asked; of the pages that calls are right, though the names in them are used again.
 STRICT = ["--strict", "--allow-untyped-calls", "--disable-error-code=type-arg"]
 LOOSE = ["--check-untyped-defs", "--allow-redefinition-new", "--local-partial-types"]
-LOOSE += ["--disable-error-code=union-attr", "--disable-error-code=index"]  # what may be None is not asked for
+# A gradient of PyTorch, and names out of a file, may be None; pages do not ask.
+LOOSE += ["--disable-error-code=union-attr", "--disable-error-code=index"]
 
 
 def complaints(files, options, cache):

@@ -26,6 +26,10 @@ error: float = ct.relative_error(A, svd)
 skeleton: ct.ID = ct.interpolative_decomposition(A, 2, axis=0)
 tucker: ct.Tucker = ct.st_hosvd(X, (2, 2, 2))
 tensor: ct.TensorCUR = ct.tensor_cur(X, 2, rng=0)
+small: ct.Tucker = tensor.to_tucker(2)
+read: ct.SVD = ct.SVD.load("svd.npz")
+product = svd @ A.T @ A @ svd
+numbers: int = small.n_stored + read.nbytes + skeleton.size
 implicit: ct.TensorCUR = ct.tensor_cur(lambda i, j: i + j, 2, shape=(9, 9))
 tucker = ct.hooi(X, rtol=0.1, callback=print)
 tubal: ct.TubalCUR = ct.tubal_cur(X, n_columns=2, n_rows=3)
@@ -51,3 +55,4 @@ ct.st_hosvd(X, 2.5)  # type: ignore[arg-type]
 ct.tensor_cur(X, 2, rng="seed")  # type: ignore[arg-type]
 print(cur.colums)  # type: ignore[attr-defined]
 words: str = svd.s  # type: ignore[assignment]
+other: ct.CUR = ct.ID.load("id.npz")  # type: ignore[assignment]

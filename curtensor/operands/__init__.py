@@ -4,7 +4,6 @@ An operand is a module with plain functions, those of `contract.Operand`.
 """
 
 import importlib
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,16 @@ OPERANDS = {
 }
 # Classes that do not say themselves that they follow the array API; array-api-compat speaks for them.
 FRAMEWORKS = {"torch": ("Tensor",), "cupy": ("ndarray",)}
+# The same of tensors. Else the array API decides, and then NumPy.
+TENSORS = {
+    "h5py": "stored_tensor",
+    "zarr": "stored_tensor",
+    "numpy.memmap": "stored_tensor",
+    "dask": "stored_tensor",
+    "scipy.sparse.linalg": "dense_tensor",
+    "scipy.sparse": "sparse_tensor",
+    "sparse": "sparse_tensor",
+}
 BLOCK_BYTES = 2**28  # of memory for what is read of a store
 PANELS = 128  # of a large array: a few copies of a panel are a few percent of it
 SMALLEST_PANEL = 2**19  # bytes, below which kernels and products slow down
@@ -49,6 +58,20 @@ def find(A: Any, *, only_products: bool = False, gradients: bool = False) -> tup
         operand = kind_of(A)
         return operand, operand.checked_array(A) if gradients else operand.wrap(A)
     raise _validation.complain(TypeError, "A", "an array, a sparse matrix or a DataFrame", type(A))
+
+
+def find_tensor(X, name="X", least=1, *, gradients=False):
+    """A `contract.Tensor` of X, with at least so many modes; not cut off from gradients that go on."""
+    X = unlabelled(X, name) if labelled(X) else X
+    _validation.one_of_several(X, name)
+    if of_framework(X):
+        module = importlib.import_module("curtensor.operands.framework_tensor")
+        return (module.followable if gradients else module.wrap)(X, name, least)
+    for base in type(X).__mro__:
+        for prefix, module in TENSORS.items():
+            if f"{base.__module__}.{base.__qualname__}.".startswith(prefix + ".") and hasattr(X, "shape"):
+                return importlib.import_module(f"curtensor.operands.{module}").wrap(X, name, least)
+    return importlib.import_module("curtensor.operands.dense_tensor").wrap(X, name, least)
 
 
 def plain(A, name="A"):
@@ -112,63 +135,30 @@ def kind_of(X):
 
 
 def on_host(X):
-    """A framework's array as one of NumPy; all else as it is."""
+    """A framework's array, also in a list or tuple of such, as one of NumPy; all else as it is."""
+    if isinstance(X, (list, tuple)):
+        return type(X)(map(on_host, X))
     return kind_of(X).to_numpy(X) if of_framework(X) else X
 
 
-def result_on_host(result):
-    """A result with NumPy arrays in place of a framework's."""
-    return replace(result, **{name: on_host(part) for name, part in vars(result).items()})
+def conjugated(X):
+    """The conjugate of an array in its own kind."""
+    return kind_of(X).conjugate(X) if of_framework(X) else X.conj()
 
 
-def result_like(operand, A, result, own=()):
-    """A result with its arrays, but for indices and names, in the kind of A; its own slices of A in A's own dtype."""
-    arrays = {name: part for name, part in vars(result).items() if getattr(part, "dtype", np.dtype(int)).kind in "fc"}
-    return replace(result, **{name: operand.like(A, part, name in own) for name, part in arrays.items()})
+def conjugate_transposed(X):
+    """Conjugate transpose of a matrix, or conjugate of a vector."""
+    return kind_of(X).conjugate_transpose(X) if of_framework(X) else X.conj().T
 
 
-def beside(X, x):
-    """What a result is multiplied by, as an array of the kind of the result's part X."""
-    if of_framework(X) and of_framework(x):
-        return x
-    x = np.asarray(on_host(x))
-    return kind_of(X).like(X, x.astype(kind_of(X).dtype(X), casting="same_kind")) if of_framework(X) else x
+def columns(A, indices):
+    """Columns of a matrix in its own kind and dtype."""
+    return kind_of(A).own_slices(A, indices, 1) if of_framework(A) else A[:, indices]
 
 
 def followed(X):
     """Whether gradients are followed through an array."""
     return of_framework(X) and kind_of(X).differentiated(X)
-
-
-def widened(X, other):
-    """Slices in half precision in the dtype that was computed in."""
-    return kind_of(X).computable(X, other) if of_framework(X) else X
-
-
-def names(X, ndim=2):
-    """Names along each mode of a DataFrame or DataArray, such as those of rows and columns; None where it has none."""
-    if labelled(X) and hasattr(X, "dims"):
-        indexes = getattr(X, "indexes", {})
-        return tuple(texts(indexes[dim]) if dim in indexes else None for dim in X.dims)
-    if labelled(X) and hasattr(X, "columns"):
-        return (texts(X.index) if hasattr(X, "index") else None), texts(X.columns)
-    return (None,) * ndim
-
-
-def texts(labels):
-    """An index of pandas, or a list, as an array of str."""
-    flat = labels.to_flat_index().astype(str) if hasattr(labels, "to_flat_index") else labels
-    return np.asarray(flat, dtype=str)
-
-
-def dims(X):
-    """Names of a DataArray's dimensions; none for all else."""
-    return tuple(map(str, X.dims)) if labelled(X) and hasattr(X, "dims") else ()
-
-
-def names_at(indices, names):
-    """The names of some slices; None where they have none."""
-    return None if names is None else names[indices]
 
 
 def row_slices(shape, nbytes, itemsize, most):
@@ -215,56 +205,3 @@ def declared(part, shape, dtype, name, where=""):
 def of_package(X, *names):
     """Whether a class of X is defined in one of some packages, none of which is imported here."""
     return any(base.__module__.split(".")[0] in names for base in type(X).__mro__)
-
-
-def product_operator(left, right):
-    """``left @ right`` as a `scipy.sparse.linalg.LinearOperator`, never multiplied out."""
-    from scipy.sparse.linalg import LinearOperator
-
-    left, right = on_host(left), on_host(right)
-
-    def times(x):
-        return left @ (right @ x)
-
-    def adjoint_times(y):
-        return right.conj().T @ (left.conj().T @ y)
-
-    shape = left.shape[0], right.shape[1]
-    operator = LinearOperator(
-        dtype=right.dtype, shape=shape, matvec=times, matmat=times, rmatvec=adjoint_times, rmatmat=adjoint_times
-    )
-    operator.factors = left, right
-    return operator
-
-
-def array_operator(array):
-    """A dense or sparse array in memory as a `scipy.sparse.linalg.LinearOperator`, none of it copied."""
-    from scipy.sparse.linalg import LinearOperator
-
-    operand = importlib.import_module(f"curtensor.operands.{'scipy_sparse' if sparse.issparse(array) else 'ndarray'}")
-    array = operand.wrap(array)
-
-    def times(x):
-        return operand.matmat(array, x.reshape(len(x), -1)).reshape(-1, *x.shape[1:])
-
-    def adjoint_times(y):
-        return operand.rmatmat(array, y.reshape(len(y), -1)).reshape(-1, *y.shape[1:])
-
-    operator = LinearOperator(
-        array.shape, times, adjoint_times, matmat=times, rmatmat=adjoint_times, dtype=operand.dtype(array)
-    )
-    operator.factors = (array,)
-    return operator
-
-
-def short_repr(result):
-    """The parts of a result in one line, arrays by their shapes."""
-    parts = (f"{name}={brief(part)}" for name, part in vars(result).items() if part is not None)
-    return f"{type(result).__name__}({', '.join(parts)})"
-
-
-def brief(part):
-    """An array's shape, in lists and tuples too; all else as it is."""
-    if isinstance(part, (list, tuple)):
-        return f"[{', '.join(map(brief, part))}]"
-    return f"<{' x '.join(map(str, part.shape))}>" if hasattr(part, "shape") and part.shape else repr(part)

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from curtensor import _validation
+from curtensor.operands import labelled
 
 NUMBER_KINDS = "iufcb"
 
@@ -83,6 +84,28 @@ def polars_kind(dtype):
     if str(dtype) == "Boolean":
         return "b"
     return "f" if (dtype.is_integer() or dtype.is_float()) and "128" not in str(dtype) else None
+
+
+def names(X, ndim):
+    """Names along each mode as they are: indexes of pandas and xarray, texts of polars; None where there are none."""
+    if labelled(X) and hasattr(X, "dims"):
+        indexes = getattr(X, "indexes", {})
+        return tuple(indexes.get(dim) for dim in X.dims)
+    if labelled(X) and hasattr(X, "columns"):
+        if hasattr(X, "index"):
+            return X.index, X.columns
+        return None, np.asarray(X.columns, dtype=str)
+    return (None,) * ndim
+
+
+def dims(X):
+    """Names of a DataArray's dimensions; none for all else."""
+    return tuple(map(str, X.dims)) if labelled(X) and hasattr(X, "dims") else ()
+
+
+def texts(names):
+    """An index of pandas, or an array, as an array of str."""
+    return np.asarray(names.to_flat_index().astype(str) if hasattr(names, "to_flat_index") else names, dtype=str)
 
 
 def all_numbers(kinds, columns, dtypes, name="A"):

@@ -7,6 +7,6 @@ chosen, `methods` holds the dict of methods, `result` what comes out, and `decom
 
 from curtensor.tensors.decomposition import tensor_cur
 from curtensor.tensors.methods import TENSOR_METHODS
-from curtensor.tensors.result import TensorCUR
+from curtensor.tensors.result import TensorCUR, Tucker
 
-__all__ = ["TENSOR_METHODS", "TensorCUR", "tensor_cur"]
+__all__ = ["TENSOR_METHODS", "TensorCUR", "Tucker", "tensor_cur"]

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from curtensor import _validation
-from curtensor.tensors import TensorCUR, tensor_cur, tubal, tucker
+from curtensor.tensors import tensor_cur, tubal, tucker
 
 
 def ranks(X, k):
@@ -35,8 +35,7 @@ def by_tensor_cur(X, k, rng):
 def by_recompressed_cur(X, k, rng):
     """The same, cut to the rank itself without reading anything more: a Tucker decomposition as small as the others."""
     result = tensor_cur(X, ranks(X, k), rng=rng)
-    core, factors = result.to_tucker(ranks(result.core, k))
-    return tucker.Tucker(core, tuple(factors), result.error_estimate)
+    return result.to_tucker(ranks(result.core, k))
 
 
 def by_chidori(X, k, rng):
@@ -88,24 +87,8 @@ def formats_for(X):
     return TENSOR_FORMATS | THIRD_ORDER_FORMATS if X.ndim == 3 else TENSOR_FORMATS
 
 
-def tucker_numbers(Y):
-    """Numbers in a core and its factors."""
-    return Y.core.size + sum(factor.size for factor in Y.factors)
-
-
-STORED_NUMBERS = {
-    tucker.Tucker: tucker_numbers,
-    TensorCUR: tucker_numbers,
-    tubal.TubalSVD: lambda Y: Y.U.size + Y.s.size + Y.Vh.size,
-    tubal.TubalCUR: lambda Y: Y.C.size + Y.R.size + Y.C.shape[1] * Y.R.shape[0] * Y.C.shape[2],
-}
-
-
 def stored_numbers(Y):
     """How many numbers an approximation holds: an array all its entries, others what they say; None if they do not."""
-    for kind, count in STORED_NUMBERS.items():
-        if isinstance(Y, kind):
-            return count(Y)
     return getattr(Y, "n_stored", None) if hasattr(Y, "to_array") else math.prod(np.shape(Y))
 
 

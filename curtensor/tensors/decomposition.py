@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from curtensor import _validation, operands
-from curtensor.operands import times_power
-from curtensor.operands.stored_tensor import StoredTensor, readable
+from curtensor import _validation
+from curtensor.operands import find_tensor, times_power
+from curtensor.results import in_kind, named
 from curtensor.selection import chosen_rule
 from curtensor.tensors.entries import ArrayEntries, FunctionEntries, StoreEntries
 from curtensor.tensors.indices import fibre_factor, mixed_fibres
@@ -26,7 +25,7 @@ GOOD = 1.5  # times the tail: what the error may be for a converged result
 
 
 def tensor_cur(
-    X: ArrayLike | Callable,
+    X: Any | Callable,
     /,
     ranks: int | _validation.Integers | None = None,
     *,
@@ -160,8 +159,7 @@ def tensor_cur(
         result = attempt(ranks, sample_sizes(n_samples, ranks, entries.shape, SAMPLES))
     else:
         result = smallest_ranks(entries, attempt, rtol, rng)
-    names = [*map(operands.names_at, result.indices, operands.names(X, result.core.ndim))]
-    return replace(result, names=names, dims=operands.dims(X))
+    return named(in_kind(result, entries), X)
 
 
 def entries_of(X, shape, only_some):
@@ -169,10 +167,8 @@ def entries_of(X, shape, only_some):
     if callable(X):
         return FunctionEntries(X, function_shape(shape))
     _validation.only_without(shape is not None, "shape", True, "an array")
-    X = readable(X)
-    if only_some and isinstance(X, StoredTensor):
-        return StoreEntries(X)
-    return ArrayEntries(X)
+    X = find_tensor(X, least=2)
+    return StoreEntries(X) if only_some and not X.in_memory else ArrayEntries(X)
 
 
 def reported(count, callback):
@@ -196,7 +192,8 @@ def approximate(entries, ranks, sizes, method, rule, core, sweeps, rng):
         error = entries.error(middle, factors, chosen.indices, rng)
     good = error <= GOOD * chosen.tail + 64 * np.finfo(entries.dtype).eps
     middle = times_power(middle, -entries.exponent)
-    return TensorCUR(middle, factors, chosen.indices, entries.n_read, error, bool(chosen.settled and good))
+    settled = bool(chosen.settled and good)
+    return TensorCUR(middle, tuple(factors), tuple(chosen.indices), entries.n_read, error, settled)
 
 
 @dataclass(frozen=True)
