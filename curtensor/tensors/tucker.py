@@ -203,8 +203,9 @@ def st_hosvd(
 
     Parameters
     ----------
-    X : array_like, shape (d_0, ..., d_{N-1}), N >= 2
-        Real or complex, in any memory order; integers and bool are taken as float64.
+    X : array_like or sparse array, shape (d_0, ..., d_{N-1}), N >= 2
+        Real or complex, in any memory order, of NumPy or a framework of the array API, in a store or sparse; integers
+        and bool are taken as float64.
     ranks : int or sequence of int, optional
         Lengths (r_0, ..., r_{N-1}) of the core, 1 to d_n each; an int is meant for every mode that is as long. Exactly
         one of `ranks` and `rtol` is given.
@@ -218,12 +219,13 @@ def st_hosvd(
         approximation of the Gram matrix from two passes, the fastest for ranks below a twentieth of the lengths; goes
         with `ranks` only. Or a function as in `curtensor.tensors.tucker.TUCKER_METHODS`.
     rng : None, int, SeedSequence or Generator, optional
-        Source of randomness, for "randomized".
+        Source of randomness, for "randomized", and for a sparse X with a mode above 4096.
 
     Returns
     -------
     result : Tucker
-        Unpacks to ``core, factors``; the core has the lengths asked for also where the rank of X is lower.
+        Unpacks to ``core, factors``, of X's framework and on its device; the core has the lengths asked for also where
+        the rank of X is lower.
 
     Raises
     ------
@@ -349,8 +351,9 @@ def hooi(
 
     Parameters
     ----------
-    X : array_like, shape (d_0, ..., d_{N-1}), N >= 2
-        Real or complex, in any memory order; integers and bool are taken as float64.
+    X : array_like or sparse array, shape (d_0, ..., d_{N-1}), N >= 2
+        Real or complex, in any memory order, of NumPy or a framework of the array API, in a store or sparse; integers
+        and bool are taken as float64.
     ranks : int or sequence of int, optional
         Lengths (r_0, ..., r_{N-1}) of the core, 1 to d_n each; an int is meant for every mode that is as long. Exactly
         one of `ranks` and `rtol` is given.
