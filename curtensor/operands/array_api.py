@@ -27,7 +27,7 @@ def wrap(A):
 
 def checked_array(A):
     """A dense two-dimensional array of numbers that has data."""
-    A = numbers(A, "A")
+    A = array_of_numbers(A, "A")
     _validation.matrix_shape(A.shape)
     return A
 
@@ -41,7 +41,7 @@ def untraced(A, name):
     return A
 
 
-def numbers(A, name):
+def array_of_numbers(A, name):
     """A dense array of numbers, of any shape, that has data."""
     if compat.is_torch_array(A) and (A.is_sparse or A.layout != sys.modules["torch"].strided or A.is_quantized):
         raise _validation.complain(TypeError, name, "a dense tensor", f"{A.layout}, {A.dtype}")
@@ -274,10 +274,10 @@ def product(X, Y):
 
 def conjugate_transpose(X):
     """``X^H``; of a vector its conjugate."""
-    return compat.array_namespace(X).matrix_transpose(conjugate(X)) if X.ndim > 1 else conjugate(X)
+    return compat.array_namespace(X).matrix_transpose(conjugated(X)) if X.ndim > 1 else conjugated(X)
 
 
-def conjugate(X):
+def conjugated(X):
     """The conjugate of X, which is X itself where it is real."""
     xp = compat.array_namespace(X)
     return xp.conj(X) if xp.isdtype(X.dtype, "complex floating") else X

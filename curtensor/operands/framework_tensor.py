@@ -23,7 +23,7 @@ def wrap(X, name="X", least=1):
 
 def followable(X, name="X", least=1):
     """A tensor of a framework's array through which gradients may go."""
-    X = array_api.numbers(X, name)
+    X = array_api.array_of_numbers(X, name)
     _validation.tensor_shape(X.shape, name, least=least)
     return FrameworkTensor(X)
 

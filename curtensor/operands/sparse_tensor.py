@@ -41,7 +41,7 @@ def wrap(X, name="X", least=1):
         if len(index) and not 0 <= index.min() <= index.max() < length:
             what, got = f"sparse with indices from 0 to {length - 1}", f"{index.min()} to {index.max()}"
             raise _validation.complain(ValueError, name, what, got)
-    keys = sum((index.astype(np.int64) * step for index, step in zip(coords, steps(shape), strict=True)))
+    keys = sum((index.astype(np.int64) * step for index, step in zip(coords, place_steps(shape), strict=True)))
     values = values.astype(_validation.array_dtype(values.dtype, name), copy=False)
     keys, values = summed(keys, values)
     filled = values != 0  # some kinds keep zeros, too
@@ -97,7 +97,7 @@ class SparseTensor(InBlocks):
 
     def unfolding(self, mode):
         """The unfolding without its empty columns, as a CSR matrix, and the numbers of the others."""
-        step, d = steps(self.shape)[mode], self.shape[mode]
+        step, d = place_steps(self.shape)[mode], self.shape[mode]
         above, below = np.divmod(self.keys, step * d)
         numbers, columns = np.unique(above * step + below % step, return_inverse=True)
         shape = d, len(numbers)
@@ -113,7 +113,7 @@ class SparseTensor(InBlocks):
             whole[:, numbers] = product
             others = [length for axis, length in enumerate(shape) if axis != mode]
             return DenseTensor(np.ascontiguousarray(np.moveaxis(whole.reshape(len(M), *others), 0, mode)))
-        step = steps(shape)[mode]
+        step = place_steps(shape)[mode]
         above, below = np.divmod(numbers, step)
         keys = (above * step * len(M) + below) + np.arange(len(M))[:, None] * step
         order = np.argsort(keys, axis=None, kind="stable")
@@ -149,7 +149,8 @@ class SparseTensor(InBlocks):
     def at(self, indices):
         """Entries at broadcastable index arrays, one for each mode, as an ndarray."""
         keys = sum(
-            np.asarray(index, dtype=np.int64) * step for index, step in zip(indices, steps(self.shape), strict=True)
+            np.asarray(index, dtype=np.int64) * step
+            for index, step in zip(indices, place_steps(self.shape), strict=True)
         )
         if not len(self.keys):
             return np.zeros(keys.shape, self.dtype)
@@ -251,7 +252,7 @@ class SparseTensor(InBlocks):
         return array
 
 
-def steps(shape):
+def place_steps(shape):
     """By how much the number of a place grows with each index."""
     return [math.prod(shape[mode + 1 :]) for mode in range(len(shape))]
 
