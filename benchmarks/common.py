@@ -260,6 +260,11 @@ def cur(A, k, seed):
     return result.left, result.middle, result.right
 
 
+def cur_exchange(A, k, seed):
+    result = curtensor.cur_decomposition(A, k, method="exchange", rng=seed)
+    return result.left, result.middle, result.right
+
+
 def cur_intersection(A, k, seed):
     n_rows = min(k + k // 2, A.shape[0])
     result = curtensor.cur_decomposition(A, k, n_rows=n_rows, core="intersection", rng=seed)
@@ -368,6 +373,7 @@ def pivoted_sketch_cur(A, k, seed):
 
 CURS = {
     "CUR": cur,
+    "CUR, exchange": cur_exchange,
     "CUR, intersection, 1.5 k rows": cur_intersection,
     "naive leverage CUR": naive_leverage_cur,
     "CUR, pivoted QR of a sketch": pivoted_sketch_cur,

@@ -16,7 +16,7 @@ from curtensor.selection import (
     chosen_rule,
     column_basis,
     orthonormal_columns,
-    sketch_size,
+    sketch_sizes,
 )
 from curtensor.sketching import SKETCHES, error_by_energy, sketch_matrix, two_sided_sketch
 from curtensor.svd import SVD
@@ -198,7 +198,7 @@ class CUR(MatrixResult):
         if rank is None:
             result = cur_to_tolerance(operand, A, rtol, rule, best, sketch, rng, callback, include=include)
         else:
-            view = two_sided_sketch(operand, A, sketch_size(rank, max(A.shape), max(A.shape)), sketch, rng)
+            view = two_sided_sketch(operand, A, sketch=sketch, rng=rng, **sketch_sizes(rank, A.shape, rule))
             callback(1 / 3)
             result = cur_from_sketch(operand, A, view, rank, rank, rule, best, rng, include=include)
         continued(result, result_on_host(self))
@@ -390,7 +390,7 @@ def cur_decomposition(
     if rank is None:
         result = cur_to_tolerance(operand, A, rtol, rule, middle_of, sketch, rng, callback)
     else:
-        view = two_sided_sketch(operand, A, sketch_size(n_columns, max(A.shape), max(A.shape)), sketch, rng)
+        view = two_sided_sketch(operand, A, sketch=sketch, rng=rng, **sketch_sizes(n_columns, A.shape, rule))
         callback(1 / 3)
         result = cur_from_sketch(operand, A, view, n_columns, n_rows, rule, middle_of, rng, rank=rank)
     callback(1.0)
@@ -529,7 +529,8 @@ def cur_from_sketch(operand, A, view, n_columns, n_rows, rule, core, rng, includ
     if len(columns) < n_columns:  # the numerical rank is lower
         n_rows = min(n_rows, len(columns))
     n_rows = max(n_rows, len(include[1]))
-    rows = columns if rule.sees == "entries" else row_choice(left, sketched, n_rows, rule, rng, include=include[1])
+    options = {"include": include[1], "inside": inside if core.best else None}
+    rows = columns if rule.sees == "entries" else row_choice(left, sketched, n_rows, rule, rng, **options)
     R, image = rows_and_image(sketched, rows, left, core)
     right = orthonormal_columns(R.conj().T).conj().T
     middle = core(sketched.operand, sketched.A, left, right, R, rows, image)
@@ -576,15 +577,16 @@ def cur_to_tolerance(operand, A, rtol, rule, core, sketch, rng, callback, includ
     return smallest_rank(attempt, resketch, min(A.shape), rtol, max(min(map(len, include)), 1))
 
 
-def row_choice(basis, sketched, k, rule, rng, include=()):
+def row_choice(basis, sketched, k, rule, rng, include=(), inside=None):
     """At most k rows, included ones first, by a rule on the basis of C and on what the sketch has outside of it."""
     rest = sketched.right
     filled = np.unique(basis.tocsc().indices) if sparse.issparse(basis) else np.flatnonzero(basis.any(axis=1))
     if len(filled) < len(rest):  # rows where C is zero determine nothing
         filled = np.union1d(filled, include).astype(np.intp)
         include, basis, rest = np.searchsorted(filled, include), basis[filled], rest[filled]
-        return filled[choose_more_rows(dense(basis), beyond_rounding(rest, sketched.norm), include, k, rule, rng)]
-    return choose_more_rows(dense(basis), beyond_rounding(rest, sketched.norm), include, k, rule, rng)
+        rest = beyond_rounding(rest, sketched.norm)
+        return filled[choose_more_rows(dense(basis), rest, include, k, rule, rng, inside)]
+    return choose_more_rows(dense(basis), beyond_rounding(rest, sketched.norm), include, k, rule, rng, inside)
 
 
 def fitted(middle, best):

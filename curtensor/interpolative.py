@@ -168,7 +168,7 @@ def interpolative_decomposition(
     if rank is None:
         result = id_to_tolerance(operand, along, rtol, rule, view_of, rng)
     else:
-        sketched = view_of(sketch_size(rank, A.shape[axis], max(A.shape)))
+        sketched = view_of(sketch_size(rank, A.shape[axis], max(A.shape), rule.exchanges))
         result = id_from_sketch(operand, along, sketched, rank, rule, rng)
     if axis == 0:
         result = replace(result, coefficients=result.coefficients.T, skeleton=result.skeleton.T, axis=0)

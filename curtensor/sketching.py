@@ -101,11 +101,11 @@ def scaled_lazily(operand, A, exponent):
     return operand, times_power(A, exponent)
 
 
-def two_sided_sketch(operand, A, size, sketch, rng):
-    """`Sketched` from both sides by test matrices of the given size, and the right test matrix."""
+def two_sided_sketch(operand, A, size, sketch, rng, right_size=None):
+    """`Sketched` from both sides by test matrices of the given size or sizes, and the right test matrix."""
     m, n = A.shape
     Y = random_matrix(sketch, m, size, operand.dtype(A), rng)
-    X = random_matrix(sketch, n, size, operand.dtype(A), rng)
+    X = random_matrix(sketch, n, right_size or size, operand.dtype(A), rng)
     return sketch_matrix(operand, A, Y, X), X
 
 

@@ -8,10 +8,12 @@ in turn in the same process.
 import functools
 
 import numpy as np
+from scipy import linalg
 
 import curtensor as ct
 from benchmarks import common
 from benchmarks.common import CONFIRMING, FAMILIES, METHODS, TUNING, cpu_seconds, error, tail
+from curtensor import selection
 from evidence.claims import Line, at_most, command, fresh_process, shown
 
 SHAPE = (700, 500)
@@ -59,6 +61,50 @@ def columns(families=tuple(CONFIRMING)):
     gain = geometric_mean(ours.values()) / geometric_mean(pivoted.values())
     note = f" (pivoted QR: mean {geometric_mean(pivoted.values()):.3f}, worst {max(pivoted.values()):.3g})"
     yield at_most("columns: mean over that of pivoted QR of a sketch of the same size", 0.95, gain, note)
+
+
+@functools.cache
+def other_columns(name, k, seed, shape=(1000, 800)):
+    """Error over the optimum of columns by pivoted QR of all of A and by Osinsky's rule with exact singular vectors."""
+    A, spectrum = matrix(name, seed, shape)
+    _, _, Vh = np.linalg.svd(A, full_matrices=False)
+    chosen = (
+        linalg.qr(A, mode="r", pivoting=True, check_finite=False)[1][:k],
+        selection.osinsky(Vh[:k].conj().T, (Vh[k:].conj().T) * spectrum[k:], k, None),
+    )
+    return [column_error(A, columns) / tail(spectrum, k) for columns in chosen]
+
+
+def column_error(A, columns):
+    """``||A - C C^+ A||_F``."""
+    Q = np.linalg.qr(A[:, columns])[0]
+    return error(A, (Q, Q.T @ A))
+
+
+def exchange(families=tuple(CONFIRMING), ranks=(10, 50, 100, 200), shape=(1000, 800)):
+    """Columns by exchange steps, beside pivoted QR of all of A and the exact rule; then on the shapes of `columns`."""
+    found = {}
+    for name in families:
+        A, spectrum = matrix(name, 0, shape)
+        for k in ranks:
+            if k > min(A.shape) // 2 or tail(spectrum, k) < 1e-9 * spectrum[0]:
+                continue  # of exact rank, or but for rounding
+            best = min(other_columns(name, k, 0, shape))
+            for method in ("exchange", "osinsky"):
+                columns = ct.select_columns(A, k, method=method, rng=100)
+                found[method, name, k] = column_error(A, columns) / tail(spectrum, k) / best
+    what = "k=10 to 200: error / the better of pivoted QR of A and the exact rule"
+    for method in ("exchange", "osinsky"):
+        ours = {case[1:]: value for case, value in found.items() if case[0] == method}
+        (name, k), worst = max(ours.items(), key=lambda item: item[1])
+        mean, where = geometric_mean(ours.values()), f"{worst:.3f} ({name}, k={k})"
+        if method == "exchange":
+            yield Line(f"{method}, {what}, mean", "<= 1.00", f"{mean:.4f} ({len(ours)} cases)", round(mean, 2) <= 1)
+            yield Line(f"{method}, {what}, worst", "<= 1.03", where, worst <= 1.03)
+        else:
+            yield shown(f"{method}, {what}, mean and worst", f"{mean:.4f}, {where}")
+    yield from mean_and_worst("columns, exchange", "columns, exchange", families, 1.17, 1.48)
+    yield from mean_and_worst("CUR k x k, exchange, projection", "CUR, exchange", families, 1.30, 2.0)
 
 
 def projection(families=tuple(CONFIRMING)):
@@ -320,7 +366,9 @@ CLAIMS = {
     "columns": columns,
     "projection": projection,
     "intersection": intersection,
+    "exchange": exchange,
     "tuning": tuning,
+    "exchange_tuning": lambda: exchange(tuple(TUNING)),
     "norm": never_above_norm,
     "published": published,
     "exact": exact_rank,

@@ -242,7 +242,11 @@ OF_SPARSE = [name for name in RESULTS if name[:2] not in ("t_", "tu") or name ==
 
 def spread_out(result):
     """What a result makes, of which signs and order of vectors do not matter."""
-    parts = [factor @ operands.adjoint(factor) for factor in result.factors] if result.core.shape[0] == 3 else []
+    parts = (
+        [factor @ operands.conjugate_transposed(factor) for factor in result.factors]
+        if result.core.shape[0] == 3
+        else []
+    )
     return [result.to_array(), *parts]
 
 

@@ -141,12 +141,12 @@ def on_host(X):
     return kind_of(X).to_numpy(X) if of_framework(X) else X
 
 
-def conjugate(X):
+def conjugated(X):
     """The conjugate of an array in its own kind."""
     return kind_of(X).conjugated(X) if of_framework(X) else X.conj()
 
 
-def adjoint(X):
+def conjugate_transposed(X):
     """Conjugate transpose of a matrix, or conjugate of a vector."""
     return kind_of(X).conjugate_transpose(X) if of_framework(X) else X.conj().T
 

@@ -137,8 +137,12 @@ class DenseTensor(InBlocks):
                 rows = rows + offsets[..., 0]
             else:
                 columns = columns + offsets.reshape(-1)
-        out = np.empty((rows.size, columns.size), self.X.dtype)
-        _kernels.gather(self.X.transpose(self.axes).reshape(-1), rows.reshape(-1), columns, out)
+        flat, rows = self.X.transpose(self.axes).reshape(-1), rows.reshape(-1)
+        if rows.size * columns.size <= _kernels.SMALL:
+            out = flat[rows[:, None] + columns]
+        else:
+            out = np.empty((rows.size, columns.size), self.X.dtype)
+            _kernels.gather(flat, rows, columns, out)
         return out.reshape(np.broadcast_shapes(*(index.shape for index in indices)))
 
     def is_finite(self):
@@ -223,7 +227,7 @@ def packed(slabs, kind):
     """Slabs (l, d, R) side by side, as (d, l R)."""
     l, d, R = slabs.shape
     panel = np.empty((d, l * R), kind)
-    if R < SHORT and slabs.dtype.kind in "fc":
+    if R < SHORT and slabs.dtype.kind in "fc" and slabs.size > _kernels.SMALL:
         _kernels.pack_panel(slabs, panel)
     else:
         panel.reshape(d, l, R)[:] = slabs.transpose(1, 0, 2)

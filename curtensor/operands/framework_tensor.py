@@ -42,7 +42,7 @@ class FrameworkTensor(InBlocks):
     def __init__(self, X):
         self.X, self.shape, self.dtype = X, tuple(X.shape), array_api.dtype(X, "X")
         self.xp = compat.array_namespace(X)
-        self.axes = sorted(range(len(self.shape)), key=lambda axis: -steps(X)[axis])
+        self.axes = sorted(range(len(self.shape)), key=lambda axis: -distances(X)[axis])
 
     def __mul__(self, factor):
         """A copy, times a number."""
@@ -208,7 +208,7 @@ class FrameworkTensor(InBlocks):
         return array_api.like(self.X, array)
 
 
-def steps(X):
+def distances(X):
     """How far apart entries of each mode are in memory; where a framework does not say, as in C order."""
     if compat.is_torch_array(X):
         return X.stride()

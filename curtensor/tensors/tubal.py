@@ -171,7 +171,7 @@ def t_adjoint(X: Any, /) -> Any:
     X = third_order(X)
 
     d1, d2, d3 = X.shape
-    tubes = operands.conjugate(X.permuted((1, 0, 2), (d2 * d1, d3)))
+    tubes = operands.conjugated(X.permuted((1, 0, 2), (d2 * d1, d3)))
     return operands.find_tensor(operands.columns(tubes, -np.arange(d3) % d3)).permuted((0, 1), (d2, d1, d3))
 
 

@@ -308,7 +308,7 @@ def mode_factor(M, size, transpose=False, name="M"):
     if matrix.ndim > 2 or matrix.shape[0 if transpose else -1] != size:
         what = f"of shape ({size},) or {f'({size}, J)' if transpose else f'(J, {size})'}"
         raise _validation.complain(ValueError, name, what, f"shape {matrix.shape}")
-    return operands.adjoint(matrix.floats()) if transpose else matrix.floats()
+    return operands.conjugate_transposed(matrix.floats()) if transpose else matrix.floats()
 
 
 def mode_index(mode, ndim, name="mode") -> int:
