@@ -319,8 +319,8 @@ def test_c_u_r_multiply_to_the_approximation(core, shape):
 def test_held_factors_are_orthonormal(shape, dtype):
     for core in tubal.TUBAL_CORES:
         result = ct.tubal_cur(normal(shape, dtype, 1), 4, core=core, rng=0)
-        for basis in (result.left, tubal.adjoints(result.right)):
-            gram = tubal.adjoints(basis) @ basis
+        for basis in (result.left, tubal.adjoint(result.right)):
+            gram = tubal.adjoint(basis) @ basis
             np.testing.assert_allclose(
                 gram, np.eye(gram.shape[1])[None].repeat(len(gram), 0), atol=50 * np.finfo(dtype).eps
             )

@@ -143,7 +143,7 @@ def on_host(X):
 
 def conjugated(X):
     """The conjugate of an array in its own kind."""
-    return kind_of(X).conjugated(X) if of_framework(X) else X.conj()
+    return kind_of(X).conjugate(X) if of_framework(X) else X.conj()
 
 
 def conjugate_transposed(X):

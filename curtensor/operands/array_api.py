@@ -274,10 +274,10 @@ def product(X, Y):
 
 def conjugate_transpose(X):
     """``X^H``; of a vector its conjugate."""
-    return compat.array_namespace(X).matrix_transpose(conjugated(X)) if X.ndim > 1 else conjugated(X)
+    return compat.array_namespace(X).matrix_transpose(conjugate(X)) if X.ndim > 1 else conjugate(X)
 
 
-def conjugated(X):
+def conjugate(X):
     """The conjugate of X, which is X itself where it is real."""
     xp = compat.array_namespace(X)
     return xp.conj(X) if xp.isdtype(X.dtype, "complex floating") else X

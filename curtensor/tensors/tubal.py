@@ -53,7 +53,7 @@ def weighted_square(stack, weights):
     return float(weights[:, 0, 0] @ np.linalg.norm(stack, axis=(1, 2)).astype(float) ** 2)
 
 
-def adjoints(stack):
+def adjoint(stack):
     """Adjoint of each matrix of a stack."""
     return stack.conj().swapaxes(1, 2)
 
@@ -385,7 +385,7 @@ class TubalCUR(Named):
         scale = np.abs(parts.middle).max(initial=0) or parts.middle.real.dtype.type(1)
         C, R = spectrum(parts.C / scale, half), spectrum(parts.R / scale, half)
         part = least_squares(C, parts.left @ (parts.middle / scale))
-        part = adjoints(least_squares(adjoints(R), adjoints(part @ parts.right)))
+        part = adjoint(least_squares(adjoint(R), adjoint(part @ parts.right)))
         with np.errstate(over="ignore"):
             U = from_spectrum(part, self.shape[2], half) / scale
         if not np.isfinite(U).all():
@@ -444,7 +444,7 @@ class TubalCUR(Named):
 def least_squares(A, B):
     """Least-squares solutions of smallest norm, ``A_k^+ @ B_k``, cut where A_k's singular values are rounding."""
     P, s, Qh = np.linalg.svd(A, full_matrices=False)
-    return adjoints(Qh) @ divided(adjoints(P) @ B, s, 1)
+    return adjoint(Qh) @ divided(adjoint(P) @ B, s, 1)
 
 
 def divided(stack, s, axis):
@@ -461,7 +461,7 @@ def column_bases(C):
 
 def row_bases(R):
     """The same of the rows."""
-    return adjoints(column_bases(adjoints(R)))
+    return adjoint(column_bases(adjoint(R)))
 
 
 def spectral_panels(X):
@@ -499,22 +499,22 @@ class TubalCore:
 def tubal_projection(X, C, R, rows, rank):
     """``C^+ * X * R^+``: the best for the given slices; one pass over X."""
     left, right = column_bases(C), row_bases(R)
-    images = np.concatenate([panel @ adjoints(right) for _, panel in spectral_panels(X)], axis=1)
-    return left, adjoints(left) @ images, right
+    images = np.concatenate([panel @ adjoint(right) for _, panel in spectral_panels(X)], axis=1)
+    return left, adjoint(left) @ images, right
 
 
 def tubal_truncated(X, C, R, rows, rank):
     """``W^+`` with W = X[I, J], cut to the rank in each slice of the spectrum; no pass over X."""
     P, s, Qh = np.linalg.svd(C[:, rows], full_matrices=False)
-    left, T = np.linalg.qr(C @ adjoints(Qh[:, :rank]))
+    left, T = np.linalg.qr(C @ adjoint(Qh[:, :rank]))
     right = row_bases(R)
-    return left, divided(T, s[:, :rank], 2) @ (adjoints(P[:, :, :rank]) @ (R @ adjoints(right))), right
+    return left, divided(T, s[:, :rank], 2) @ (adjoint(P[:, :, :rank]) @ (R @ adjoint(right))), right
 
 
 def tubal_intersection(X, C, R, rows, rank):
     """``W^+`` with W = X[I, J], through an orthonormal basis of C's columns; no pass over X."""
     left, right = column_bases(C), row_bases(R)
-    return left, least_squares(left[:, rows], R @ adjoints(right)), right
+    return left, least_squares(left[:, rows], R @ adjoint(right)), right
 
 
 TUBAL_CORES = {
