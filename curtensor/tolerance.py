@@ -47,7 +47,7 @@ class Span(NamedTuple):
             return Span(indices, slices, orthonormal_columns(slices))
         old, new = indices[: len(self.indices)], indices[len(self.indices) :]
         inside = dense(self.basis.conj().T @ slices) if self.image is None else self.image[new].conj().T
-        rest = slices - times(self.basis, inside)
+        rest = slices - turned(self.basis, inside)
         fresh = orthonormal_columns(rest)
         free = beyond_dependence(dense(fresh.conj().T @ rest), inside)
         free &= np.cumsum(free) <= self.basis.shape[0] - self.basis.shape[1]
@@ -67,7 +67,7 @@ class Span(NamedTuple):
             return self, np.eye(self.basis.shape[1], dtype=self.basis.dtype)
         turn = linalg.qr(self.triangle[:, order])[0]
         image = None if self.image is None else self.image @ turn
-        return Span(self.indices[order], self.slices[:, order], times(self.basis, turn), image), turn
+        return Span(self.indices[order], self.slices[:, order], turned(self.basis, turn), image), turn
 
     def first(self, k):
         """The first k columns."""
@@ -90,10 +90,10 @@ def orthogonal(fresh, basis):
     inside = dense(basis.conj().T @ fresh)
     if np.abs(inside).max(initial=0) <= 64 * np.finfo(inside.dtype).eps:
         return fresh
-    return orthonormal_columns(fresh - times(basis, inside))
+    return orthonormal_columns(fresh - turned(basis, inside))
 
 
-def times(basis, turn):
+def turned(basis, turn):
     """A basis times a small matrix, sparse where the basis is."""
     return basis @ (sparse.csr_array(turn) if sparse.issparse(basis) else turn)
 
