@@ -47,6 +47,12 @@ class Rule:
         Whether it may choose more candidates than the basis has columns.
     most_vectors : int, optional
         Columns of the basis at most, unless the caller gives the rank of it.
+    direct : bool, default False
+        Whether pivots of A itself stand for it where the rank is nearly all of A's shorter side, or is to be found and
+        is a large part of it.
+    blocks : bool, default False
+        Whether decompositions choose by blocks from what is left of one small sketch, and by pivots of A itself where
+        the rank is a large part of A's shorter side.
     exchanges : bool, default False
         Whether `exchange` follows, on a larger sketch.
     """
@@ -55,6 +61,8 @@ class Rule:
     sees: Literal["basis", "sketch", "entries", "nothing"] = "basis"
     beyond_rank: bool = False
     most_vectors: int | None = None
+    direct: bool = False
+    blocks: bool = False
     exchanges: bool = False
 
     def __call__(self, *arguments: Any, **options: Any) -> np.ndarray:
@@ -336,8 +344,9 @@ def rpcholesky(operand, A, k, rng, weights, include=()):
 
 
 SELECTION_RULES = {
-    "osinsky": Rule(osinsky),
+    "osinsky": Rule(osinsky, direct=True),
     "exchange": Rule(osinsky, exchanges=True),
+    "iterative": Rule(osinsky, direct=True, blocks=True),
     "lupp": Rule(lupp, sees="sketch"),
     "cpqr": Rule(cpqr, sees="sketch"),
     "deim": Rule(deim),

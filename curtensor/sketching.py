@@ -94,6 +94,12 @@ def sketch_matrix(operand, A, Y, X):
     return Sketched(operand, A, left, right, np.sqrt(square), exponent)
 
 
+def unsketched(operand, A):
+    """``||A||_F`` and a scale alone, in one pass."""
+    kind = _real(operand.dtype(A))
+    return sketch_matrix(operand, A, *(sparse.csr_array((length, 0), dtype=kind) for length in A.shape))
+
+
 def scaled_lazily(operand, A, exponent):
     """An operand and A times 2^exponent, A uncopied."""
     if operand.copies_multiples(A):
