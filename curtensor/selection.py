@@ -345,8 +345,8 @@ def rpcholesky(operand, A, k, rng, weights, include=()):
 
 SELECTION_RULES = {
     "osinsky": Rule(osinsky, direct=True),
-    "iterative": Rule(osinsky, direct=True, blocks=True),
     "exchange": Rule(osinsky, exchanges=True),
+    "iterative": Rule(osinsky, direct=True, blocks=True),
     "lupp": Rule(lupp, sees="sketch"),
     "cpqr": Rule(cpqr, sees="sketch"),
     "deim": Rule(deim),
