@@ -46,6 +46,7 @@ from curtensor.selection import (
     oversample,
     row_norms_squared,
     split_sketch,
+    update_scores,
     weighted_sample,
 )
 from curtensor.sketching import SKETCHES
@@ -608,6 +609,28 @@ def test_a_long_choice_in_stretches_is_that_of_its_definition(dtype, rng):
     weights = rng.random(n) + 0.1
     chosen, expected = osinsky(basis, residual, k, rng, weights), naive.osinsky(basis, residual, k, ridge, weights)
     assert np.mean(chosen == expected) == 1 if eps(dtype) < 1e-10 else len(set(chosen) & set(expected)) >= k - 5
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_scores_after_two_stretches_are_those_of_their_definition(dtype, rng):
+    n, k, ridge = PANEL + 30, 8, 0.1
+    wide = np.result_type(dtype, float)
+    basis, residual = orthonormal(n, k, wide, rng), normal((n, 5), wide, rng)
+    chosen = np.array([7, PANEL + 3, 100, 4, 30])
+    leverage, loss = row_norms_squared(basis), row_norms_squared(residual) + ridge
+    Q, T = np.linalg.qr(basis[chosen].conj().T)
+    pivots = linalg.solve_triangular(T, np.hstack([residual[chosen], np.sqrt(ridge) * np.eye(5)]), trans="C")
+    for start, stop in ((0, 3), (3, 5)):
+        parts = Q[:, :start], Q[:, start:stop], pivots[:start], pivots[start:stop]
+        update_scores(leverage, loss, basis.astype(dtype), residual.astype(dtype), *parts)
+        coefficients = basis @ np.linalg.pinv(basis[chosen[:stop]])
+        rest = residual - coefficients @ residual[chosen[:stop]]
+        expected = row_norms_squared(rest) + ridge * (1 + row_norms_squared(coefficients))
+        others = np.delete(np.arange(n), chosen)
+        tolerance = 1e3 * eps(dtype) * expected.max()
+        assert_allclose(loss[others], expected[others], rtol=1e3 * eps(dtype), atol=tolerance)
+        outside = basis - coefficients @ basis[chosen[:stop]]
+        assert_allclose(leverage[others], row_norms_squared(outside)[others], atol=100 * eps(dtype))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

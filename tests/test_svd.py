@@ -149,9 +149,17 @@ def test_no_more_oversampling_is_needed_than_there_are_columns(power_iterations,
 @pytest.mark.parametrize("power_iterations", [0, 1, 4])
 @pytest.mark.parametrize("method", ["block_krylov", "subspace"])
 def test_passes_over_the_matrix(method, power_iterations, distant, rng):
-    A = distant(rng.standard_normal((90, 80)))
+    A = distant(with_spectrum(90, 80, np.arange(80, 0, -1), "float64", rng))
     ct.randomized_svd(A, 5, method=method, power_iterations=power_iterations, rng=0)
     assert A.passes == 2 * power_iterations + 2
+
+
+def test_no_more_passes_are_taken_than_lower_the_error(distant, rng):
+    fast = distant(with_spectrum(200, 150, 0.8 ** np.arange(150), "float64", rng))
+    flat = distant(rng.standard_normal((200, 150)))
+    for A in (fast, flat):
+        ct.randomized_svd(A, 20, rng=0)
+    assert fast.passes <= 8 < flat.passes <= 2 * 8 + 2
 
 
 def test_single_pass_is_one_pass(distant, rng):

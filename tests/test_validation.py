@@ -267,7 +267,7 @@ def test_sources_of_randomness_are_checked(name):
 def test_numbers_of_randomized_svd_are_checked():
     for name in ("oversampling", "power_iterations"):
         assert complaint(ValueError, lambda name=name: ct.randomized_svd(GOOD, 2, **{name: -1})).startswith(name)
-        for value in (1.5, True, None, "1"):
+        for value in (1.5, True, "1"):
             message = complaint(TypeError, lambda name=name, value=value: ct.randomized_svd(GOOD, 2, **{name: value}))
             assert message.startswith(f"{name} must be an integer")
     complaint(ValueError, lambda: ct.randomized_svd(GOOD, rtol=0.1, method="single_pass"))

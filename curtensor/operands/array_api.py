@@ -152,9 +152,11 @@ def own_slices(A, indices, axis):
 
 
 def signed(A):
-    """A tensor of PyTorch, unsigned integers by their bits as signed ones, which alone it takes slices of on a GPU."""
+    """An array; unsigned integers of PyTorch by their bits as signed ones, which alone it takes slices of on a GPU."""
     name = str(A.dtype).rpartition(".")[2]
-    return A.view(getattr(sys.modules["torch"], name[1:])) if name in ("uint16", "uint32", "uint64") else A
+    if compat.is_torch_array(A) and name in ("uint16", "uint32", "uint64"):
+        return A.view(getattr(sys.modules["torch"], name[1:]))
+    return A
 
 
 def rows(A, start, stop):

@@ -60,7 +60,7 @@ def qr_basis(X, mode, rank, rtol, rng):
 def svd_basis(X, mode, rank, rtol, rng):
     """Singular vectors of an unfolding with fewer columns than rows; as many more as a rank above the columns asks."""
     if X.sparse:
-        return krylov_basis(X, mode, rank, rtol, rng)
+        return krylov_vectors(X, mode, rank, rtol, rng)
     M = in_range(scaled_unfolding, X, mode)[0]
     U, s, _ = np.linalg.svd(M, full_matrices=False)
     more = max((rank or 0) - len(s), 0)
@@ -73,7 +73,7 @@ def filled_up(U, more):
     return np.hstack([U, beyond])
 
 
-def krylov_basis(X, mode, rank, rtol, rng):
+def krylov_vectors(X, mode, rank, rtol, rng):
     """Leading singular vectors of a sparse unfolding, of which not even a Gram matrix is formed."""
     (A,) = X.columns(mode)
     d, size = A.shape[0], norm(A)
@@ -203,8 +203,9 @@ def st_hosvd(
 
     Parameters
     ----------
-    X : array_like, shape (d_0, ..., d_{N-1}), N >= 2
-        Real or complex, in any memory order; integers and bool are taken as float64.
+    X : array_like or sparse array, shape (d_0, ..., d_{N-1}), N >= 2
+        Real or complex, in any memory order, of NumPy or a framework of the array API, in a store or sparse; integers
+        and bool are taken as float64.
     ranks : int or sequence of int, optional
         Lengths (r_0, ..., r_{N-1}) of the core, 1 to d_n each; an int is meant for every mode that is as long. Exactly
         one of `ranks` and `rtol` is given.
@@ -218,12 +219,13 @@ def st_hosvd(
         approximation of the Gram matrix from two passes, the fastest for ranks below a twentieth of the lengths; goes
         with `ranks` only. Or a function as in `curtensor.tensors.tucker.TUCKER_METHODS`.
     rng : None, int, SeedSequence or Generator, optional
-        Source of randomness, for "randomized".
+        Source of randomness, for "randomized", and for a sparse X with a mode above 4096.
 
     Returns
     -------
     result : Tucker
-        Unpacks to ``core, factors``; the core has the lengths asked for also where the rank of X is lower.
+        Unpacks to ``core, factors``, of X's framework and on its device; the core has the lengths asked for also where
+        the rank of X is lower.
 
     Raises
     ------
@@ -349,8 +351,9 @@ def hooi(
 
     Parameters
     ----------
-    X : array_like, shape (d_0, ..., d_{N-1}), N >= 2
-        Real or complex, in any memory order; integers and bool are taken as float64.
+    X : array_like or sparse array, shape (d_0, ..., d_{N-1}), N >= 2
+        Real or complex, in any memory order, of NumPy or a framework of the array API, in a store or sparse; integers
+        and bool are taken as float64.
     ranks : int or sequence of int, optional
         Lengths (r_0, ..., r_{N-1}) of the core, 1 to d_n each; an int is meant for every mode that is as long. Exactly
         one of `ranks` and `rtol` is given.
