@@ -190,17 +190,19 @@ def grow(resketch, attempt, limit, rtol, ratio, least=1, direct=None):
     and the relative error, expected to be `ratio` times the tail. Where the rank is a large part of all, what
     ``direct(view)`` gives instead, if its error is.
     """
-    size, found, k = 0, 0, SMALLEST_SKETCH
+    size, found, k, large = 0, 0, SMALLEST_SKETCH, max(limit * LARGE, SMALL)
     while True:
-        while 2 * k - found > size < limit or size == 0:  # half of what is left of a sketch can be chosen from it
+        # half of what is left of a sketch can be chosen from it
+        while size == 0 or (2 * k - found > size < limit and (direct is None or k <= large)):
             size = max(2 * size, SMALLEST_SKETCH)
             view, tails = resketch(size)
             k = min(rank_for(rtol, ratio, tails, size, limit), SPREAD * rank_for(rtol, 1.0, tails, size, limit) + 1)
             k = int(np.clip(k, least, limit))
-            if direct is not None and k > max(limit * LARGE, SMALL):
-                result, direct = direct(view), None
-                if result.error_estimate <= rtol:
-                    return result
+        if direct is not None and k > large:
+            result, direct = direct(view), None
+            if result.error_estimate <= rtol:
+                return result
+            continue
         result, found, error = attempt(view, k)
         if error <= rtol:
             return result
