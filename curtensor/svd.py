@@ -246,6 +246,10 @@ def randomized_svd(
        2022, arXiv:2207.06342.
     .. [4] J. A. Tropp, A. Yurtsever, M. Udell, V. Cevher, "Practical sketching algorithms for low-rank matrix
        approximation", SIAM J. Matrix Anal. Appl. 38(4), 2017, Algorithm 7.
+    .. [5] R. A. Meyer, C. Musco, C. Musco, "On the unreasonable effectiveness of single vector Krylov methods for
+       low-rank approximation", SODA 2024, arXiv:2305.02535.
+    .. [6] K. Wu, H. Simon, "Thick-restart Lanczos method for large symmetric eigenvalue problems", SIAM J. Matrix Anal.
+       Appl. 22(2), 2000.
 
     Examples
     --------
