@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import dask
 import dask.array
 import numpy as np
+from dask.array.optimization import optimize
 from dask.base import get_scheduler, unpack_collections
 from dask.delayed import delayed
 from dask.highlevelgraph import HighLevelGraph
-from dask.utils import ensure_dict
 
 from curtensor import _validation
 from curtensor.operands import declared, ndarray
@@ -295,11 +295,25 @@ def compute(tasks):
     if client is not None and not client.nthreads():
         wait_for_worker(client)
     collections, repack = unpack_collections(tasks)
+    if not collections:
+        return tasks
     keys = [task.key for task in collections]
-    graph = ensure_dict(HighLevelGraph.merge(*(task.dask for task in collections)))
-    graph = dask.array.Array.__dask_optimize__(graph, keys)  # a chunk and its only use are one task
+    graph = fused(HighLevelGraph.merge(*(task.dask for task in collections)))
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": GRAPH_BYTES}):
         return repack(get_scheduler(collections=collections)(graph, keys))[0]
+
+
+def fused(graph):
+    """The tasks of a graph, of which a chunk and its only use are one: dask.compute fuses no delayed tasks.
+
+    Only what uses chunks is shown to dask's optimizer, which would fuse such a use with what follows it instead.
+    """
+    sources = {name for name, needed in graph.dependencies.items() if not needed}
+    first = [name for name, needed in graph.dependencies.items() if needed <= sources]
+    own = [name for name in first if name in graph.layers[name]]  # the array's layer is named after no task
+    tasks = optimize({key: task for name in first for key, task in graph.layers[name].items()}, own)
+    later = graph.layers.keys() - first
+    return tasks | {key: task for name in later for key, task in graph.layers[name].items()}
 
 
 def wait_for_worker(client):
