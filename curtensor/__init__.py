@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # what checkers and editors see; at run time each name is loa
     from curtensor.estimators import RowSelector as RowSelector
     from curtensor.interpolative import ID as ID
     from curtensor.interpolative import interpolative_decomposition as interpolative_decomposition
+    from curtensor.kernels import KernelCUR as KernelCUR
+    from curtensor.kernels import kernel_cur as kernel_cur
     from curtensor.leverage import leverage_scores as leverage_scores
     from curtensor.operands.blocks import RowBlocks as RowBlocks
     from curtensor.operands.blocks import row_blocks as row_blocks
@@ -55,6 +57,7 @@ _HOMES = {
     "ColumnSelector": "estimators",
     "Comparison": "comparison",
     "ID": "interpolative",
+    "KernelCUR": "kernels",
     "RowBlocks": "operands.blocks",
     "RowSelector": "estimators",
     "SVD": "svd",
@@ -68,6 +71,7 @@ _HOMES = {
     "fold": "tensors.unfolding",
     "hooi": "tensors.tucker",
     "interpolative_decomposition": "interpolative",
+    "kernel_cur": "kernels",
     "leverage_scores": "leverage",
     "mode_dot": "tensors.unfolding",
     "mode_gram": "tensors.unfolding",
