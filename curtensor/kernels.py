@@ -407,10 +407,12 @@ def add_columns(F, done, source, pivots, triangle, remainder):
     if k == 0:
         return lost
     known = np.ascontiguousarray(F[:done, pivots].conj().T)
-    for rows, panel in source.columns(pivots):
-        fresh = panel.T - known.conj() @ F[:done, rows] if done else panel.T
-        fresh = linalg.solve_triangular(triangle.conj(), fresh, lower=True, check_finite=False)
-        F[done : done + k, rows] = fresh
+    solve = linalg.get_blas_funcs("trsm", (F,))
+    for rows, fresh in source.columns(pivots):
+        fresh = fresh - known @ F[:done, rows]
+        # the transposes lie as BLAS wants them
+        F[done : done + k, rows] = solve(1, triangle.conj(), fresh.T, side=1, lower=1, trans_a=1, overwrite_b=1).T
+        fresh = F[done : done + k, rows]
         taken = squares(fresh)
         remainder[rows] -= taken.sum(axis=0)
         lost += taken.sum(axis=1)
@@ -438,13 +440,13 @@ class MatrixSource:
         return self._columns[indices]
 
     def columns(self, indices):
-        """(slice of rows, these rows of some columns) in turn; all of them among the last proposals."""
+        """(slice of rows, these rows of some columns, a row for each column) in turn; all of them among the last proposals."""
         order = np.argsort(self._indices, kind="stable")
         places = order[np.searchsorted(self._indices, indices, sorter=order)]
         for rows in row_panels(self.n, len(indices), PANEL):
             panel = self._columns[rows, places]
             finite_panel(panel, rows, indices, self.name)
-            yield rows, panel
+            yield rows, panel.T
 
     def like(self, F):
         """The factor in the kind of A."""
@@ -498,9 +500,9 @@ class EntriesSource:
         return self.entries.at(indices[:, None], indices)
 
     def columns(self, indices):
-        """(slice of rows, these rows of some columns) in turn."""
+        """(slice of rows, these rows of some columns, a row for each column) in turn."""
         for rows in row_panels(self.n, len(indices), min(PANEL, self.entries.batch)):
-            yield rows, self.entries.at(np.arange(rows.start, rows.stop)[:, None], indices)
+            yield rows, self.entries.at(np.arange(rows.start, rows.stop), indices[:, None])
 
     def like(self, F):
         """The factor itself."""
@@ -549,9 +551,9 @@ class PointsSource:
         return np.concatenate([self._values(part, indices) for part in parted(indices, self.batch)])
 
     def columns(self, indices):
-        """(slice of points, their values with some others) in turn."""
+        """(slice of points, their values with some others, a row for each of the others) in turn."""
         for rows in row_panels(self.n, len(indices), min(PANEL, self.batch)):
-            yield rows, self._values(rows, indices)
+            yield rows, self._values(indices, rows).conj()
 
     def like(self, F):
         """The factor itself."""
