@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # what checkers and editors see; at run time each name is loa
     from curtensor.cur import cur_from_indices as cur_from_indices
     from curtensor.estimators import ColumnSelector as ColumnSelector
     from curtensor.estimators import CURTransformer as CURTransformer
+    from curtensor.estimators import NystroemCUR as NystroemCUR
     from curtensor.estimators import RowSelector as RowSelector
     from curtensor.interpolative import ID as ID
     from curtensor.interpolative import interpolative_decomposition as interpolative_decomposition
@@ -58,6 +59,7 @@ _HOMES = {
     "Comparison": "comparison",
     "ID": "interpolative",
     "KernelCUR": "kernels",
+    "NystroemCUR": "estimators",
     "RowBlocks": "operands.blocks",
     "RowSelector": "estimators",
     "SVD": "svd",

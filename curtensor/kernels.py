@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy import linalg
+from scipy import linalg, sparse
 
 from curtensor import _validation, archive, operands
 from curtensor.operands import dense, tables
-from curtensor.operands.entries import entries, only_for_functions
+from curtensor.operands.entries import indexed_function, only_for_functions
 from curtensor.results import MatrixResult, beside
 
 BLOCK = 128  # proposals at a time; a blocked update of so many columns runs at the speed of BLAS 3
@@ -18,7 +18,7 @@ MOST_PROPOSALS = 1024  # where few of them are taken
 FEW = 32  # taken of a block, below which the next is larger
 PANEL = 2**18  # entries of the matrix worked on at a time, to stay in the cache
 DIAGONAL = 32  # points whose kernel values are had at once for the diagonal of a kernel that does not give it
-NOISE = 8  # times the dtype's epsilon and the root of the number of pivots, of a diagonal entry: rounding, and no pivot
+NOISE = 8  # times the dtype's epsilon and the root of the number of pivots, of a diagonal entry: rounding
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -72,7 +72,7 @@ class KernelCUR(MatrixResult):
 
     @property
     def error_estimate(self) -> float:
-        """A bound of ``||A - F F^H||_F / ||A||_F``, from the traces and ``||F F^H||_F <= ||A||_F``; O(n k^2) to find."""
+        """A bound of ``||A - F F^H||_F / ||A||_F``, from the traces and ``||F F^H||_F <= ||A||_F``; in O(n k^2)."""
         F = operands.on_host(self.F)
         scale = np.abs(F).max(initial=0)
         if scale == 0:
@@ -226,9 +226,9 @@ def kernel_cur(
         ``kernel(X, Y)`` to the matrix of all values between two sets of the points. With a method ``diag(X)``, as
         kernels of scikit-learn's Gaussian processes have, the diagonal is asked for by that.
     method : str or callable, default "rpcholesky"
-        "rpcholesky" draws pivots by the diagonal of what is left, in blocks of which some are rejected, so that they are
-        distributed as those of "plain", one by one; "greedy" takes the largest, "uniform" draws without a look. Or a
-        function ``(remainder, size, rng)`` to at most `size` distinct indices.
+        "rpcholesky" draws pivots by the diagonal of what is left, in blocks of which some are rejected, so that they
+        are distributed as those of "plain", one by one; "greedy" takes the largest, "uniform" draws without a look.
+        Or a function ``(remainder, size, rng)`` to at most `size` distinct indices.
     shape : sequence of int, optional
         ``(n, n)`` where A is a function, and only then.
     dtype : dtype, optional
@@ -308,23 +308,25 @@ def pivoted_cholesky(source, rank, trace_rtol, pivoting, rng, callback):
     goal = 0.0 if rank is not None else trace_rtol * trace
     remainder, chosen = diagonal.copy(), np.empty(0, dtype=np.intp)
     F = np.empty((most if rank is not None else min(2 * BLOCK, n), n), source.dtype)  # the factor's columns, as rows
-    size = min(pivoting.block, 16)
+    size, worst = min(pivoting.block, 16), 1.0  # worst: what was left at most, over the pivot, by which rounding grows
     while len(chosen) < most and np.abs(remainder).sum() > goal:
         done = len(chosen)
-        noise = NOISE * np.sqrt(16 + done) * eps * diagonal
+        share = max(NOISE * np.sqrt(16 + done) * eps, negative(remainder, diagonal))
+        noise = np.maximum(share * diagonal, eps**0.5 * remainder.max())  # a far smaller pivot spoils larger entries
         left = np.where(remainder > noise, remainder, 0)
         if not left.any():
             break
         proposals = pivoting(left, size, rng)
-        inner = checked_block(source.among(proposals), diagonal, proposals) - gram(F[:done, proposals])
+        inner = consistent(source.among(proposals), diagonal, proposals) - among_rows(F[:done, proposals])
         draws = rng.random(len(proposals)) if pivoting.rejects else np.zeros(len(proposals))
         taken, triangle = accepted(inner, noise[proposals], draws, most - done)
         if done + len(taken) > len(F):
             F.resize((min(max(2 * len(F), done + len(taken)), n), n), refcheck=False)
-        lost = add_columns(F, done, source, proposals[taken], triangle, remainder)
-        indefinite(remainder, diagonal, eps, source.name)
+        lost = add_columns(F, chosen, source, proposals[taken], triangle, remainder)
+        worst = max(worst, left.max() / np.min(np.abs(triangle.diagonal()) ** 2, initial=np.inf))
+        indefinite(remainder, diagonal, eps * worst, source.name)
         if np.abs(remainder).sum() <= goal:
-            taken = taken[: fewest(F[: done + len(taken)], diagonal, lost, goal)]
+            taken = taken[: enough_columns(F[: done + len(taken)], diagonal, lost, goal)]
             remainder = uncovered(F[: done + len(taken)], diagonal)
         chosen = np.append(chosen, proposals[taken])
         if len(taken) == 0 and not pivoting.rejects:
@@ -339,13 +341,13 @@ def pivoted_cholesky(source, rank, trace_rtol, pivoting, rng, callback):
 
 
 def next_size(size, taken, block):
-    """How many to propose next: more until blocks are full, and where few are taken, as where what is left is peaked."""
+    """How many to propose next: more until blocks are full, and where few are taken."""
     if size < block:
         return min(2 * size, block)
     return min(2 * size, MOST_PROPOSALS) if block > 1 and taken < FEW else size
 
 
-def fewest(F, diagonal, lost, goal):
+def enough_columns(F, diagonal, lost, goal):
     """How many of a block's columns, the last of a factor, to keep: the fewest that leave at most the goal, or all."""
     done = len(F) - len(lost)
     without = np.abs(uncovered(F, diagonal)).sum() + np.append(np.cumsum(lost[::-1])[::-1], 0)
@@ -368,7 +370,7 @@ def squares(F):
     return (F.real**2 + F.imag**2 if np.iscomplexobj(F) else F**2).astype(float, copy=False)
 
 
-def gram(rows):
+def among_rows(rows):
     """``F_S F_S^H`` for chosen rows S of the factor, given as columns."""
     return rows.T @ rows.conj()
 
@@ -384,7 +386,7 @@ def accepted(inner, noise, draws, most):
     columns = np.zeros(inner.shape, inner.dtype)
     taken = []
     for place in range(len(left)):
-        if left[place] <= noise[place] or draws[place] * start[place] >= left[place]:
+        if draws[place] * start[place] >= left[place] or left[place] <= max(1, negative(left, noise)) * noise[place]:
             continue
         i = len(taken)
         column = inner[:, place] - columns[:, :i] @ columns[place, :i].conj()
@@ -397,12 +399,17 @@ def accepted(inner, noise, draws, most):
     return taken, np.tril(columns[taken, : len(taken)])
 
 
-def add_columns(F, done, source, pivots, triangle, remainder):
+def negative(left, diagonal):
+    """How far below zero some of a remainder are, over a diagonal: as much of the others may be rounding."""
+    return 4 * float(np.max(-left / np.where(diagonal > 0, diagonal, 1), initial=0))
+
+
+def add_columns(F, chosen, source, pivots, triangle, remainder):
     """Write the columns of new pivots into the factor, panel by panel, and take them from the remainder.
 
     Returns what each of the columns takes of the trace.
     """
-    k = len(pivots)
+    done, k = len(chosen), len(pivots)
     lost = np.zeros(k)
     if k == 0:
         return lost
@@ -416,6 +423,8 @@ def add_columns(F, done, source, pivots, triangle, remainder):
         taken = squares(fresh)
         remainder[rows] -= taken.sum(axis=0)
         lost += taken.sum(axis=1)
+    F[done : done + k, chosen] = 0  # but for rounding it is
+    F[done : done + k, pivots] = triangle.T
     return lost
 
 
@@ -440,7 +449,7 @@ class MatrixSource:
         return self._columns[indices]
 
     def columns(self, indices):
-        """(slice of rows, these rows of some columns, a row for each column) in turn; all of them among the last proposals."""
+        """(slice of rows, these rows of some of the proposals' columns, a row for each column) in turn."""
         order = np.argsort(self._indices, kind="stable")
         places = order[np.searchsorted(self._indices, indices, sorter=order)]
         for rows in row_panels(self.n, len(indices), PANEL):
@@ -465,13 +474,13 @@ class ObjectSource(MatrixSource):
     def diagonal(self):
         """The diagonal."""
         self.n_read += self.n
-        return declared(self.K.diagonal(), (self.n,), self.dtype, "A.diagonal()")
+        return as_given(self.K.diagonal(), (self.n,), self.dtype, "A.diagonal()")
 
     def among(self, indices):
         """Entries between some indices; their columns are kept until they are asked for."""
         columns = self.K.columns(indices.copy())
         self._indices = indices
-        self._columns = declared(columns, (self.n, len(indices)), self.dtype, "A.columns(indices)")
+        self._columns = as_given(columns, (self.n, len(indices)), self.dtype, "A.columns(indices)")
         self.n_read += self._columns.size
         return self._columns[indices]
 
@@ -516,7 +525,7 @@ class PointsSource:
 
     def __init__(self, points, kernel, batch):
         self.kernel, self.batch, self.n_read = kernel, batch, 0
-        self.points, self.n = points, len(points)
+        self.points, self.n = points, points.shape[0]
         self.dtype = _validation.array_dtype(self._values(slice(0, 1), slice(0, 1)).dtype, self.name)
 
     def _values(self, rows, columns):
@@ -524,8 +533,8 @@ class PointsSource:
         X, Y = self.points[rows], self.points[columns]
         values = _validation.plain_array(operands.on_host(self.kernel(X, Y)), self.name)
         kind = _validation.array_dtype(values.dtype, self.name)
-        if values.shape != (len(X), len(Y)):
-            what = f"of shape {(len(X), len(Y))} for so many points"
+        if values.shape != (X.shape[0], Y.shape[0]):
+            what = f"of shape {(X.shape[0], Y.shape[0])} for so many points"
             raise _validation.complain(ValueError, self.name, what, f"shape {values.shape}")
         kind = getattr(self, "dtype", kind)
         if not np.can_cast(values.dtype, kind, "same_kind" if values.dtype.kind in "fc" else "safe"):
@@ -541,7 +550,7 @@ class PointsSource:
         """The kernel of each point with itself."""
         if hasattr(self.kernel, "diag"):
             self.n_read += self.n
-            return declared(self.kernel.diag(self.points), (self.n,), self.dtype, "kernel.diag(X)")
+            return as_given(self.kernel.diag(self.points), (self.n,), self.dtype, "kernel.diag(X)")
         width = max(1, min(DIAGONAL, math.isqrt(self.batch)))
         parts = (slice(start, min(start + width, self.n)) for start in range(0, self.n, width))
         return np.concatenate([self._values(part, part).diagonal() for part in parts])
@@ -572,7 +581,7 @@ def kernel_source(A, kernel, shape, dtype, batch, vectorized):
         only_for_functions("A", shape, dtype, batch, vectorized)
         return ObjectSource(A)
     if callable(A):
-        return EntriesSource(entries(A, shape, dtype, batch, vectorized, 2))
+        return EntriesSource(indexed_function(A, shape, dtype, batch, vectorized, 2))
     only_for_functions("A", shape, dtype, batch, vectorized)
     operand, A = operands.find(A)
     square(A.shape)
@@ -584,25 +593,11 @@ def indexable_points(A):
     if operands.labelled(A):
         A = operands.unlabelled(A, "A")
     if isinstance(A, (list, tuple)):
-        plain = np.asarray(A, dtype=None if np.ndim(A[0]) or isinstance(A[0], (int, float)) else object)
-        A = plain
+        A = _validation.nested_numbers(A, "A")
     if not hasattr(A, "shape") or not hasattr(A, "__getitem__"):
         raise _validation.complain(TypeError, "A", "points: an array, a DataFrame or a list", _validation.type_name(A))
     _validation.tensor_shape(A.shape, "A", least=1)
-    return Rows(A) if operands.dense(A) is not A else A
-
-
-class Rows:
-    """Rows of a sparse matrix, whose length is none that ``len`` knows."""
-
-    def __init__(self, A):
-        self.A = A.tocsr()
-
-    def __len__(self):
-        return self.A.shape[0]
-
-    def __getitem__(self, rows):
-        return self.A[rows]
+    return A.tocsr() if sparse.issparse(A) else A
 
 
 def row_panels(n, width, most):
@@ -625,7 +620,7 @@ def square(shape):
     return shape[0]
 
 
-def declared(values, shape, dtype, name):
+def as_given(values, shape, dtype, name):
     """What a user's object gives, of the shape and dtype that it should have; it is not finite later."""
     return _validation.as_declared(_validation.plain_array(operands.on_host(values), name), shape, dtype, name)
 
@@ -653,13 +648,14 @@ def checked_diagonal(source):
     return diagonal.real.astype(float)
 
 
-def checked_block(inner, diagonal, indices):
+def consistent(inner, diagonal, indices):
     """Entries between some indices: finite, the same on both sides of the diagonal, and on it what was read before."""
     if not np.isfinite(inner).all():
         i, j = np.argwhere(~np.isfinite(inner))[0]
         _validation.found_finite((int(indices[i]), int(indices[j])), "A")
-    slack = np.finfo(inner.dtype).eps ** 0.5 * np.sqrt(np.outer(diagonal[indices], diagonal[indices]))
-    for other, what in ((inner.conj().T, "Hermitian"), (np.where(np.eye(len(inner)), diagonal[indices], inner), "pure")):
+    slack = np.finfo(inner.dtype).eps ** 0.5 * np.outer(*[np.sqrt(diagonal[indices])] * 2)
+    same = np.where(np.eye(len(inner), dtype=bool), diagonal[indices], inner)
+    for other, what in ((same, "pure"), (inner.conj().T, "Hermitian")):
         wrong = np.abs(inner - other) > slack
         if wrong.any():
             i, j = np.argwhere(wrong)[0]
@@ -677,9 +673,9 @@ def finite_panel(panel, rows, indices, name):
         _validation.found_finite((int(rows.start + i), int(indices[j])), name)
 
 
-def indefinite(remainder, diagonal, eps, name):
+def indefinite(remainder, diagonal, rounding, name):
     """Raise if more than rounding was taken from the diagonal."""
-    slack = max(100 * len(diagonal) * np.finfo(float).eps, 1e3 * eps) * diagonal.max(initial=0)
+    slack = max(100 * len(diagonal) * np.finfo(float).eps, 1e3 * rounding) * diagonal.max(initial=0)
     if not remainder.min() >= -slack:
         raise not_semidefinite(name, f"a pivot of {remainder.min():.2g}")
 

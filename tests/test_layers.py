@@ -17,7 +17,7 @@ LAYERS = [
     {"__main__"},
     {"adapters", "estimators"},
     {"comparison"},
-    {"cur", "interpolative", "tensors"},
+    {"cur", "interpolative", "kernels", "tensors"},
     {"accuracy"},
     {"tolerance", "leverage"},
     {"selection", "svd"},

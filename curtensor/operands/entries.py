@@ -10,7 +10,7 @@ from curtensor.operands import on_host
 BATCH = 2**18  # entries asked for in one call by default: what a function computes on its way stays in the cache
 
 
-class Entries:
+class IndexedFunction:
     """A matrix or tensor known by a function of index arrays, one for each mode.
 
     Attributes
@@ -76,7 +76,7 @@ def checked_values(values, indices, dtype, name):
     return values.astype(found if dtype is None else dtype)
 
 
-def entries(function, shape, dtype, batch, vectorized, ndim=None, name="A"):
+def indexed_function(function, shape, dtype, batch, vectorized, ndim=None, name="A"):
     """A function of index arrays, with all that goes with it checked."""
     if shape is None:
         raise _validation.complain(ValueError, "shape", f"given where {name} is a function", "None")
@@ -84,7 +84,7 @@ def entries(function, shape, dtype, batch, vectorized, ndim=None, name="A"):
     if ndim is not None and len(shape) != ndim:
         raise _validation.complain(ValueError, "shape", f"of {ndim} lengths", _validation.describe(shape))
     batch = BATCH if batch is None else _validation.integer(batch, "batch", 1, np.inf)
-    return Entries(function, shape, dtype, batch, _validation.flag(vectorized, "vectorized"), name)
+    return IndexedFunction(function, shape, dtype, batch, _validation.flag(vectorized, "vectorized"), name)
 
 
 def only_for_functions(name, shape, dtype, batch, vectorized):
