@@ -15,7 +15,7 @@ NEAR = 2  # how far from chosen rows and columns a gate looks, too
 FLOOR = 16  # times the dtype's epsilon, of the largest entry seen: rounding, and no pivot
 
 
-class Cross(NamedTuple):
+class PivotedCross(NamedTuple):
     """Pivots and what was read there: A is close to ``U.T @ V``.
 
     Attributes
@@ -137,7 +137,7 @@ def adaptive_cross(entries, rank, rtol, rng, callback):
                 break
             continue
         C[k] = entries.at(np.arange(m), np.array([column]))
-        same(C[k, row], R[k, column], row, column, eps ** 0.5 * largest)
+        same(C[k, row], R[k, column], row, column, eps**0.5 * largest)
         np.subtract(C[k], V[:k, column] @ U[:k], out=U[k])
         U[k, rows] = 0
         U[k] /= pivot
@@ -154,7 +154,7 @@ def adaptive_cross(entries, rank, rtol, rng, callback):
     for array in (U, V, C, R):
         array.resize((k, array.shape[1]), refcheck=False)
     pivots = np.array(rows, dtype=np.intp), np.array(columns, dtype=np.intp)
-    return Cross(*pivots, C, R, U, V, error, largest > 0)
+    return PivotedCross(*pivots, C, R, U, V, error, largest > 0)
 
 
 def next_row(probes, used):
@@ -222,7 +222,7 @@ def product_norm(U, V, scale):
     """``||U^T V||_F`` over a scale."""
     if len(U) == 0:
         return 0.0
-    left = (U.conj() @ U.T)
+    left = U.conj() @ U.T
     right = (V / scale).conj() @ (V / scale).T
     return float(np.sqrt(max(np.sum(left * right).real, 0)))
 
@@ -232,6 +232,27 @@ def same(first, second, row, column, slack):
     if not abs(first - second) <= slack:
         got = f"{first} and {second} at {(row, column)}"
         raise _validation.complain(ValueError, "A", "the same whenever it is read", got)
+
+
+def checked_cross(entries, rank, rtol, rng, callback):
+    """A cross that holds the tolerance, if one is given, or None; what it leaves is what a gate has seen."""
+    if entries.shape[0] * entries.shape[1] <= SMALL:
+        return None
+    cross = adaptive_cross(entries, rank, rtol, rng, callback)
+    if cross is None or rtol is None:
+        return cross
+    if not cross.seen:
+        what = "other than zero at some of the entries sampled, where rtol is given"
+        raise _validation.complain(ValueError, "A", what, f"{entries.n_read} zeros")
+    if cross.error > rtol:
+        raise _validation.complain(ValueError, "rtol", f"at least {cross.error:.2g} for this A", rtol)
+    return cross
+
+
+def read_whole(entries):
+    """All of a matrix known by entries."""
+    m, n = entries.shape
+    return entries.at(np.arange(m)[:, None], np.arange(n))
 
 
 def coefficients(V, columns):

@@ -293,7 +293,7 @@ def test_features_of_the_estimator_are_those_of_the_decomposition(points):
 
 
 def test_chosen_landmarks_leave_less_than_uniform_ones_where_points_are_clustered(rng):
-    X = np.concatenate([rng.standard_normal((2000, 2)) * 0.1, rng.standard_normal((40, 2)) + [[30.0, 0]]])
+    X = np.concatenate([rng.standard_normal((2000, 2)) * 0.1, rng.standard_normal((40, 2)) + np.array([30.0, 0])])
     left = {m: ct.NystroemCUR(30, gamma=1, method=m, random_state=0).fit(X).trace_error_ for m in KERNEL_METHODS}
     assert left["rpcholesky"] < 0.5 * left["uniform"]
 

@@ -21,7 +21,7 @@ LAYERS = [
     {"accuracy"},
     {"tolerance", "leverage"},
     {"selection", "svd"},
-    {"sketching", "results"},
+    {"sketching", "results", "cross"},
     {"operands"},
     {"archive"},
     {"files", "labels"},

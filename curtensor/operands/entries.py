@@ -93,3 +93,16 @@ def only_for_functions(name, shape, dtype, batch, vectorized):
     for option, value in given.items():
         if value is not None:
             raise _validation.complain(ValueError, option, f"left out where {name} is no function", repr(value))
+
+
+def is_function(A):
+    """Whether data are a function of index arrays; operators can be called, too, but have a shape."""
+    return callable(A) and not hasattr(A, "shape")
+
+
+def left_out(**options):
+    """Raise if an option is given, as not its default, which a function of index arrays leaves no room for."""
+    for name, (value, *defaults) in options.items():
+        if not any(value is default or (isinstance(value, str) and value == default) for default in defaults):
+            what = "left out where A is a function, whose pivots are taken"
+            raise _validation.complain(ValueError, name, what, _validation.describe(value))
