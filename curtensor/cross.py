@@ -8,8 +8,10 @@ from scipy import linalg
 from curtensor import _validation
 
 PROBES = 10_000  # random entries on which the residual is kept, and as many fresh ones at each gate
+BESIDE = PROBES // 8  # in the gaps between pivots, and next to them
 SMALL = 2**14  # entries of a matrix that is read whole
 WHOLE = 2**27  # entries of the largest that is read whole where a cross would read half of it
+ROOM = 2**28  # entries of the rows and columns at most that a tolerance may ask for
 AHEAD = 2.0  # times what is left of the last column: a probe's residual, from which the next pivot starts
 NEAR = 2  # how far from chosen rows and columns a gate looks, too
 FLOOR = 16  # times the dtype's epsilon, of the largest entry seen: rounding, and no pivot
@@ -43,10 +45,10 @@ class PivotedCross(NamedTuple):
 
 
 class Probes:
-    """Entries at random places, and what the cross so far leaves of them."""
+    """Entries at random or given places, and what a cross leaves of them."""
 
-    def __init__(self, entries, U, V, rng, count):
-        self.rows, self.columns = (rng.integers(0, length, count) for length in entries.shape)
+    def __init__(self, entries, rng, U=(), V=(), places=None):
+        self.rows, self.columns = places or (rng.integers(0, length, PROBES) for length in entries.shape)
         self.values = entries.at(self.rows, self.columns)
         self.left = self.values - at(U, V, self.rows, self.columns)
 
@@ -59,22 +61,24 @@ class Probes:
         for name in ("rows", "columns", "values", "left"):
             setattr(self, name, np.concatenate([getattr(self, name), getattr(others, name)]))
 
-    def worst(self):
-        """Place and size of the largest residual."""
-        place = int(np.argmax(np.abs(self.left)))
-        return int(self.rows[place]), float(abs(self.left[place]))
+    def worst(self, used):
+        """The row of the largest residual, of those that have not been read, and that residual."""
+        sizes = np.where(used[self.rows], 0, np.abs(self.left))
+        place = int(np.argmax(sizes))
+        return int(self.rows[place]), float(sizes[place])
 
-    def mean_square(self, scale):
-        """Mean squared residual over a squared scale, and its standard error."""
-        squares = np.abs(self.left / scale) ** 2
-        return squares.mean(), squares.std() / np.sqrt(len(squares))
+    def rms(self, left=False):
+        """Root of the mean square of the entries, or of what is left of them, safe from overflow."""
+        values = np.abs(self.left if left else self.values)
+        scale = values.max() or 1
+        return float(scale * np.sqrt(np.mean((values / scale) ** 2)))
 
 
 def at(U, V, rows, columns):
     """Entries of ``U.T @ V`` at pairs of indices."""
-    values = np.zeros(len(rows), np.result_type(U, V))
+    values = 0.0
     for u, v in zip(U, V, strict=True):
-        values += u[rows] * v[columns]
+        values = values + u[rows] * v[columns]
     return values
 
 
@@ -85,130 +89,90 @@ def adaptive_cross(entries, rank, rtol, rng, callback):
     probe which is left over most.
     """
     (m, n), eps = entries.shape, np.finfo(entries.dtype).eps
-    most = min(m, n) if rank is None else rank
-    half = m * n // (2 * (m + n))
+    most = min(m, n, max(1, ROOM // (m + n))) if rank is None else rank
+    half, goal = m * n // (2 * (m + n)), rtol or 0.0
     U, C = (np.empty((0, m), entries.dtype) for _ in range(2))
     V, R = (np.empty((0, n), entries.dtype) for _ in range(2))
     rows, columns, used = [], [], np.zeros(m, dtype=bool)
-    probes = Probes(entries, U, V, rng, PROBES)
+    probes = Probes(entries, rng)
     largest = float(np.abs(probes.values).max())
-    row, height = probes.worst()
-    error = None
+    row, height = 0, 0.0
     while True:
         k = len(rows)
-        worst, size = probes.worst()
-        if used[worst]:
-            size = 0.0 if size <= FLOOR * eps * largest else size
-        if size > AHEAD * height and not used[worst]:
+        noise = FLOOR * np.sqrt(k + 1) * eps
+        worst, size = probes.worst(used)
+        if size > AHEAD * height:
             row, height = worst, size
-        exhausted = max(size, height) <= FLOOR * np.sqrt(k + 1) * eps * largest
-        goal = 0.0 if rtol is None else rtol
-        enough = rtol is not None and probes.mean_square(largest or 1)[0] <= (goal / largest * rms(probes.values)) ** 2
-        if k >= most or exhausted or enough:
-            error, fresh = gate(entries, U[:k], V[:k], rows, columns, probes, largest, rng)
-            largest = max(largest, float(np.abs(fresh.values).max()))
-            if rank is not None and k >= most:
-                break
-            if error <= max(goal, FLOOR * np.sqrt(k + 1) * eps) or k >= most:
+        exhausted = height <= noise * largest
+        if k == most or exhausted or (rtol is not None and probes.rms(left=True) <= goal * probes.rms()):
+            error, fresh = gate(entries, U[:k], V[:k], rows, columns, rng)
+            if k == most or error <= max(goal, noise):
                 break
             probes.join(fresh)
-            worst, size = probes.worst()
-            if exhausted and size <= FLOOR * np.sqrt(k + 1) * eps * largest:
+            largest = max(largest, float(np.abs(fresh.values).max()))
+            worst, size = probes.worst(used)
+            if exhausted and size <= noise * largest:
                 break
-            if not used[worst]:
-                row, height = worst, size
+            row, height = worst, size
         if k >= half and m * n <= WHOLE:
             return None
         if k == len(U):
             for array in (U, V, C, R):
                 array.resize((min(max(2 * k, 16), most), array.shape[1]), refcheck=False)
-        R[k] = entries.at(np.array([row]), np.arange(n))
         used[row] = True
+        R[k] = entries.at(np.array([row]), np.arange(n))
         np.subtract(R[k], U[:k, row] @ V[:k], out=V[k])
-        if columns:
-            V[k, columns] = 0  # but for rounding it is
+        V[k, columns] = 0  # but for rounding it is
         column = int(np.argmax(np.abs(V[k])))
-        pivot = V[k, column]
         largest = max(largest, float(np.abs(R[k]).max()))
-        if abs(pivot) <= FLOOR * np.sqrt(k + 1) * eps * largest:  # the row has nothing more
-            row, height = next_row(probes, used)
-            if row is None:
-                error, _ = gate(entries, U[:k], V[:k], rows, columns, probes, largest, rng)
-                break
+        if abs(V[k, column]) <= noise * largest:
+            height = 0.0  # the row has nothing more: go on from the probes
             continue
         C[k] = entries.at(np.arange(m), np.array([column]))
+        largest = max(largest, float(np.abs(C[k]).max()))
         same(C[k, row], R[k, column], row, column, eps**0.5 * largest)
         np.subtract(C[k], V[:k, column] @ U[:k], out=U[k])
         U[k, rows] = 0
-        U[k] /= pivot
+        U[k] /= V[k, column]
         U[k, row] = 1
         rows.append(row)
         columns.append(column)
-        largest = max(largest, float(np.abs(C[k]).max()))
         probes.take(U[k], V[k])
         left = np.where(used, 0, np.abs(U[k]))
         row = int(np.argmax(left))
-        height = float(left[row] * abs(pivot))
-        callback(min((k + 1) / most if rank is not None else 0.5, 0.99))
-    k = len(rows)
+        height = float(left[row] * abs(V[k, column]))
+        callback(min((k + 1) / most if rank is not None else goal / (probes.rms(left=True) / probes.rms() or 1), 0.99))
     for array in (U, V, C, R):
         array.resize((k, array.shape[1]), refcheck=False)
     pivots = np.array(rows, dtype=np.intp), np.array(columns, dtype=np.intp)
     return PivotedCross(*pivots, C, R, U, V, error, largest > 0)
 
 
-def next_row(probes, used):
-    """The row of the largest residual of a probe in a row that has not been read, and that residual."""
-    sizes = np.where(used[probes.rows], 0, np.abs(probes.left))
-    place = int(np.argmax(sizes))
-    return (int(probes.rows[place]), float(sizes[place])) if sizes[place] > 0 else (None, 0.0)
-
-
-def rms(values):
-    """Root of the mean square, safe from overflow."""
-    scale = float(np.abs(values).max()) or 1.0
-    return scale * float(np.sqrt(np.mean(np.abs(values / scale) ** 2)))
-
-
-def gate(entries, U, V, rows, columns, probes, scale, rng):
-    """Relative error as fresh probes show it, and these; probes near pivots and in the gaps between them among them."""
-    fresh = Probes(entries, U, V, rng, PROBES)
-    if scale == 0 and not fresh.values.any():
+def gate(entries, U, V, rows, columns, rng):
+    """Relative error as fresh probes show it, and these, with those in the gaps between pivots and next to them."""
+    fresh = Probes(entries, rng, U, V)
+    m, n = entries.shape
+    places = near_pivots(rows, columns, (m, n), rng) if rows else []
+    near = [Probes(entries, rng, U, V, pair) for pair in places]
+    scale = max(float(np.abs(X).max()) for probes in (fresh, *near) for X in (probes.values, probes.left))
+    if scale == 0:
         return 1.0, fresh
-    scale = max(scale, float(np.abs(fresh.values).max()))
-    mean, spread = fresh.mean_square(scale)
-    m, n = entries.shape
-    size = max(product_norm(U, V, scale) / np.sqrt(float(m) * n), 1e-300)
-    if len(rows) == 0:
-        size = rms(fresh.values) / scale
-    error = float(np.sqrt(mean + 2 * spread) / size)
-    if len(rows):
-        looked = near_pivots(entries, U, V, rows, columns, rng)
-        own = float(np.abs(looked.left).max()) / scale / np.sqrt(float(m) * n) / size  # one entry alone leaves as much
-        error = max(error, own)
-        fresh.join(looked)
-    return min(error, 1.0), fresh
+    size = product_norm(U, V, scale) / np.sqrt(m) / np.sqrt(n) or fresh.rms() / scale or 1.0
+    squares = np.abs(fresh.left / scale) ** 2
+    error = np.sqrt(squares.mean() + 2 * squares.std() / np.sqrt(PROBES)) / size
+    for probes in near:  # one entry leaves so much alone
+        error = max(error, np.abs(probes.left / scale).max() / size / np.sqrt(m) / np.sqrt(n))
+        fresh.join(probes)
+    return min(float(error), 1.0), fresh
 
 
-class Looked(Probes):
-    """Probes at given places."""
-
-    def __init__(self, entries, U, V, rows, columns):
-        self.rows, self.columns = rows, columns
-        self.values = entries.at(rows, columns)
-        self.left = self.values - at(U, V, rows, columns)
-
-
-def near_pivots(entries, U, V, rows, columns, rng):
-    """Probes in the gaps between chosen rows and columns, and next to these, where a narrow peak would hide."""
-    count = PROBES // 8
-    m, n = entries.shape
-    gaps = [gap_places(I, length, count, rng) for I, length in ((rows, m), (columns, n))]
+def near_pivots(rows, columns, shape, rng):
+    """Places in the gaps between chosen rows and columns, and next to these, where a narrow peak would hide."""
+    slices = list(zip((rows, columns), shape, strict=True))
     near = [
-        np.clip(rng.choice(I, count) + rng.integers(-NEAR, NEAR + 1, count), 0, length - 1)
-        for I, length in ((rows, m), (columns, n))
+        np.clip(rng.choice(I, BESIDE) + rng.integers(-NEAR, NEAR + 1, BESIDE), 0, length - 1) for I, length in slices
     ]
-    return Looked(entries, U, V, *(np.concatenate(pair) for pair in zip(gaps, near, strict=True)))
+    return [[gap_places(I, length, BESIDE, rng) for I, length in slices], near]
 
 
 def gap_places(I, length, count, rng):

@@ -424,7 +424,7 @@ def cur_decomposition(
     2
     >>> def entries(i, j):
     ...     return 1.0 / (1 + i + j)
-    >>> ct.cur_decomposition(entries, rtol=1e-6, shape=(100_000, 100_000), rng=0).rank < 20
+    >>> ct.cur_decomposition(entries, rtol=1e-6, shape=(100_000, 100_000), rng=0).rank < 40
     True
     """
     if is_function(A):
