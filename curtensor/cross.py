@@ -9,6 +9,7 @@ from curtensor import _validation
 
 PROBES = 10_000  # random entries on which the residual is kept, and as many fresh ones at each gate
 BESIDE = PROBES // 8  # in the gaps between pivots, and next to them
+SURE = 3  # standard errors added to what a gate's probes show: one of many results was beyond two
 SMALL = 2**14  # entries of a matrix that is read whole
 WHOLE = 2**27  # entries of the largest that is read whole where a cross would read half of it
 ROOM = 2**28  # entries of the rows and columns at most that a tolerance may ask for
@@ -29,7 +30,7 @@ class PivotedCross(NamedTuple):
     U, V : ndarray, shapes (k, m) and (k, n)
         The residual's columns over the pivots, and its rows.
     error : float
-        Relative error as fresh probes show it, with two standard errors; 1 where all that was read is zero.
+        Relative error as fresh probes show it, with three standard errors; 1 where all that was read is zero.
     seen : bool
         Whether an entry other than zero has been.
     """
@@ -159,7 +160,7 @@ def gate(entries, U, V, rows, columns, rng):
         return 1.0, fresh
     size = product_norm(U, V, scale) / np.sqrt(m) / np.sqrt(n) or fresh.rms() / scale or 1.0
     squares = np.abs(fresh.left / scale) ** 2
-    error = np.sqrt(squares.mean() + 2 * squares.std() / np.sqrt(PROBES)) / size
+    error = np.sqrt(squares.mean() + SURE * squares.std() / np.sqrt(PROBES)) / size
     for probes in near:  # one entry leaves so much alone
         error = max(error, np.abs(probes.left / scale).max() / size / np.sqrt(m) / np.sqrt(n))
         fresh.join(probes)

@@ -395,7 +395,7 @@ def cur_decomposition(
 
     Of a function (m + n) k entries are read, and 1e4 for each look at the error: columns and rows are pivots of an
     adaptive cross approximation [3]_, which starts anew where probes leave most, and ends when 1e4 probes that no
-    choice has seen, with two standard errors, and others next to the pivots leave at most `rtol`. What none of these
+    choice has seen, with three standard errors, and others next to the pivots leave at most `rtol`. What none of these
     meets, such as one entry unlike all others, no probe can show. `method` and `sketch` have no part in it; the core
     is A[I, J]^+. Up to 16384 entries, or where a cross would read half of up to 2^27, all are read once, as an array.
 
