@@ -92,9 +92,8 @@ def adaptive_cross(entries, rank, rtol, rng, callback):
     (m, n), eps = entries.shape, np.finfo(entries.dtype).eps
     most = min(m, n, max(1, ROOM // (m + n))) if rank is None else rank
     half, goal = m * n // (2 * (m + n)), rtol or 0.0
-    U, C = (np.empty((0, m), entries.dtype) for _ in range(2))
-    V, R = (np.empty((0, n), entries.dtype) for _ in range(2))
-    rows, columns, used = [], [], np.zeros(m, dtype=bool)
+    U, V = (np.empty((min(32, most), length), entries.dtype) for length in (m, n))
+    C, R, rows, columns, used = [], [], [], [], np.zeros(m, dtype=bool)
     probes = Probes(entries, rng)
     largest = float(np.abs(probes.values).max())
     row, height = 0, 0.0
@@ -118,20 +117,20 @@ def adaptive_cross(entries, rank, rtol, rng, callback):
         if k >= half and m * n <= WHOLE:
             return None
         if k == len(U):
-            for array in (U, V, C, R):
-                array.resize((min(max(2 * k, 16), most), array.shape[1]), refcheck=False)
+            U, V = enlarged(U, min(2 * k, most)), enlarged(V, min(2 * k, most))
         used[row] = True
-        R[k] = entries.at(np.array([row]), np.arange(n))
-        np.subtract(R[k], U[:k, row] @ V[:k], out=V[k])
+        own = entries.at(np.array([row]), np.arange(n))
+        np.subtract(own, U[:k, row] @ V[:k], out=V[k])
         V[k, columns] = 0  # but for rounding it is
         column = int(np.argmax(np.abs(V[k])))
-        largest = max(largest, float(np.abs(R[k]).max()))
+        largest = max(largest, float(np.abs(own).max()))
         if abs(V[k, column]) <= noise * largest:
             height = 0.0  # the row has nothing more: go on from the probes
             continue
-        C[k] = entries.at(np.arange(m), np.array([column]))
+        R.append(own)
+        C.append(entries.at(np.arange(m), np.array([column])))
         largest = max(largest, float(np.abs(C[k]).max()))
-        same(C[k, row], R[k, column], row, column, eps**0.5 * largest)
+        same(C[k][row], own[column], row, column, eps**0.5 * largest)
         np.subtract(C[k], V[:k, column] @ U[:k], out=U[k])
         U[k, rows] = 0
         U[k] /= V[k, column]
@@ -143,10 +142,21 @@ def adaptive_cross(entries, rank, rtol, rng, callback):
         row = int(np.argmax(left))
         height = float(left[row] * abs(V[k, column]))
         callback(min((k + 1) / most if rank is not None else goal / (probes.rms(left=True) / probes.rms() or 1), 0.99))
-    for array in (U, V, C, R):
-        array.resize((k, array.shape[1]), refcheck=False)
     pivots = np.array(rows, dtype=np.intp), np.array(columns, dtype=np.intp)
-    return PivotedCross(*pivots, C, R, U, V, error, largest > 0)
+    C, R = stacked(C, m, entries.dtype), stacked(R, n, entries.dtype)
+    return PivotedCross(*pivots, C, R, U[:k], V[:k], error, largest > 0)
+
+
+def enlarged(X, size):
+    """An array with room for so many rows."""
+    larger = np.empty((size, X.shape[1]), X.dtype)
+    larger[: len(X)] = X
+    return larger
+
+
+def stacked(rows, length, dtype):
+    """Rows as an array, which may be without any."""
+    return np.array(rows, dtype).reshape(-1, length)
 
 
 def gate(entries, U, V, rows, columns, rng):
@@ -188,7 +198,8 @@ def product_norm(U, V, scale):
     if len(U) == 0:
         return 0.0
     left = U.conj() @ U.T
-    right = (V / scale).conj() @ (V / scale).T
+    V = V / scale
+    right = V.conj() @ V.T
     return float(np.sqrt(max(np.sum(left * right).real, 0)))
 
 
@@ -203,15 +214,15 @@ def checked_cross(entries, rank, rtol, rng, callback):
     """A cross that holds the tolerance, if one is given, or None; what it leaves is what a gate has seen."""
     if entries.shape[0] * entries.shape[1] <= SMALL:
         return None
-    cross = adaptive_cross(entries, rank, rtol, rng, callback)
-    if cross is None or rtol is None:
-        return cross
-    if not cross.seen:
+    found = adaptive_cross(entries, rank, rtol, rng, callback)
+    if found is None or rtol is None:
+        return found
+    if not found.seen:
         what = "other than zero at some of the entries sampled, where rtol is given"
         raise _validation.complain(ValueError, "A", what, f"{entries.n_read} zeros")
-    if cross.error > rtol:
-        raise _validation.complain(ValueError, "rtol", f"at least {cross.error:.2g} for this A", rtol)
-    return cross
+    if found.error > rtol:
+        raise _validation.complain(ValueError, "rtol", f"at least {found.error:.2g} for this A", rtol)
+    return found
 
 
 def read_whole(entries):

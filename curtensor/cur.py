@@ -463,14 +463,14 @@ def cur_decomposition(
 
 def cur_of_function(entries, rank, rtol, rng, callback):
     """The CUR of a matrix known by its entries."""
-    cross = checked_cross(entries, rank, rtol, rng, callback)
-    if cross is None:
+    found = checked_cross(entries, rank, rtol, rng, callback)
+    if found is None:
         return cur_decomposition(read_whole(entries), rank, rtol=rtol, rng=rng, callback=callback)
-    left, right = orthonormal_columns(cross.U.T), orthonormal_columns(cross.V.conj().T).conj().T
-    middle = (left.conj().T @ cross.U.T) @ (cross.V @ right.conj().T)
-    C = np.ascontiguousarray(cross.C.T)
+    left, right = orthonormal_columns(found.U.T), orthonormal_columns(found.V.conj().T).conj().T
+    middle = (left.conj().T @ found.U.T) @ (found.V @ right.conj().T)
+    C = np.ascontiguousarray(found.C.T)
     callback(1.0)
-    return CUR(C, cross.R, cross.columns, cross.rows, left, middle, right, cross.error)
+    return CUR(C, found.R, found.columns, found.rows, left, middle, right, found.error)
 
 
 def cur_from_indices(A: Any, /, columns: Any, rows: Any, *, core: str | Callable = "projection") -> CUR:

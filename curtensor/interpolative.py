@@ -220,13 +220,13 @@ def interpolative_decomposition(
 
 def id_of_function(entries, rank, rtol, axis, rng):
     """The ID of a matrix known by its entries."""
-    cross = checked_cross(entries, rank, rtol, rng, lambda done: None)
-    if cross is None:
+    found = checked_cross(entries, rank, rtol, rng, lambda done: None)
+    if found is None:
         return interpolative_decomposition(read_whole(entries), rank, rtol=rtol, axis=axis, rng=rng)
     if axis == 1:
-        skeleton = np.ascontiguousarray(cross.C.T)
-        return ID(cross.columns, coefficients(cross.V, cross.columns), skeleton, 1, cross.error)
-    return ID(cross.rows, coefficients(cross.U, cross.rows).T, cross.R, 0, cross.error)
+        skeleton = np.ascontiguousarray(found.C.T)
+        return ID(found.columns, coefficients(found.V, found.columns), skeleton, 1, found.error)
+    return ID(found.rows, coefficients(found.U, found.rows).T, found.R, 0, found.error)
 
 
 def id_from_sketch(operand, A, sketched, k, rule, rng):

@@ -81,19 +81,19 @@ class KernelCUR(MatrixResult):
         trace = float(np.trace(gram).real) / (1 - self.trace_error)
         return min(float(self.trace_error * trace / np.linalg.norm(gram)), 1.0)
 
-    def nystroem(self, cross: Any = None) -> Any:
+    def nystroem(self, values: Any = None) -> Any:
         """Nystroem features, whose inner products are the approximation's entries.
 
         Parameters
         ----------
-        cross : array_like, shape (p, k), optional
+        values : array_like, shape (p, k), optional
             The kernel of other points with the chosen ones: ``kernel(Y, points[indices])``. By default the features
             are those of the points themselves.
 
         Returns
         -------
         features : ndarray, shape (p, k) or (n, k)
-            Those of the points themselves are F. For others ``cross L^-H`` with the triangle L = F[indices].
+            Those of the points themselves are F. For others ``values @ L^-H`` with the triangle L = F[indices].
 
         Examples
         --------
@@ -107,14 +107,14 @@ class KernelCUR(MatrixResult):
         >>> bool(np.allclose(features @ features.T, kernel(new, new), atol=1e-4))
         True
         """
-        if cross is None:
+        if values is None:
             return self.F
-        cross = beside(self.F, cross)
-        if cross.ndim != 2 or cross.shape[1] != self.rank:
+        values = beside(self.F, values)
+        if values.ndim != 2 or values.shape[1] != self.rank:
             what = f"of shape (p, {self.rank}), one column for each pivot"
-            raise _validation.complain(ValueError, "cross", what, f"shape {tuple(cross.shape)}")
-        F, cross_on_host = operands.on_host(self.F), dense(operands.on_host(cross))
-        features = nystroem_features(F[self.indices], cross_on_host)
+            raise _validation.complain(ValueError, "values", what, f"shape {tuple(values.shape)}")
+        F = operands.on_host(self.F)
+        features = nystroem_features(F[self.indices], dense(operands.on_host(values)))
         return operands.kind_of(self.F).like(self.F, features)
 
     @staticmethod
@@ -131,10 +131,10 @@ class KernelCUR(MatrixResult):
         }
 
 
-def nystroem_features(triangle, cross):
-    """``cross L^-H`` for a lower triangular L."""
-    kind = np.result_type(triangle, cross)
-    features = linalg.solve_triangular(triangle.conj().astype(kind, copy=False), cross.T, lower=True)
+def nystroem_features(triangle, values):
+    """``values @ L^-H`` for a lower triangular L."""
+    kind = np.result_type(triangle, values)
+    features = linalg.solve_triangular(triangle.conj().astype(kind, copy=False), values.T, lower=True)
     return features.T.astype(triangle.dtype, copy=False)
 
 

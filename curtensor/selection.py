@@ -816,10 +816,10 @@ def select_rows(
 def pivots_of_function(axis, entries, k, rng):
     """Columns (axis 1) or rows (axis 0) of a matrix known by its entries: pivots of a cross."""
     k, rng = _validation.integer(k, "k", 1, min(entries.shape)), _validation.generator(rng)
-    cross = checked_cross(entries, k, None, rng, lambda done: None)
-    if cross is None:
+    found = checked_cross(entries, k, None, rng, lambda done: None)
+    if found is None:
         return (select_columns if axis == 1 else select_rows)(read_whole(entries), k, rng=rng)
-    return cross.columns if axis == 1 else cross.rows
+    return found.columns if axis == 1 else found.rows
 
 
 def indices_along(axis, A, k, rank, method, weights, include, exclude, sketch, rng):
