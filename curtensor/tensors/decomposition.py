@@ -278,7 +278,8 @@ def larger_ranks(entries, ranks, wanted, rng):
         rank = math.ceil(GROWTH * max(ranks))
         return _validation.possible_ranks(min(rank, length) for length in entries.shape)
     spans = wanted_spans(entries, max(wanted, 32 * np.finfo(entries.dtype).eps), max(ranks), rng)
-    found = [min(max(math.ceil(span / KEPT), FEWEST), length) for span, length in zip(spans, entries.shape, strict=True)]
+    fewest = [min(FEWEST, length) for length in entries.shape]
+    found = [max(math.ceil(span / KEPT), few) for span, few in zip(spans, fewest, strict=True)]
     if max(ranks) > 1:  # what was promised before has not been held
         least = [min(math.ceil(STEP * rank), length) for rank, length in zip(ranks, entries.shape, strict=True)]
         found = map(max, found, least)
