@@ -32,7 +32,7 @@ class Basis(NamedTuple):
     shares: np.ndarray  # of each vector
     rest: float  # of all that has no vector here
     doubt: float  # by how much rounding may have changed these
-    folded: bool = False  # whether the shares are those of random sums of columns
+    folded: float = 0.0  # squared norm of the tensor, where the shares are seen on random sums of its columns
 
     @property
     def losses(self):
@@ -128,12 +128,14 @@ def randomized_basis(X, mode, rank, rtol, rng):
 def folded_basis(X, mode, wanted, width, rng):
     """Leading singular vectors of the unfolding's columns added up in as many as the width, with random signs."""
     d = X.shape[mode]
-    M = in_range(folded_unfolding, X, mode, width, rng)[0]
-    G = M @ M.conj().T
-    total = G.diagonal().real.sum()
+    G, exponent = in_range(folded_gram, X, mode, width, rng)
+    if exponent:  # its norm is beyond what floats hold
+        return gram_basis(X, mode, wanted, None, rng)
+    total = X.norm() ** 2 or 1
+    whole = G.diagonal().real.sum()
     squares, vectors = linalg.eigh(G, subset_by_index=(d - wanted, d - 1), overwrite_a=True, check_finite=False)
-    shares = np.maximum(squares[::-1], 0) / total
-    return Basis(vectors[:, ::-1], shares, remainder(shares, d), d * EPS, folded=True)
+    rest = max(float(whole - squares.sum()), 0.0) / total
+    return Basis(vectors[:, ::-1], np.maximum(squares[::-1], 0) / total, rest, d * EPS, folded=total)
 
 
 def spare(rank):
@@ -165,7 +167,7 @@ def in_range(condense, X, mode, *rest):
     """A small matrix made of X, or of 2^e X where the range of floats asks for it, and e; X is found finite or not."""
     with np.errstate(all="ignore"):
         small = condense(X, mode, 0, *rest)
-        fits = 1e-190 < np.abs(small).max() < 1e190
+        fits = 1e-95 < np.abs(small).max() < 1e95  # so that squares of sketches fit, too
     if fits:
         return small, 0
     exponent = safe_exponent(X)
@@ -201,8 +203,8 @@ def scaled_unfolding(X, mode, exponent):
     return times_power(X.unfolded(mode).astype(np.result_type(X.dtype, float)), exponent)
 
 
-def folded_unfolding(X, mode, exponent, width, rng):
-    """Sums of columns of the unfolding of 2^exponent X a width apart, each times a random sign."""
+def folded_gram(X, mode, exponent, width, rng):
+    """Gram matrix of the sums of columns of the unfolding of 2^exponent X a width apart, each times a random sign."""
     folded, column = np.zeros((X.shape[mode], width), np.result_type(X.dtype, float)), 0
     for piece in X.pieces(mode, exponent):
         piece = dense(piece)
@@ -216,7 +218,7 @@ def folded_unfolding(X, mode, exponent, width, rng):
             layers = piece[:, part].reshape(-1, folds, size)
             folded[:, place : place + size] += np.einsum("ijk,jk->ik", layers, signs[part].reshape(folds, size))
             start, column = part.stop, column + folds * size
-    return folded
+    return folded @ folded.conj().T
 
 
 def sketched_unfolding(X, mode, exponent, size, rng):
@@ -255,9 +257,10 @@ def st_hosvd(
     method : str or callable, default "auto"
         How singular vectors are found. "gram": eigenvectors of the mode's Gram matrix, the fastest. "qr": from the
         triangular factor of the unfolding's adjoint, accurate to rounding. "auto": the first, and the second where
-        `rtol`, or the part that is cut off, is below 1e-6 and the dtype has such digits. "randomized": a Nystrom
-        approximation of the Gram matrix from two passes, the fastest for ranks below a twentieth of the lengths; goes
-        with `ranks` only. Or a function as in `curtensor.tensors.tucker.TUCKER_METHODS`.
+        `rtol`, or the part that is cut off, is below 1e-6 and the dtype has such digits. "randomized": the
+        Gram matrix of random sums of columns where the unfolding is long, in memory and in double precision, checked by
+        the norm that is kept, else a Nystrom approximation from two passes: the fastest for ranks below a twentieth of
+        the lengths; goes with `ranks` only. Or a function as in `curtensor.tensors.tucker.TUCKER_METHODS`.
     rng : None, int, SeedSequence or Generator, optional
         Source of randomness, for "randomized", and for a sparse X with a mode above 4096.
 
@@ -355,7 +358,7 @@ def sequential(X, ranks, rtol, find_basis, rng, nearly):
             factor = np.ascontiguousarray(found.vectors[:, :rank], kind)
             with np.errstate(over="ignore", invalid="ignore"):
                 cut = core.mode_product(factor.conj().T, mode)
-            loss = lost_by_energy(core, cut) if found.folded else found.losses[rank]
+            loss = max(1 - cut.norm() ** 2 / found.folded, EPS) if found.folded else found.losses[rank]
             if not found.folded or loss <= TRUE * found.losses[rank] + found.doubt:
                 break
         lost, kept = lost + kept * loss, kept * (1 - loss)
@@ -363,12 +366,6 @@ def sequential(X, ranks, rtol, find_basis, rng, nearly):
         if not core.is_finite():
             raise OverflowError(f"norm of X must be representable in {kind}, got one beyond")
     return Tucker(core.whole(), tuple(factors[mode] for mode in range(X.ndim)), float(np.sqrt(lost)))
-
-
-def lost_by_energy(X, cut):
-    """The share of the squared norm of X that an orthonormal factor has cut off; NaN beyond the range of floats."""
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        return max(1 - (np.float64(cut.norm()) / X.norm()) ** 2, EPS)
 
 
 def by_length(X):
