@@ -6,6 +6,7 @@ import numpy as np
 # Reductions may be reordered; NaN and infinity must survive, so never the whole of fastmath.
 REDUCTION = {"reassoc", "contract", "arcp", "nsz", "afn"}
 TILE = 1024
+SMALL = 2**17  # entries up to which callers ask NumPy: a first look at a small table shall not wait for a compiler
 
 
 def kernel(function):
@@ -69,88 +70,6 @@ def squared_moduli(panel):
             subtotal += np.float64(x.real) * np.float64(x.real) + np.float64(x.imag) * np.float64(x.imag)
         total += subtotal
     return total
-
-
-@kernel
-def osinsky_pass(state, k, done, ridge, weights, limit, tie, chosen):
-    """Choose rows of ``state = [coefficients (done) | basis (k - done) | residual]`` greedily, overwriting it.
-
-    A row holds its coefficients on the chosen rows, the coordinates of its basis part outside their span, and its
-    residual less what the chosen rows' residuals explain. The next choice has the smallest score
-    (||residual||^2 + ridge (1 + ||coefficients||^2)) / (weight ||basis part||^2), or is the first that is larger by
-    no more than a share ``tie``. Stops at k choices, when none is left, or after the first choice when the best score
-    exceeds ``limit``. Returns the number of choices in all.
-    """
-    n, width = state.shape
-    leverage = np.empty(n)
-    loss = np.empty(n)
-    for j in range(n):
-        rho = 0.0
-        for t in range(done, k):
-            rho += state[j, t].real ** 2 + state[j, t].imag ** 2
-        e = 0.0
-        for t in range(done):
-            e += state[j, t].real ** 2 + state[j, t].imag ** 2
-        e = ridge * (1.0 + e)
-        for t in range(k, width):
-            e += state[j, t].real ** 2 + state[j, t].imag ** 2
-        leverage[j] = rho
-        loss[j] = e
-    reflector = np.empty(k, state.dtype)
-    pivot = np.empty(width, state.dtype)
-    for i in range(done, k):
-        p = -1
-        best = np.inf
-        for j in range(n):
-            if leverage[j] > 1e-24 and loss[j] < best * leverage[j] * weights[j]:
-                best = loss[j] / (leverage[j] * weights[j])
-                p = j
-        if p < 0 or (i > done and best > limit):
-            return i
-        for j in range(p):
-            if leverage[j] > 1e-24 and loss[j] <= (1.0 + tie) * best * leverage[j] * weights[j]:
-                p = j
-                break
-        chosen[i] = p
-        leverage[p] = -1.0
-        pivot[:] = state[p]
-        norm = 0.0
-        for t in range(i, k):
-            norm += pivot[t].real ** 2 + pivot[t].imag ** 2
-        norm = np.sqrt(norm)
-        head = np.abs(pivot[i])
-        phase = pivot[i] / head if head > 0 else pivot[i] + 1
-        # pivot (I - 2 v v^H) = -norm phase e_i, with v along (pivot + norm phase e_i)^H
-        scale = 1 / np.sqrt(2 * norm * (norm + head))
-        for t in range(i, k):
-            reflector[t] = np.conj(pivot[t]) * scale
-        reflector[i] += np.conj(phase) * norm * scale
-        beta = -norm * phase
-        for j in range(n):
-            if leverage[j] <= 1e-24:
-                continue
-            row = state[j]
-            dot = row[i] * reflector[i]
-            for t in range(i + 1, k):
-                dot += row[t] * reflector[t]
-            dot *= 2
-            a = (row[i] - dot * np.conj(reflector[i])) / beta
-            e = 1.0
-            for t in range(i):
-                row[t] -= a * pivot[t]
-                e += row[t].real ** 2 + row[t].imag ** 2
-            row[i] = a
-            e = (e + a.real**2 + a.imag**2) * ridge
-            rho = 0.0
-            for t in range(i + 1, k):
-                row[t] -= dot * np.conj(reflector[t])
-                rho += row[t].real ** 2 + row[t].imag ** 2
-            for t in range(k, width):
-                row[t] -= a * pivot[t]
-                e += row[t].real ** 2 + row[t].imag ** 2
-            leverage[j] = rho
-            loss[j] = e
-    return k
 
 
 @kernel

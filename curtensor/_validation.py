@@ -196,10 +196,10 @@ def declared_chunk(chunk, kind, X, block_info=None):
 
 def sound_sparse(A, name="A"):
     """A SciPy sparse matrix whose indices lie within it; those of others would be read and written out of bounds."""
-    m, n = A.shape
     if A.format == "coo":
         indices, sizes = A.coords, A.shape
     elif A.format in ("csr", "csc", "bsr"):
+        m, n = A.shape
         height, width = getattr(A, "blocksize", (1, 1))
         lines, size = (n, m) if A.format == "csc" else (m // height, n // width)
         indices, sizes = (A.indices[: A.indptr[-1]],), (size,)
@@ -319,16 +319,6 @@ def tensor_shape(shape, name="X", *, least=2) -> tuple[int, ...]:
     return shape
 
 
-def mode_factor(M, size, transpose=False, name="M") -> np.ndarray:
-    """A vector (size,) or a matrix (J, size) of numbers to multiply a mode by; the adjoint of M for transpose."""
-    M = tensor(M, name)
-    if M.ndim > 2 or M.shape[0 if transpose else -1] != size:
-        what = f"of shape ({size},) or {f'({size}, J)' if transpose else f'(J, {size})'}"
-        raise complain(ValueError, name, what, f"shape {M.shape}")
-    M = M.astype(array_dtype(M.dtype), copy=False)
-    return M.conj().T if transpose else M
-
-
 def lengths(shape, name="shape") -> tuple[int, ...]:
     """A tuple of positive lengths."""
     if isinstance(shape, numbers.Integral) or not np.iterable(shape):
@@ -338,7 +328,11 @@ def lengths(shape, name="shape") -> tuple[int, ...]:
 
 def finite(operand, A, name="A"):
     """Raise with the first index if A holds NaN or infinity."""
-    index = operand.first_nonfinite(A)
+    found_finite(operand.first_nonfinite(A), name)
+
+
+def found_finite(index, name):
+    """Raise if an index of NaN or infinity was found."""
     if index is not None:
         raise complain(ValueError, name, "finite", f"NaN or infinity, first at {index}")
 

@@ -59,9 +59,9 @@ def relative_error(
 
     Notes
     -----
-    Passes over A: two for the exact Frobenius norm and the largest entry, one with probes [1]_, 37 for the spectral
+    Passes over A: two for the exact Frobenius norm and the largest entry, one with probes [1]_, 39 for the spectral
     norm. Exact: O(m n k) operations for an approximation of rank k, in panels of rows. Probes: O(m n n_probes).
-    Spectral: block Krylov iteration [2]_ with ten vectors, 18 passes each for A and for A - B; to about three digits,
+    Spectral: block Krylov iteration [2]_ with ten vectors, 19 passes each for A and for A - B; to about three digits,
     from below. Memory is that of the panels or vectors.
 
     A is copied in no layout, but a sparse one is converted where it is neither CSR nor CSC or not of floats, and a
@@ -198,7 +198,7 @@ def spectral_error(operand, A, approximation, rng):
         B = LinearOperator(
             A.shape, dtype=operand.dtype(A), matvec=times, matmat=times, rmatvec=adjoint_times, rmatmat=adjoint_times
         )
-        return truncated_svd(linear_operator, B, 1, 9, KRYLOV_STEPS, gaussian, rng).s.sum()
+        return truncated_svd(linear_operator, B, 1, 19, KRYLOV_STEPS, gaussian, rng).s.sum()
 
     def of_A(x):
         return operand.matmat(A, x) / scale

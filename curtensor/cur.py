@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -16,11 +16,28 @@ from curtensor.selection import (
     chosen_rule,
     column_basis,
     orthonormal_columns,
-    sketch_size,
+    project_out,
+    sketch_sizes,
 )
-from curtensor.sketching import SKETCHES, error_by_energy, sketch_matrix, two_sided_sketch
+from curtensor.sketching import SKETCHES, error_by_energy, gaussian, two_sided_sketch, unsketched
 from curtensor.svd import SVD
-from curtensor.tolerance import relative_tails, smallest_rank
+from curtensor.tolerance import (
+    NOTHING,
+    SPARE,
+    SPREAD,
+    Span,
+    by_pivots,
+    columns_by_blocks,
+    dropped,
+    first_within,
+    grow,
+    has_pivots,
+    next_columns,
+    pivoted_columns,
+    pivoted_rows,
+    relative_tails,
+    thinned,
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -198,7 +215,7 @@ class CUR(MatrixResult):
         if rank is None:
             result = cur_to_tolerance(operand, A, rtol, rule, best, sketch, rng, callback, include=include)
         else:
-            view = two_sided_sketch(operand, A, sketch_size(rank, max(A.shape), max(A.shape)), sketch, rng)
+            view = two_sided_sketch(operand, A, sketch=sketch, rng=rng, **sketch_sizes(rank, A.shape, rule))
             callback(1 / 3)
             result = cur_from_sketch(operand, A, view, rank, rank, rule, best, rng, include=include)
         continued(result, result_on_host(self))
@@ -276,6 +293,8 @@ CORES = {
     "projection": Core(projection, sees="image", best=True),
     "intersection": Core(intersection, sees="rows"),
 }
+EXPECTED, EXPECTED_CROSS = 1.6, 1.7  # times the tail that a sketch shows, to begin with: the error, by kind of core
+PROBES = 16  # random vectors that show an error which is too small for the norms
 DOUBTFUL = 0.8  # of ||A||_F left, as a sketch shows it: an intersection core could be worse than nothing
 
 
@@ -313,7 +332,8 @@ def cur_decomposition(
         "leverage" draws more columns by. Not with `rtol`. With the intersection core, 1.5 times as many rows
         as columns bring the error down by a sixth.
     method : str or callable, default "osinsky"
-        Rule for columns and rows, as in `select_columns`. Rows are chosen from C; with "rpcholesky" I = J.
+        Rule for columns and rows, as in `select_columns`. Rows are chosen from C; with "rpcholesky" I = J. "iterative"
+        chooses columns by blocks from what is left of one small sketch: less work, a little more error.
     core : "projection" or "intersection" or callable, default "projection"
         Which middle matrix. The intersection reads nothing more of A, and needs n_rows >= n_columns.
     sketch : str or callable, default "sparse_sign"
@@ -341,10 +361,16 @@ def cur_decomposition(
     Notes
     -----
     Passes over A: one for both sketches and the norm, one more for the projection core, besides taking C and R. With
-    `rtol`, a pass for each doubling of the sketch and, at each rank tried, as many as with `rank`, and one more where
-    the error is so small that only the residual itself shows it. O(m n (k + s)) operations for s entries a row of the
-    test matrices, plus O((m + n) k^2); memory O((m + n) k). The factors are held in orthonormal form, which keeps the
-    digits that a product through U loses.
+    `rtol`, one for each doubling of the sketch, one for each time that columns are added to those chosen, mostly once,
+    and one more where the error is so small that only the residual itself shows it: columns and rows are chosen for a
+    rank that the sketch shows, and those needed least are then taken away for as long as the tolerance holds. O(m n (k
+    + s)) operations for s entries a row of the test matrices, plus O((m + n) k^2); memory O((m + n) k). The factors are
+    held in orthonormal form, which keeps the digits that a product through U loses.
+
+    Of up to 2^26 entries a default `rank` of more than nine tenths of min(m, n), or with `rtol` more than a quarter of
+    it and 64, is by pivoted QR of A itself in place of a sketch, and rows are pivots of the columns' basis: that is one
+    pass after the others, which copies A, and O(m n min(m, n)) operations. The same is done of more than a quarter by
+    "iterative", which else needs a pass for the sketch of 60 rows, and one for each 50 columns.
 
     Where the sketch says that more than 0.8 of ||A||_F is left, one more pass finds the factor by which the
     intersection core fits A best, so that it is never worse than the zero matrix: U is then so much of A[I, J]^+.
@@ -389,8 +415,12 @@ def cur_decomposition(
 
     if rank is None:
         result = cur_to_tolerance(operand, A, rtol, rule, middle_of, sketch, rng, callback)
+    elif by_pivots(rule, n_columns, A.shape) and (middle_of.best or rule.blocks):
+        result = pivoted_cur(operand, A, n_columns, n_rows, middle_of, rng)
+    elif rule.blocks:
+        result = cur_by_blocks(operand, A, n_columns, n_rows, rule, middle_of, sketch, rng)
     else:
-        view = two_sided_sketch(operand, A, sketch_size(n_columns, max(A.shape), max(A.shape)), sketch, rng)
+        view = two_sided_sketch(operand, A, sketch=sketch, rng=rng, **sketch_sizes(n_columns, A.shape, rule))
         callback(1 / 3)
         result = cur_from_sketch(operand, A, view, n_columns, n_rows, rule, middle_of, rng, rank=rank)
     callback(1.0)
@@ -464,17 +494,15 @@ def cur_from_indices(A: Any, /, columns: Any, rows: Any, *, core: str | Callable
 
 def cur_of_indices(operand, A, columns, rows, core):
     """The CUR of given indices, with its error from the residual itself."""
-    kind = np.empty(0, operand.dtype(A)).real.dtype
-    sketched = sketch_matrix(operand, A, *(sparse.csr_array((length, 0), dtype=kind) for length in A.shape))
+    sketched = unsketched(operand, A)
     C = sketched.operand.take(sketched.A, columns, 1)
     left = independent_columns(C)
     R, image = rows_and_image(sketched, rows, left, core)
     right = independent_columns(R.conj().T).conj().T
     middle = core(sketched.operand, sketched.A, left, right, R, rows, image)
     error = operands.residual_norm(sketched.operand, sketched.A, left @ middle, dense(right)) / (sketched.norm or 1)
-    if sketched.exponent != 0:  # to the bit: the power of two may have cost digits
-        C, R = operand.take(A, columns, 1), operand.take(A, rows, 0)
-    return CUR(C, R, columns, rows, left, times_power(middle, -sketched.exponent), right, float(error))
+    result = CUR(C, R, columns, rows, left, times_power(middle, -sketched.exponent), right, float(error))
+    return in_own_scale(operand, A, sketched, result)
 
 
 def independent_columns(C):
@@ -529,7 +557,8 @@ def cur_from_sketch(operand, A, view, n_columns, n_rows, rule, core, rng, includ
     if len(columns) < n_columns:  # the numerical rank is lower
         n_rows = min(n_rows, len(columns))
     n_rows = max(n_rows, len(include[1]))
-    rows = columns if rule.sees == "entries" else row_choice(left, sketched, n_rows, rule, rng, include=include[1])
+    options = {"include": include[1], "inside": inside if core.best else None}
+    rows = columns if rule.sees == "entries" else row_choice(left, sketched, n_rows, rule, rng, **options)
     R, image = rows_and_image(sketched, rows, left, core)
     right = orthonormal_columns(R.conj().T).conj().T
     middle = core(sketched.operand, sketched.A, left, right, R, rows, image)
@@ -541,9 +570,7 @@ def cur_from_sketch(operand, A, view, n_columns, n_rows, rule, core, rng, includ
             middle = fitted(middle, projection(right, sketched.operand.rmatmat(sketched.A, left)))
             error = error_on_sketch(sketched, inside - middle @ probes)
     middle = times_power(middle, -sketched.exponent)
-    if sketched.exponent != 0:  # to the bit: the power of two may have cost digits
-        C, R = operand.take(A, columns, 1), operand.take(A, rows, 0)
-    return CUR(C, R, columns, rows, left, middle, right, error)
+    return in_own_scale(operand, A, sketched, CUR(C, R, columns, rows, left, middle, right, error))
 
 
 def rows_and_image(sketched, rows, left, core):
@@ -555,36 +582,192 @@ def rows_and_image(sketched, rows, left, core):
 
 def cur_to_tolerance(operand, A, rtol, rule, core, sketch, rng, callback, include=((), ())):
     """The CUR of the smallest rank found whose error is at most rtol."""
+    cross = Cross(NOTHING, NOTHING, None, None)
 
     def resketch(size):
+        nonlocal cross
         view = two_sided_sketch(operand, A, size, sketch, rng)
+        if cross.inside is not None:
+            cross = cross._replace(inside=project_out(view[0].right, cross.columns.basis))
         return view, relative_tails(view[0].left, view[0].norm)
 
     def attempt(view, k):
-        n_rows = k if core.best else min(k + (k + 1) // 2, A.shape[0])
-        sketched, X = view
-        own = sketched._replace(right=sketched.right.copy("K"))
-        result = cur_from_sketch(operand, A, (own, X), k, n_rows, rule, core, rng, include=include)
-        middle = times_power(result.middle, sketched.exponent)
-        error = error_by_energy(sketched.norm, middle) if core.best else None
-        if error is None:
-            product = result.left @ middle, dense(result.right)
-            error = operands.residual_norm(sketched.operand, sketched.A, *product) / (sketched.norm or 1)
+        nonlocal cross
+        cross = grown_cross(view[0], cross, k, rule, core, rng, include)
+        result = smallest_cur(*view, cross, rtol, rule, core, tuple(map(len, include)))
+        error = result.error_estimate
         callback(min(rtol / error, 0.99) if error else 0.99)
-        return replace(result, error_estimate=float(error)), error
+        return in_own_scale(operand, A, view[0], result), len(cross.columns.indices), error
 
-    return smallest_rank(attempt, resketch, min(A.shape), rtol, max(min(map(len, include)), 1))
+    def direct(view):
+        return in_own_scale(operand, A, view[0], smallest_pivoted_cur(view[0], rtol, core, callback))
+
+    ratio, least = EXPECTED if core.best else EXPECTED_CROSS, max(min(map(len, include)), 1)
+    pivoted = has_pivots(rule, A.shape) and not any(map(len, include))
+    return grow(resketch, attempt, min(A.shape), rtol, ratio, least, direct if pivoted else None)
 
 
-def row_choice(basis, sketched, k, rule, rng, include=()):
+def in_own_scale(operand, A, sketched, result):
+    """With C and R as they are in A, to the bit, where the power of two by which A is multiplied may cost digits."""
+    if sketched.exponent == 0:
+        return result
+    C, R = operand.take(A, result.col_indices, 1), operand.take(A, result.row_indices, 0)
+    return replace(result, C=C, R=R)
+
+
+def smallest_pivoted_cur(sketched, rtol, core, callback):
+    """The CUR of the fewest columns and rows, in the order of pivots of A itself, that hold a tolerance."""
+    columns, tails = pivoted_columns(sketched, min(sketched.A.shape))
+    tails = tails / (sketched.norm or 1)
+    k = min(first_within(tails, rtol / SPREAD), len(columns.indices))
+    while True:
+        cross = pivoted_cross(sketched, columns.first(k), rows_beside(k, core, sketched.A.shape[0]))
+        result = fewest(sketched, *cross, tails[k], rtol, core)
+        error = result.error_estimate
+        callback(min(rtol / error, 0.99) if error else 0.99)
+        if error <= rtol or k == len(columns.indices):
+            return result
+        k = min(max(k + max(1, k // 8), first_within(tails, rtol * tails[k] / error / SPARE)), len(columns.indices))
+
+
+def pivoted_cur(operand, A, n_columns, n_rows, core, rng):
+    """The CUR of given sizes in the order of pivots of A itself."""
+    sketched = unsketched(operand, A)
+    columns, tails = pivoted_columns(sketched, n_columns)
+    found = len(columns.indices)
+    columns, rows, middle = pivoted_cross(sketched, columns, n_rows if found == n_columns else min(n_rows, found))
+    probes = gaussian(A.shape[1], PROBES, middle.dtype, rng)
+    missed = columns.image.conj().T @ probes - middle @ dense(rows.basis.conj().T @ probes)
+    shown = np.hypot(tails[found], np.linalg.norm(missed)) / (sketched.norm or 1) if core.best else None
+    return in_own_scale(operand, A, sketched, cur_of_spans(sketched, columns, rows, middle, core, shown))
+
+
+def cur_by_blocks(operand, A, n_columns, n_rows, rule, core, sketch, rng):
+    """The CUR of given sizes whose columns are chosen by blocks."""
+    sketched, columns = columns_by_blocks(operand, A, n_columns, rule, sketch, rng)
+    n_rows = n_rows if len(columns.indices) == n_columns else min(n_rows, len(columns.indices))
+    columns, rows, middle = pivoted_cross(sketched, columns, n_rows)
+    return in_own_scale(operand, A, sketched, cur_of_spans(sketched, columns, rows, middle, core))
+
+
+def pivoted_cross(sketched, columns, n_rows):
+    """Columns, rows that are pivots of their basis, or more, and ``left^H A right^H``."""
+    indices = pivoted_rows(columns.basis)[:n_rows]
+    if n_rows > len(indices):
+        basis = dense(columns.basis)
+        indices = choose_more_rows(basis, basis[:, :0], indices, n_rows, None, None)
+    rows = NOTHING.extended(indices, sketched.operand.take(sketched.A, indices, 0).conj().T)
+    return columns, rows, dense(rows.basis.conj().T @ columns.image).conj().T
+
+
+class Cross(NamedTuple):
+    """Columns and rows as they grow, rows as columns of A^H, and ``left^H A right^H``.
+
+    With them what the right sketch, the rest of which is left, has inside of the columns' span.
+    """
+
+    columns: Span
+    rows: Span
+    middle: Any
+    inside: Any
+
+
+def grown_cross(sketched, cross, k, rule, core, rng, include):
+    """A cross of k columns, and as many rows as the core needs, which begins with a smaller one; one pass over A."""
+    columns, rows, _, inside = cross
+    rows = rows if core.best else NOTHING  # rows that are not needed for a span may yet determine columns
+    old, old_rows = len(columns.indices), len(rows.indices)
+    columns = columns.extended(*next_columns(sketched, columns, k, rule, rng, include[0]))
+    fresh = columns.basis[:, old:]
+    more = project_out(sketched.right, fresh)
+    inside = more if inside is None else np.vstack([inside, more])
+    found = len(columns.indices)
+    indices = columns.indices
+    if rule.sees != "entries":
+        known = rows.indices if old_rows else include[1]
+        n_rows = rows_beside(k, core, sketched.A.shape[0]) if found >= k else found  # the numerical rank is lower
+        wanted = max(n_rows, len(known))
+        indices = row_choice(columns.basis, sketched, wanted, rule, rng, include=known, inside=inside)
+    R, image = sketched.operand.take_and_rmatmat(sketched.A, indices[old_rows:], fresh)
+    columns, rows = columns.with_image(image), rows.extended(indices, R.conj().T)
+    middle = dense(rows.basis.conj().T @ columns.image).conj().T
+    return Cross(columns, rows, middle, inside)
+
+
+def rows_beside(k, core, most):
+    """How many rows go with k columns: half as many again where the core is no projection."""
+    return k if core.best else min(k + (k + 1) // 2, most)
+
+
+def smallest_cur(sketched, X, cross, rtol, rule, core, kept):
+    """The CUR of the fewest columns and rows of a cross that hold a tolerance, or of all of them; its error is true."""
+    columns, rows, middle, inside = cross
+    if rule.sees == "entries":  # rows are those of the columns
+        fewer = min(len(columns.indices), len(rows.indices))
+        columns, rows, middle, inside = columns.first(fewer), rows.first(fewer), middle[:fewer, :fewer], inside[:fewer]
+    probes = dense(rows.basis.conj().T @ X)
+    beyond = error_by_energy(sketched.norm, middle) or error_on_sketch(sketched, inside - middle @ probes)
+    budget = (rtol**2 - beyond**2) * sketched.norm**2
+    order = thinned(columns.triangle, middle, budget, kept[0])
+    columns, turn = columns.reordered(order)
+    if rule.sees != "entries":
+        order = thinned(rows.triangle, middle.conj().T, budget, kept[1])
+    rows, row_turn = rows.reordered(order)
+    return fewest(sketched, columns, rows, turn.conj().T @ middle @ row_turn, beyond, rtol, core, kept)
+
+
+def fewest(sketched, columns, rows, middle, beyond, rtol, core, kept=(0, 0)):
+    """The CUR of the first few columns and rows that hold a tolerance, or of all, which leave `beyond` at best."""
+    beyond = error_by_energy(sketched.norm, middle) or beyond
+    ranks = np.arange(len(columns.indices) + 1)
+    n_columns = np.maximum(ranks, kept[0])
+    n_rows = np.array([max(rows_beside(k, core, len(rows.indices)), kept[1]) for k in ranks])
+    n_rows = np.minimum(n_rows, len(rows.indices))
+    n_rows[-1] = len(rows.indices)
+    lost = dropped(middle, n_columns, np.minimum(n_rows, middle.shape[1]))
+    errors = np.hypot(beyond, np.sqrt(lost) / (sketched.norm or 1))
+    k = first_within(errors, rtol)
+    while True:
+        c, r = n_columns[k], n_rows[k]
+        result = cur_of_spans(sketched, columns.first(c), rows.first(r), middle[:c, :r], core)
+        error = result.error_estimate
+        if error <= rtol or k == ranks[-1]:
+            return result
+        k = min(max(k + max(1, k // 25), first_within(errors * (error / errors[k]), rtol)), ranks[-1])
+
+
+def cur_of_spans(sketched, columns, rows, best, core, shown=None):
+    """The CUR of chosen columns and rows whose best middle matrix is known, with its error.
+
+    Where the norms do not tell the error, as it is shown, or from the residual itself.
+    """
+    operand, A, left, right = sketched.operand, sketched.A, columns.basis, rows.basis.conj().T
+    R, middle, error = rows.slices.conj().T, best, error_by_energy(sketched.norm, best)
+    if not core.best:
+        middle = core(operand, A, left, right, R, rows.indices, columns.image)
+        error = error and np.hypot(error, np.linalg.norm(middle - best) / sketched.norm)
+        if error and error > DOUBTFUL:
+            middle = fitted(middle, best)
+            error = np.hypot(error_by_energy(sketched.norm, best), np.linalg.norm(middle - best) / sketched.norm)
+    if error is None:
+        error = shown
+    if error is None:
+        error = operands.residual_norm(operand, A, left @ middle, dense(right)) / (sketched.norm or 1)
+    C, R = (X if sparse.issparse(X) else np.ascontiguousarray(X) for X in (columns.slices, R))
+    middle = times_power(middle, -sketched.exponent)
+    return CUR(C, R, columns.indices, rows.indices, left, middle, right, float(error))
+
+
+def row_choice(basis, sketched, k, rule, rng, include=(), inside=None):
     """At most k rows, included ones first, by a rule on the basis of C and on what the sketch has outside of it."""
     rest = sketched.right
     filled = np.unique(basis.tocsc().indices) if sparse.issparse(basis) else np.flatnonzero(basis.any(axis=1))
     if len(filled) < len(rest):  # rows where C is zero determine nothing
         filled = np.union1d(filled, include).astype(np.intp)
         include, basis, rest = np.searchsorted(filled, include), basis[filled], rest[filled]
-        return filled[choose_more_rows(dense(basis), beyond_rounding(rest, sketched.norm), include, k, rule, rng)]
-    return choose_more_rows(dense(basis), beyond_rounding(rest, sketched.norm), include, k, rule, rng)
+        rest = beyond_rounding(rest, sketched.norm)
+        return filled[choose_more_rows(dense(basis), rest, include, k, rule, rng, inside)]
+    return choose_more_rows(dense(basis), beyond_rounding(rest, sketched.norm), include, k, rule, rng, inside)
 
 
 def fitted(middle, best):

@@ -8,11 +8,27 @@ import numpy as np
 from scipy import linalg
 
 from curtensor import _validation, archive, operands
-from curtensor.operands import dense, times_power
+from curtensor.operands import dense
 from curtensor.results import MatrixResult, named, result_like, widened
-from curtensor.selection import chosen_rule, column_basis, sketch_size
-from curtensor.sketching import SKETCHES, error_by_energy, two_sided_sketch
-from curtensor.tolerance import relative_tails, smallest_rank
+from curtensor.selection import chosen_rule, column_basis, project_out, sketch_size
+from curtensor.sketching import SKETCHES, error_by_energy, two_sided_sketch, unsketched
+from curtensor.tolerance import (
+    NOTHING,
+    Span,
+    by_pivots,
+    columns_by_blocks,
+    dropped,
+    first_within,
+    grow,
+    has_pivots,
+    next_columns,
+    pivoted_columns,
+    relative_tails,
+    thinned,
+)
+
+LARGEST = 1e3  # coefficient, above which rounding would spoil what a triangular solve gives
+EXPECTED = 1.35  # times the tail that a sketch shows, to begin with: the error
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -133,8 +149,9 @@ def interpolative_decomposition(
 
     Notes
     -----
-    Passes over A: one for the sketch, one for the coefficients, besides taking the columns; with `rtol`, as
-    `cur_decomposition`. O(m n k) operations; memory O((m + n) k). The bound is that of `select_columns`.
+    Passes over A: one for the sketch, one for the coefficients, besides taking the columns; with `rtol`, "iterative"
+    and where the rank is a large part of min(m, n), as `cur_decomposition`. O(m n k) operations; memory O((m + n) k).
+    The bound is that of `select_columns`.
 
     A is copied in no layout, but a sparse one is converted where it is neither CSR nor CSC or not of floats, and a
     DataFrame with columns of several dtypes is put together.
@@ -167,8 +184,13 @@ def interpolative_decomposition(
     along = A if axis == 1 else A.T
     if rank is None:
         result = id_to_tolerance(operand, along, rtol, rule, view_of, rng)
+    elif by_pivots(rule, rank, A.shape):
+        result = pivoted_id(operand, along, unsketched(operand, along), rank=rank)
+    elif rule.blocks:
+        sketched, span = columns_by_blocks(operand, along, rank, rule, sketch, rng)
+        result = true_id(operand, along, sketched, span)
     else:
-        sketched = view_of(sketch_size(rank, A.shape[axis], max(A.shape)))
+        sketched = view_of(sketch_size(rank, A.shape[axis], max(A.shape), rule.exchanges))
         result = id_from_sketch(operand, along, sketched, rank, rule, rng)
     if axis == 0:
         result = replace(result, coefficients=result.coefficients.T, skeleton=result.skeleton.T, axis=0)
@@ -178,30 +200,92 @@ def interpolative_decomposition(
 def id_from_sketch(operand, A, sketched, k, rule, rng):
     """The column ID of rank k whose indices come from a sketch, the right part of which is overwritten."""
     indices, skeleton, basis, _ = column_basis(operand, sketched, k, rule, rng)
-    projected = sketched.operand.rmatmat(sketched.A, basis).conj().T
-    coefficients = linalg.lstsq(dense(basis.conj().T @ skeleton), projected)[0] if len(indices) else projected
+    span = Span(indices, skeleton, basis, sketched.operand.rmatmat(sketched.A, basis))
+    error = error_by_energy(sketched.norm, span.image) or np.linalg.norm(sketched.right) / (sketched.norm or 1)
+    return id_of_span(operand, A, sketched, span, error)
+
+
+def id_of_span(operand, A, sketched, span, error):
+    """The column ID of chosen columns."""
+    indices, skeleton, projected = span.indices, span.slices, span.image.conj().T
+    coefficients, defect = solved(span.triangle, projected) if len(indices) else (projected.copy(), 0.0)
     coefficients[:, indices] = np.eye(len(indices))
-    error = error_by_energy(sketched.norm, projected) or np.linalg.norm(sketched.right) / (sketched.norm or 1)
-    if sketched.exponent != 0:
+    error = np.hypot(error, defect / (sketched.norm or 1))
+    if sketched.exponent != 0:  # to the bit: the power of two may have cost digits
         skeleton = operand.take(A, indices, 1)
     return ID(indices, coefficients, skeleton, 1, float(error))
 
 
+def solved(triangle, projected):
+    """Coefficients of columns that are ``basis @ triangle``, and by how much they miss what is projected.
+
+    The least ones, and so much, where the columns are so nearly dependent that the others would be large.
+    """
+    sizes = np.abs(triangle.diagonal())
+    if sizes.min() > np.finfo(sizes.dtype).eps * sizes.max():
+        coefficients = linalg.solve_triangular(triangle, projected)
+        if np.abs(coefficients).max() < LARGEST:
+            return coefficients, 0.0
+    coefficients = linalg.lstsq(triangle, projected)[0]
+    return coefficients, np.linalg.norm(triangle @ coefficients - projected)
+
+
 def id_to_tolerance(operand, A, rtol, rule, view_of, rng):
     """The column ID of the smallest rank found whose error is at most rtol."""
+    span = NOTHING
 
     def resketch(size):
         sketched = view_of(size)
+        if span is not NOTHING:
+            project_out(sketched.right, span.basis)
         return sketched, relative_tails(sketched.left, sketched.norm)
 
     def attempt(sketched, k):
-        own = sketched._replace(right=sketched.right.copy("K"))
-        result = id_from_sketch(operand, A, own, k, rule, rng)
-        skeleton = dense(times_power(result.skeleton, sketched.exponent))
-        error = result.error_estimate
-        if error**2 < 1e4 * np.finfo(result.coefficients.dtype).eps:
-            residual = operands.residual_norm(sketched.operand, sketched.A, skeleton, result.coefficients)
-            error = residual / (sketched.norm or 1)
-        return replace(result, error_estimate=float(error)), error
+        nonlocal span
+        old = len(span.indices)
+        span = span.extended(*next_columns(sketched, span, k, rule, rng))
+        fresh = span.basis[:, old:]
+        project_out(sketched.right, fresh)
+        span = span.with_image(sketched.operand.rmatmat(sketched.A, fresh))
+        result = smallest_id(operand, A, sketched, span, rtol)
+        return result, len(span.indices), result.error_estimate
 
-    return smallest_rank(attempt, resketch, min(A.shape), rtol)
+    def direct(sketched):
+        return pivoted_id(operand, A, sketched, rtol=rtol)
+
+    return grow(resketch, attempt, min(A.shape), rtol, EXPECTED, direct=direct if has_pivots(rule, A.shape) else None)
+
+
+def pivoted_id(operand, A, sketched, rank=None, rtol=None):
+    """The ID by pivots of A itself, of a rank or of the fewest columns that hold a tolerance."""
+    span, tails = pivoted_columns(sketched, rank or min(A.shape))
+    tails = tails / (sketched.norm or 1)
+    k = min(first_within(tails, rtol) if rank is None else rank, len(span.indices))
+    return id_of_span(operand, A, sketched, span.first(k), tails[k])
+
+
+def true_id(operand, A, sketched, span):
+    """The ID of chosen columns, with its error: from the residual itself where the norms do not tell it."""
+    error = error_by_energy(sketched.norm, span.image)
+    result = id_of_span(operand, A, sketched, span, error or 0)
+    if error is None:
+        residual = operands.residual_norm(sketched.operand, sketched.A, dense(span.slices), result.coefficients)
+        result = replace(result, error_estimate=float(residual / (sketched.norm or 1)))
+    return result
+
+
+def smallest_id(operand, A, sketched, span, rtol):
+    """The ID of the fewest columns of a span that hold a tolerance, or of all of them; its error is true."""
+    norm = sketched.norm or 1
+    beyond = error_by_energy(sketched.norm, span.image) or np.linalg.norm(sketched.right) / norm
+    order = thinned(span.triangle, span.image.conj().T, (rtol**2 - beyond**2) * norm**2)
+    span, _ = span.reordered(order)
+    ranks = np.arange(len(order) + 1)
+    errors = np.hypot(beyond, np.sqrt(dropped(span.image.conj().T, ranks, span.image.shape[0] + 0 * ranks)) / norm)
+    k = first_within(errors, rtol)
+    while True:
+        result = true_id(operand, A, sketched, span.first(k))
+        error = result.error_estimate
+        if error <= rtol or k == ranks[-1]:
+            return result
+        k = min(max(k + max(1, k // 25), first_within(errors * (error / errors[k]), rtol)), ranks[-1])

@@ -37,8 +37,8 @@ def from_text(text):
     return restored(json.loads(text))
 
 
-def described(labels):
-    """What JSON holds of an array of texts, or of an index of pandas."""
+def described(labels, within=False):
+    """What JSON holds of an array of texts, or of an index of pandas, perhaps within another one."""
     if isinstance(labels, np.ndarray):
         if labels.dtype.kind != "U":
             raise TypeError(f"dtype {labels.dtype}")
@@ -49,12 +49,15 @@ def described(labels):
         raise TypeError(_validation.describe(labels))
     name = {"name": described_label(labels.name)} if labels.nlevels == 1 else {}
     if isinstance(labels, pd.MultiIndex):
-        return {"kind": "levels", "levels": [described(labels.get_level_values(n)) for n in range(labels.nlevels)]}
+        return {
+            "kind": "levels",
+            "levels": [described(labels.get_level_values(n), True) for n in range(labels.nlevels)],
+        }
     if isinstance(labels, pd.CategoricalIndex):
         codes = {"codes": labels.codes.tolist(), "ordered": bool(labels.ordered)}
-        return {"kind": "categories", "categories": described(labels.categories), **codes, **name}
+        return {"kind": "categories", "categories": described(labels.categories, True), **codes, **name}
     if isinstance(labels, pd.IntervalIndex):
-        ends = {"left": described(labels.left), "right": described(labels.right)}
+        ends = {"left": described(labels.left, True), "right": described(labels.right, True)}
         return {"kind": "intervals", **ends, "closed": labels.closed, **name}
     if isinstance(labels, pd.PeriodIndex):
         return {"kind": "periods", "ticks": labels.asi8.tolist(), "freq": labels.freqstr, **name}
@@ -63,7 +66,7 @@ def described(labels):
         return {"kind": "times", **ticks, "zone": described_zone(labels.tz), **name}
     if isinstance(labels, pd.TimedeltaIndex):
         return {"kind": "durations", "ticks": labels.asi8.tolist(), "unit": labels.unit, **name}
-    if isinstance(labels, pd.RangeIndex):
+    if isinstance(labels, pd.RangeIndex) and not within:  # there each number stands for itself, so that none is made up
         return {"kind": "range", "ends": [labels.start, labels.stop, labels.step], **name}
     kind = str(labels.dtype)
     if NUMBERS.fullmatch(kind):
@@ -102,7 +105,7 @@ def described_label(label):
     raise TypeError(_validation.describe(label))
 
 
-def restored(description):
+def restored(description, within=False):
     """The array or index of which `described` made a description; raises if there is none.
 
     Pandas complains in many ways about what does not fit: all of them mean that it was not written here.
@@ -110,6 +113,8 @@ def restored(description):
     try:
         description = dict(description)
         kind = description.pop("kind")
+        if kind == "range" and within:
+            raise ValueError(f"kind {kind}")
         name = restored_label(description.pop("name", None))
         labels = KINDS[kind](**description)
         return labels if name is None else labels.rename(name)
@@ -144,14 +149,14 @@ def levels(levels):
     """An index of several levels."""
     import pandas as pd
 
-    return pd.MultiIndex.from_arrays([restored(level) for level in levels])
+    return pd.MultiIndex.from_arrays([restored(level, True) for level in levels])
 
 
 def categories(categories, codes, ordered):
     """An index of categories."""
     import pandas as pd
 
-    values = pd.Categorical.from_codes(exact_numbers(codes, "int64"), restored(categories), ordered=ordered)
+    values = pd.Categorical.from_codes(exact_numbers(codes, "int64"), restored(categories, True), ordered=ordered)
     return pd.CategoricalIndex(values)
 
 
@@ -159,7 +164,7 @@ def intervals(left, right, closed):
     """An index of intervals."""
     import pandas as pd
 
-    return pd.IntervalIndex.from_arrays(restored(left), restored(right), closed=closed)
+    return pd.IntervalIndex.from_arrays(restored(left, True), restored(right, True), closed=closed)
 
 
 def periods(ticks, freq):
@@ -237,7 +242,7 @@ LABELS = {
     "tuple": lambda parts: tuple(map(restored_label, parts)),
     "date": datetime.date.fromisoformat,
     "missing": lambda _: pandas_na(),
-    "label": lambda description: restored(description)[0],
+    "label": lambda description: restored(description, True)[0],
 }
 
 

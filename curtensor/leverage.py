@@ -110,7 +110,8 @@ def leading_vectors(operand, A, rank, axis, method, rng):
         if s.min(initial=np.inf) > np.finfo(s.dtype).eps ** (1 / 4) * s.max(initial=0):  # half of the digits at least
             return V if axis == int(tall) else sketched.operand.matmat(sketched.A, V / s), s
     if method == "sketch":
-        U, s, Vh = truncated_svd(operand, A, rank, EXTRA_VECTORS, N_BLOCKS, SKETCHES["sparse_sign"], rng)
+        # two blocks have as many vectors as are asked for: so many, then, that each has rank + EXTRA_VECTORS
+        U, s, Vh = truncated_svd(operand, A, rank, rank + 2 * EXTRA_VECTORS, N_BLOCKS, SKETCHES["sparse_sign"], rng)
     else:
         U, s, Vh = exact_svd(operand, A)
     return (U if axis == 0 else Vh.conj().T)[:, :rank], s[:rank]
@@ -134,7 +135,7 @@ def short_side_vectors(operand, A, rank, rng):
     image, scale = sketched.left, sketched.norm
     basis, images = np.empty((2, n, 0), image.dtype)
     for _ in range(N_BLOCKS):
-        block = new_directions(image, basis, scale)
+        block = new_directions(image, [basis], scale)
         image, scale = sketched.operand.normal_product(sketched.A, block), sketched.norm**2
         basis, images = np.hstack([basis, block]), np.hstack([images, image])
     squares, W = np.linalg.eigh(basis.conj().T @ images)

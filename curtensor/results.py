@@ -231,6 +231,15 @@ def result_like(operand, A, result):
     return replace(result, **{name: like(name, part) for name, part in held(result).items()})
 
 
+def in_kind(result, X):
+    """A result with its arrays of floats in the kind of a tensor X."""
+
+    def like(array):
+        return X.like(array) if array.dtype.kind in "fc" else array
+
+    return replace(result, **{name: on_each(like, part) for name, part in held(result).items()})
+
+
 def named(result, X):
     """A result with the names that X, in which it was chosen or which it approximates, has for its slices."""
     names = map(names_at, tables.names(X, result.ndim), result.chosen)

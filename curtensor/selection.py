@@ -13,19 +13,23 @@ from typing import Any, Literal
 import numpy as np
 from scipy import linalg, sparse
 
-from curtensor import _kernels, _validation, operands
+from curtensor import _validation, operands
 from curtensor.operands import dense
 from curtensor.sketching import SKETCHES, gaussian, random_matrix, sketch_matrix
 
 RIDGE = 1e-2  # of the mean squared residual; anything in 1e-6..1e-1 does
 TALL = 2**14  # rows of a sketch worked on at a time, to save memory
 PANEL = 1024  # candidates scanned at a time, to stay in the cache
-POOL = 1024  # candidates that one stretch of the default rule looks at
+POOL = 256  # candidates that one stretch of the default rule looks at
 NOISE = 1e3  # times the dtype's epsilon, of ||A||: a residual which is smaller in all is rounding, and tells nothing
+CHOLESKY = 2**18  # entries from which on a basis of columns is worth two Cholesky factorisations
 FITTED = 64  # rows looked at for each one that is added to those of the basis
 SCORE_RANK = 50  # of leverage scores by default: with many more vectors all candidates have the same score
 PATIENCE = 2  # how much worse than the worst of the pool a choice may be before all candidates are scanned again
+GAIN = 1e-3  # of what a chosen row explains alone: an exchange must explain so much more
+ROUNDS = 6  # of exchanges at most: of 1, 2, 4 and 6 each comes a little closer
 SKETCH_WORK = 1e8  # operations which a sketch of more than twice the rank may cost for itself
+MIXED = 128  # combinations of a residual's columns that stand for all of them, where a sketch costs more than that
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,23 @@ class Rule:
         Whether it may choose more candidates than the basis has columns.
     most_vectors : int, optional
         Columns of the basis at most, unless the caller gives the rank of it.
+    direct : bool, default False
+        Whether pivots of A itself stand for it where the rank is nearly all of A's shorter side, or is to be found and
+        is a large part of it.
+    blocks : bool, default False
+        Whether decompositions choose by blocks from what is left of one small sketch, and by pivots of A itself where
+        the rank is a large part of A's shorter side.
+    exchanges : bool, default False
+        Whether `exchange` follows, on a larger sketch.
     """
 
     function: Callable
     sees: Literal["basis", "sketch", "entries", "nothing"] = "basis"
     beyond_rank: bool = False
     most_vectors: int | None = None
+    direct: bool = False
+    blocks: bool = False
+    exchanges: bool = False
 
     def __call__(self, *arguments: Any, **options: Any) -> np.ndarray:
         """What the function chooses."""
@@ -58,27 +73,104 @@ class Rule:
 def osinsky(basis, residual, k, rng, weights=None):
     """Smallest residual over leverage, both updated after each choice (Osinsky 2023, on a sketch, with a ridge).
 
-    A stretch of choices looks at the best candidates of a full scan, for as long as none of the others can have
-    become better by standing still.
+    A stretch of choices looks at the best candidates of all, for as long as none of the others can have become better
+    by standing still; then the scores of all are updated at once.
     """
-    n, tie = len(basis), rounding(basis.dtype)
+    n, width, tie = len(basis), residual.shape[1], rounding(basis.dtype)
     weights = np.ones(n) if weights is None else weights
-    ridge = RIDGE * (row_norms_squared(residual).mean() or 1)
-    chosen = np.empty(k, dtype=np.int64)
-    done = 0
-    while done < k:
-        pool, limit = np.arange(n), np.inf
-        if n > POOL:
-            scores = scan(basis, residual, chosen[:done], ridge) / weights
+    leverage, loss = row_norms_squared(basis), row_norms_squared(residual)
+    ridge = RIDGE * (loss.mean() or 1)
+    loss += ridge
+    wide = np.result_type(basis, float)
+    span, pivots = np.empty((basis.shape[1], 0), wide), np.empty((0, width + k), wide)
+    chosen = np.empty(0, dtype=np.intp)
+    while True:
+        done = len(chosen)
+        pool, limit = np.delete(np.arange(n), chosen), np.inf
+        if len(pool) > POOL:
+            scores = loss / np.maximum(leverage, 1e-30) / weights
+            scores[chosen] = np.inf
             pool = lowest(scores, POOL + 1, tie)
             limit = PATIENCE * scores[pool].max()
-        state = np.hstack(eliminate(basis[pool], residual[pool], *elimination(basis, residual, chosen[:done])))
-        count = _kernels.osinsky_pass(state, k, done, ridge, weights[pool], limit, tie, chosen)
-        chosen[done:count] = pool[chosen[done:count]]
-        if count == done:
-            break
-        done = count
-    return chosen[:done]
+        rows = basis[pool].astype(wide, copy=False)
+        rest = np.zeros((len(pool), width + done), wide)
+        rest[:, :width] = residual[pool]
+        rest -= (rows @ span) @ pivots[:, : width + done]
+        outside = beyond_span(rows, span)
+        most = min(k - done, len(pool))
+        found = stretch(outside, rest, most, ridge, weights[pool], limit, tie)
+        chosen = np.append(chosen, pool[found])
+        if len(found) in (0, most):
+            return chosen
+        added, turn = linalg.qr(outside[found].conj().T, mode="economic")
+        added = beyond_span(added.conj().T, span).conj().T
+        pivot = np.zeros((len(found), width + k), wide)
+        pivot[:, : width + done] = rest[found]
+        pivot[:, width + done : width + len(chosen)] = np.sqrt(ridge) * np.eye(len(found))
+        pivot = linalg.solve_triangular(turn, pivot, trans="C")
+        if n > POOL:
+            update_scores(leverage, loss, basis, residual, span, added, pivots, pivot)
+        span, pivots = np.hstack([span, added]), np.vstack([pivots, pivot])
+
+
+def update_scores(leverage, loss, basis, residual, span, added, pivots, pivot):
+    """All rows' leverage outside of a span and loss, after directions with the given pivots were added to it."""
+    change = 2 * span @ (pivots @ pivot.conj().T) + added @ (pivot @ pivot.conj().T)
+    turn = np.hstack([added, change]).astype(basis.dtype)
+    twice = 2 * pivot[:, : residual.shape[1]].conj().T.astype(basis.dtype)
+    for start in range(0, len(basis), PANEL):
+        rows = slice(start, start + PANEL)
+        turned = basis[rows] @ turn
+        along, seen = turned[:, : len(pivot)], turned[:, len(pivot) :]
+        leverage[rows] -= row_norms_squared(along)
+        loss[rows] += row_products(seen - residual[rows] @ twice, along)
+
+
+def row_products(X, Y):
+    """Real parts of the rows' inner products."""
+    return np.einsum("ij,ij->i", X.real, Y.real) + (np.einsum("ij,ij->i", X.imag, Y.imag) if np.iscomplexobj(X) else 0)
+
+
+def beyond_span(rows, span):
+    """Rows less their part in the span of orthonormal columns, taken out twice."""
+    for _ in range(2):
+        rows = rows - (rows @ span) @ span.conj().T
+    return rows
+
+
+def stretch(basis, residual, k, ridge, weights, limit, tie):
+    """Places of at most k rows, each that of the smallest loss over leverage and weight after those before it.
+
+    Ends early when nothing is left, and after the first choice also when the best score exceeds the limit or what is
+    left of the best row may be rounding.
+    """
+    n, width = residual.shape
+    residual = residual.astype(basis.dtype, copy=False)
+    whole, loss = row_norms_squared(basis), row_norms_squared(residual) + ridge
+    leverage = whole.copy()
+    along, pivots = np.empty((n, k), basis.dtype, order="F"), np.zeros((k, width + k), basis.dtype)
+    chosen = np.empty(k, dtype=np.intp)
+    for i in range(k):
+        left = leverage > (1e-8 * whole if i else 1e-24)
+        scores = np.where(left, loss, np.inf) / np.where(left, leverage * weights, 1)
+        best = scores.min()
+        if best == np.inf or (i and best > limit):
+            return chosen[:i]
+        p = chosen[i] = np.argmax(scores <= (1 + tie) * best)
+        height = np.sqrt(leverage[p])
+        known = along[p, :i]
+        pivot = -known @ pivots[:i]
+        pivot[:width] += residual[p]
+        pivot[width + i] = np.sqrt(ridge)
+        pivot /= height
+        column = (basis @ basis[p].conj() - along[:, :i] @ known.conj()) / height
+        inner = residual @ pivot[:width].conj() - along[:, :i] @ (pivots[:i] @ pivot.conj())
+        share = np.abs(column) ** 2
+        loss += share * np.vdot(pivot, pivot).real - 2 * (column.conj() * inner).real
+        leverage -= share
+        leverage[p] = -1
+        along[:, i], pivots[i] = column, pivot
+    return chosen
 
 
 def rounding(dtype):
@@ -97,40 +189,6 @@ def lowest(scores, size, tie):
     below = np.flatnonzero(scores < last * (1 - tie))
     tied = np.flatnonzero((scores >= last * (1 - tie)) & (scores <= last * (1 + tie)))
     return np.sort(np.concatenate([below, tied[: size - len(below)]]))
-
-
-def scan(basis, residual, chosen, ridge):
-    """Every candidate's (residual^2 + ridge (1 + coefficients^2)) / leverage after some choices."""
-    turn, explained = elimination(basis, residual, chosen)
-    scores = np.empty(len(basis))
-    for start in range(0, len(basis), PANEL):
-        rows = slice(start, start + PANEL)
-        turned, rest = eliminate(basis[rows], residual[rows], turn, explained)
-        losses = row_norms_squared(rest) + ridge * (1 + row_norms_squared(turned[:, : len(chosen)]))
-        scores[rows] = losses / np.maximum(row_norms_squared(turned[:, len(chosen) :]), 1e-30)
-    scores[chosen] = np.inf
-    return scores
-
-
-def elimination(basis, residual, chosen):
-    """What turns a row of the basis into coefficients on the chosen rows and coordinates outside their span.
-
-    With it, the residuals of the chosen rows.
-    """
-    done = len(chosen)
-    if done == 0:
-        return None, residual[:0]
-    Q, T = linalg.qr(basis[chosen].conj().T)
-    Q[:, :done] = linalg.solve_triangular(T[:done], Q[:, :done].conj().T).conj().T
-    return Q, residual[chosen]
-
-
-def eliminate(basis, residual, turn, explained):
-    """Turned rows of the basis, and their residuals less what the chosen rows' residuals explain."""
-    if len(explained) == 0:
-        return basis, residual
-    turned = basis @ turn
-    return turned, residual - turned[:, : len(explained)] @ explained
 
 
 def bsqr(basis, residual, k, rng, weights=None):
@@ -286,7 +344,9 @@ def rpcholesky(operand, A, k, rng, weights, include=()):
 
 
 SELECTION_RULES = {
-    "osinsky": Rule(osinsky),
+    "osinsky": Rule(osinsky, direct=True),
+    "exchange": Rule(osinsky, exchanges=True),
+    "iterative": Rule(osinsky, direct=True, blocks=True),
     "lupp": Rule(lupp, sees="sketch"),
     "cpqr": Rule(cpqr, sees="sketch"),
     "deim": Rule(deim),
@@ -314,21 +374,114 @@ def weighted_sample(weights, k, rng):
     return np.argsort(-keys, kind="stable")[: min(k, np.count_nonzero(weights))]
 
 
-def split_sketch(sketch, k, scale=0.0):
+def exchange(sketch, target, chosen, weights=None):
+    """Chosen rows of a sketch, some exchanged for others whose span comes closer to the rows of a target.
+
+    One chosen row after the other is left out, and that row taken which then lowers the residual most (with weights: by
+    most, times its own). The rows looked at are those that would be exchanged for a chosen one if the others stayed.
+    """
+    weights = np.ones(len(sketch)) if weights is None else weights
+    target = target.astype(np.result_type(target, float), copy=False)  # nearly dependent rows need the digits
+    for _ in range(ROUNDS):
+        pool = np.union1d(chosen, better_rows(sketch, target, chosen, weights))
+        places = np.searchsorted(pool, chosen)
+        rows = sketch[pool].astype(target.dtype, copy=False)
+        axes = linalg.qr(rows.conj().T, mode="economic")[0]
+        left = np.linalg.qr(target @ axes, mode="r")
+        exchanged = exchange_within(rows @ axes, left, places, weights[pool], rounding(sketch.dtype))
+        if np.array_equal(exchanged, places):
+            break
+        chosen = pool[exchanged]
+    return chosen
+
+
+def better_rows(sketch, target, chosen, weights):
+    """For each chosen row that some other would replace with gain, the best such row."""
+    tie, k = rounding(sketch.dtype), len(chosen)
+    span, R = linalg.qr(sketch[chosen].conj().T.astype(target.dtype, copy=False), mode="economic")
+    lost = linalg.solve_triangular(R, np.eye(k, dtype=R.dtype), trans="C")  # what the span loses without each row
+    lost = lost / np.linalg.norm(lost, axis=0)
+    explained = target @ span
+    rest, freed = target - explained @ span.conj().T, explained @ lost
+    own = row_norms_squared(freed.T)
+    span, lost, rest, freed = (X.astype(sketch.dtype, copy=False) for X in (span, lost, rest, freed))
+    most, best = own * weights[chosen] * (1 + GAIN), np.full(k, -1)
+    for start in range(0, len(sketch), PANEL):
+        rows = sketch[start : start + PANEL]
+        inside = rows @ span
+        outside = rows - inside @ span.conj().T
+        share, seen = inside @ lost, outside @ rest.conj().T
+        size = row_norms_squared(outside)[:, None] + np.abs(share) ** 2
+        gain = row_norms_squared(seen)[:, None] + own * np.abs(share) ** 2
+        gain += 2 * (share.conj() * (seen @ freed)).real
+        scores = beyond_noise(gain, size, rows) * weights[start : start + PANEL, None]
+        scores[chosen[(start <= chosen) & (chosen < start + PANEL)] - start] = 0
+        top = scores.max(axis=0)
+        larger = top > most * (1 + tie)
+        most[larger] = top[larger]
+        best[larger] = start + np.argmax(scores >= (1 - tie) * top, axis=0)[larger]
+    return best[best >= 0]
+
+
+def exchange_within(rows, target, chosen, weights, tie):
+    """One sweep of exchanges, each with all that it changes: of `rows` few, in few coordinates."""
+    chosen = chosen.copy()
+    dual = np.linalg.pinv(rows[chosen])
+    outside = rows - (rows @ dual) @ rows[chosen]
+    rest = target - (target @ dual) @ rows[chosen]
+    seen = outside @ rest.conj().T
+    for j in range(len(chosen)):
+        lost = dual[:, j] / np.linalg.norm(dual[:, j])
+        share, freed = rows @ lost, target @ lost
+        free, gain = outside + np.outer(share, lost.conj()), seen + np.outer(share, freed.conj())
+        size = row_norms_squared(free)
+        scores = beyond_noise(row_norms_squared(gain), size, rows) * weights
+        own = scores[chosen[j]]
+        scores[chosen] = 0
+        p = first_largest(scores, tie)
+        if scores[p] <= own * (1 + GAIN):
+            continue
+        chosen[j] = p
+        direction = free[p] / np.sqrt(size[p])
+        rest = rest + np.outer(freed, lost.conj())
+        gone, along = rest @ direction.conj(), free @ direction.conj()
+        rest = rest - np.outer(gone, direction)
+        outside, seen = free - np.outer(along, direction), gain - np.outer(along, gone.conj())
+        dual -= np.outer(lost, lost.conj() @ dual)
+        dual[:, j] = 0
+        taken = direction.conj() / np.sqrt(size[p])
+        dual -= np.outer(taken, rows[p] @ dual)
+        dual[:, j] = taken
+    return chosen
+
+
+def beyond_noise(gain, size, rows):
+    """Gains over sizes; 0 for rows of which no more is left than rounding."""
+    noise = (64 * np.finfo(rows.dtype).eps) ** 2 * row_norms_squared(rows)
+    noise = noise.reshape(-1, *[1] * (size.ndim - 1)) + np.finfo(float).tiny
+    return np.where(size > noise, gain, 0) / np.maximum(size, noise)
+
+
+def split_sketch(sketch, k, scale=0.0, rng=None):
     """Leading k left singular vectors of a sketch (n, l) and what it has outside of them: ``(basis, residual)``.
 
     Fewer than k vectors where the sketch's numerical rank is lower, measured against `scale` where that is larger, and
     a residual without columns where it is rounding. By the Gram matrix, which is 3 to 5 times cheaper, unless the k-th
-    singular value or those beyond it are too small for it to show.
+    singular value or those beyond it are too small for it to show. With a Generator a residual of many columns is
+    given by random combinations of them, which costs a rule 0.3 % of its error at most.
     """
     gram = sketch.astype(np.result_type(sketch, float), copy=False)
     squares, P = np.linalg.eigh(gram.conj().T @ gram)
-    squares, P = squares[::-1], P[:, ::-1]
+    squares, P = squares[::-1], P[:, ::-1].astype(sketch.dtype)
     k = min(k, len(squares), len(sketch))
     largest, noise = max(squares[0], scale**2), max(1e-13, (NOISE * np.finfo(sketch.dtype).eps) ** 2)
     if squares[k - 1] > 1e-12 * largest and squares[k:].sum() > noise * largest:
-        parts = settled(sketch @ P.astype(sketch.dtype), squares, k)
-        return parts[:, :k] / np.sqrt(squares[:k]).astype(sketch.real.dtype), parts[:, k:]
+        apart = k == len(squares) or squares[k - 1] - squares[k] > rounding(sketch.dtype) * squares[k - 1]
+        if rng is not None and apart and len(squares) - k > MIXED:
+            P = np.hstack([P[:, :k], P[:, k:] @ gaussian(len(squares) - k, MIXED, P.dtype, rng)])
+        parts = settled(sketch @ P, squares, k)
+        parts[:, :k] /= np.sqrt(squares[:k]).astype(sketch.real.dtype)
+        return parts[:, :k], parts[:, k:]
     Q, R = np.linalg.qr(sketch)
     W, s, _ = np.linalg.svd(R)
     k = min(k, np.count_nonzero(s > 8 * np.finfo(s.dtype).eps * max(s[0], scale)))
@@ -366,20 +519,25 @@ def orthonormal_rest(sketch, indices):
     return rest
 
 
-def choose_rows(basis, residual, k, rule, rng, weights=None):
-    """At most k rows of a basis by a rule, and by `oversample` what goes beyond the basis."""
+def choose_rows(basis, residual, k, rule, rng, weights=None, inside=None):
+    """At most k rows of a basis by a rule, and by `oversample` what goes beyond the basis.
+
+    Exchanges need what the sketch has `inside` the basis, and bring the chosen rows' span nearer to it.
+    """
     if basis.shape[1] == 0:
         return np.empty(0, dtype=np.intp)
     options = {} if weights is None else {"weights": weights}
     most = min(k, basis.shape[1])
     chosen = _validation.rule_choice(rule(basis, residual, most, rng, **options), len(basis), most)
+    if inside is not None and rule.exchanges and residual.shape[1] and len(chosen) == basis.shape[1]:
+        chosen = exchange(basis @ inside + residual, inside, chosen, **options)
     return chosen if k <= basis.shape[1] else oversample(basis, residual, chosen, k)
 
 
-def choose_more_rows(basis, residual, chosen, k, rule, rng):
+def choose_more_rows(basis, residual, chosen, k, rule, rng, inside=None):
     """The chosen rows of a basis and others for what these leave undetermined, to k that determine something."""
     if len(chosen) == 0:
-        return choose_rows(basis, residual, k, rule, rng)
+        return choose_rows(basis, residual, k, rule, rng, inside=inside)
     W, s, Zh = np.linalg.svd(basis[chosen])
     known = np.count_nonzero(s > np.sqrt(np.finfo(s.dtype).eps) * s[0])
     wanted = min(k, basis.shape[1]) - known
@@ -441,7 +599,8 @@ def choose_from_sketch(sketch, k, rule, rng, *, rank=None, weights=None, include
     if k == len(include) or not sketch.any():
         return include
     size = rank or k - len(include)
-    basis, residual = (sketch, sketch[:, :0]) if rule.sees == "sketch" else split_sketch(sketch, size, scale)
+    mixer = rng if sketch.size * sketch.shape[1] > SKETCH_WORK and not rule.exchanges else None
+    basis, residual = (sketch, sketch[:, :0]) if rule.sees == "sketch" else split_sketch(sketch, size, scale, mixer)
     allowed = np.ones(len(sketch), dtype=bool)
     allowed[include] = False
     allowed[np.asarray(exclude, dtype=np.intp)] = False
@@ -454,7 +613,10 @@ def choose_from_sketch(sketch, k, rule, rng, *, rank=None, weights=None, include
         return include
     options = {} if weights is None else {"weights": weights[allowed]}
     found = rule(basis[allowed], residual[allowed], wanted, rng, **options)
-    chosen = np.arange(len(sketch))[allowed][_validation.rule_choice(found, len(basis[allowed]), wanted)]
+    chosen = _validation.rule_choice(found, len(basis[allowed]), wanted)
+    if rule.exchanges and residual.shape[1] and len(chosen) == size:  # else nothing but rounding would be gained
+        chosen = exchange(sketch[allowed], np.linalg.qr(sketch, mode="r"), chosen, **options)
+    chosen = np.arange(len(sketch))[allowed][chosen]
     if rule.sees == "sketch":  # which does not see the numerical rank by themselves
         chosen = chosen[independent(sketch[chosen], scale)]
     return np.concatenate([include, chosen])
@@ -524,8 +686,10 @@ def select_columns(
     Notes
     -----
     One pass over A (`rpcholesky`: none, it reads k columns; `uniform`: none, it reads nothing, not even NaN).
-    A sketch of l = max(2 k, k + 20) rows, then O(n k (k + l)) operations and O(n l) memory, with the rank in place of k
-    for "leverage". Scores that differ by less than rounding can explain, the square root of the dtype's epsilon, are
+    A sketch of l rows, then O(n l^2) operations and O(n l) memory: l = 8 k, down to max(2 k, k + 20) where that would
+    cost more than 1e8 operations, with the rank in place of k for "leverage". Method "exchange" has min(8 k, m) rows
+    (k + 20 at least), and improves the default's choice by at most six rounds of exchanges, each as dear as the choice.
+    Scores that differ by less than rounding can explain, the square root of the dtype's epsilon, are
     ties, of which the lowest index is taken. The default takes the leading singular vectors and the residual
     of the sketch and applies Osinsky's greedy rule with a small ridge. With exact singular vectors and no ridge
     the error is at most sqrt(k + 1) times that of the truncated SVD [1]_; for a sketch this bound is not proved.
@@ -656,10 +820,22 @@ def uniform_indices(n, k, rng, weights=None, include=(), exclude=()):
     return np.concatenate([include, weighted_sample(weights, k - len(include), rng)])
 
 
-def sketch_size(k, candidates, limit):
-    """Rows of the sketch from which k candidates are chosen: 8 k where the candidates are few, down to 2 k."""
+def sketch_size(k, candidates, limit, exchanges=False):
+    """Rows of the sketch from which k candidates are chosen: 8 k where these are few or exchanged, down to 2 k."""
+    if exchanges:
+        return min(max(8 * k, k + 20), limit)
     affordable = math.isqrt(int(SKETCH_WORK / candidates))
     return min(max(2 * k, k + 20, min(affordable, max(8 * k, k + 80))), limit)
+
+
+def sketch_sizes(k, shape, rule):
+    """Sizes of the sketches from which k columns and then k rows are chosen: ``size, right_size``.
+
+    Rows are chosen in C's span, which is known: the sketch shows but what lies outside.
+    """
+    size = sketch_size(k, max(shape), max(shape), rule.exchanges)
+    affordable = math.isqrt(int(SKETCH_WORK / max(shape)))
+    return {"size": size, "right_size": size if rule.exchanges else min(size, max(MIXED, affordable))}
 
 
 def chosen_indices(axis, operand, A, k, rule, sketch, rng, *, rank=None, weights=None, include=(), exclude=()):
@@ -670,7 +846,7 @@ def chosen_indices(axis, operand, A, k, rule, sketch, rng, *, rank=None, weights
         weights[np.asarray(exclude, dtype=np.intp)] = 0
         return rule(operand, A, k, rng, weights, include)
     kind = operand.dtype(A)
-    test = random_matrix(sketch, depth, sketch_size(rank or k, n, depth), kind, rng)
+    test = random_matrix(sketch, depth, sketch_size(rank or k, n, depth, rule.exchanges), kind, rng)
     nothing = sparse.csr_array((n, 0), dtype=test.dtype)
     sketched = sketch_matrix(operand, A, *((test, nothing) if axis == 1 else (nothing, test)))
     candidates = sketched.left if axis == 1 else sketched.right
@@ -704,10 +880,29 @@ def project_out(S, basis):
     return inside
 
 
+def by_cholesky(C):
+    """Orthonormal basis of columns by two Cholesky factorisations of their Gram matrix, 2 to 3 times as fast as a QR.
+
+    None where the columns depend on each other too much for it.
+    """
+    for _ in range(2):
+        gram = C.conj().T @ C
+        scales = np.sqrt(gram.diagonal().real)
+        if not scales.all():
+            return None
+        R, failed = linalg.lapack.get_lapack_funcs("potrf", (gram,))(gram / np.outer(scales, scales), clean=True)
+        size = np.abs(R.diagonal())
+        if failed or size.min() < 1e2 * np.finfo(C.dtype).eps ** 0.5:
+            return None
+        C = C @ (linalg.solve_triangular(R, np.eye(len(R), dtype=R.dtype)) / scales[:, None])
+    return C
+
+
 def orthonormal_columns(C):
     """Q of C's QR factorisation; for sparse C sparse too, with C's nonzero rows."""
     if not sparse.issparse(C):
-        return linalg.qr(C, mode="economic", check_finite=False)[0]  # with one copy of C, where NumPy's has three
+        Q = by_cholesky(C) if C.size > CHOLESKY else None
+        return linalg.qr(C, mode="economic", check_finite=False)[0] if Q is None else Q  # NumPy's QR has three copies
     C = sparse.csc_array(C)
     filled = np.unique(C.indices)
     Q = np.linalg.qr(C[filled].toarray())[0]

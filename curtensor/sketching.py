@@ -94,6 +94,12 @@ def sketch_matrix(operand, A, Y, X):
     return Sketched(operand, A, left, right, np.sqrt(square), exponent)
 
 
+def unsketched(operand, A):
+    """``||A||_F`` and a scale alone, in one pass."""
+    kind = _real(operand.dtype(A))
+    return sketch_matrix(operand, A, *(sparse.csr_array((length, 0), dtype=kind) for length in A.shape))
+
+
 def scaled_lazily(operand, A, exponent):
     """An operand and A times 2^exponent, A uncopied."""
     if operand.copies_multiples(A):
@@ -101,11 +107,11 @@ def scaled_lazily(operand, A, exponent):
     return operand, times_power(A, exponent)
 
 
-def two_sided_sketch(operand, A, size, sketch, rng):
-    """`Sketched` from both sides by test matrices of the given size, and the right test matrix."""
+def two_sided_sketch(operand, A, size, sketch, rng, right_size=None):
+    """`Sketched` from both sides by test matrices of the given size or sizes, and the right test matrix."""
     m, n = A.shape
     Y = random_matrix(sketch, m, size, operand.dtype(A), rng)
-    X = random_matrix(sketch, n, size, operand.dtype(A), rng)
+    X = random_matrix(sketch, n, right_size or size, operand.dtype(A), rng)
     return sketch_matrix(operand, A, Y, X), X
 
 

@@ -1,7 +1,9 @@
 """Randomized singular value decomposition."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,15 @@ from curtensor.sketching import ENERGY_FLOOR, SKETCHES, error_by_energy, gaussia
 BLOCK = 16  # vectors to begin with where a tolerance is given
 PROBES = 10  # random vectors kept out of the basis, on which its error is seen
 NOISE = 10  # times the dtype's epsilon, of ||A||_F: a direction no longer than that is rounding
+CONDITION = 10  # square roots of epsilon, below which a Gram matrix shows too few digits of the smaller directions
+STEPS = 4  # by default, where each is taken
+MOST_STEPS = 8  # by default, where no more are taken than serve
+MIN_GAIN = 1.5e-3  # of the error: what further blocks must be seen to gain, or they are not taken
+FLAT = 100  # times as much left as kept, above which the gain of what is kept counts, too
+STEEPEST = 0.1  # ratio of the gains of two blocks that is counted on, however steep the last fall was
+REPEATED = 1e-2  # of a squared value: closer ones may be equal
+BASIS_BYTES = 3 * 2**27  # above which a basis is cut back to what matters of it, and its images are not held
+PANEL = 2**14  # rows
 SAFETY = 10  # a rank-one remainder shows less than a tenth of its norm on 10 probes once in 4e8 times
 
 
@@ -73,7 +84,7 @@ class SVD(MatrixResult):
 def block_krylov(operand, A, Y, steps, basis, images, scale):
     """Extend an orthonormal basis by ``Y, A A^H Y, (A A^H)^2 Y, ...``, each step from the last block's image."""
     for step in range(steps + 1):
-        block = new_directions(Y, basis, scale)
+        block = new_directions(Y, [basis], scale)
         if block.shape[1] == 0:
             break
         image = operand.rmatmat(A, block)
@@ -88,9 +99,9 @@ def block_krylov(operand, A, Y, steps, basis, images, scale):
 def subspace(operand, A, Y, steps, basis, images, scale):
     """Extend an orthonormal basis by the last of the powers ``(A A^H)^steps Y`` alone; LU between, QR last."""
     for _ in range(steps):
-        Y = linalg.lu(outside(Y, basis), permute_l=True)[0]
+        Y = linalg.lu(outside(outside(Y, [basis]), [basis]), permute_l=True)[0]
         Y = operand.matmat(A, linalg.lu(operand.rmatmat(A, Y), permute_l=True)[0])
-    block = new_directions(Y, basis, scale)
+    block = new_directions(Y, [basis], scale)
     return np.hstack([basis, block]), np.hstack([images, operand.rmatmat(A, block)])
 
 
@@ -100,19 +111,61 @@ SVD_METHODS = {"block_krylov": block_krylov, "subspace": subspace, "single_pass"
 def new_directions(Y, basis, scale):
     """Orthonormal basis of what Y has outside of a basis, reorthogonalised; fewer columns where little is left.
 
-    Y is the product of a matrix, of norm `scale`, with orthonormal vectors, or with random ones.
+    The basis is in blocks. Y is the product of a matrix, of norm `scale`, with orthonormal or with random vectors.
     """
-    Q, R, _ = linalg.qr(outside(Y, basis), mode="economic", pivoting=True)
-    Q = Q[:, np.abs(R.diagonal()) > NOISE * np.finfo(Y.dtype).eps * max(scale, np.linalg.norm(Y))]
-    Q = Q[:, : len(Y) - basis.shape[1]]
-    return np.linalg.qr(Q - basis @ (basis.conj().T @ Q))[0]
+    least = NOISE * np.finfo(Y.dtype).eps * max(scale, np.linalg.norm(Y))
+    most = len(Y) - sum(block.shape[1] for block in basis)
+    outer = outside(Y, basis)
+    Q, R = thin_qr(outer, out=outer)
+    if Y.shape[1] <= most and np.abs(R.diagonal()).min(initial=np.inf) > 10 * least:
+        outer = outside(Q, basis)
+        return thin_qr(outer, out=outer)[0]
+    Q, R, _ = linalg.qr(outside(outside(Y, basis), basis), mode="economic", pivoting=True)
+    Q = Q[:, np.abs(R.diagonal()) > least][:, :most]
+    return np.linalg.qr(outside(Q, basis))[0]
 
 
 def outside(Y, basis):
-    """What Y has outside of a basis, orthogonalised twice."""
-    for _ in range(2):
-        Y = Y - basis @ (basis.conj().T @ Y)
-    return Y
+    """What Y has outside of a basis in blocks."""
+    parts = [block.conj().T @ Y for block in basis]
+    return plus_products(Y.copy(), basis, [-part for part in parts])
+
+
+def combined(blocks, Z):
+    """The product of a matrix in blocks of columns with another."""
+    parts = np.split(Z, np.cumsum([block.shape[1] for block in blocks])[:-1])
+    return plus_products(np.zeros((len(blocks[0]), Z.shape[1]), Z.dtype), blocks, parts)
+
+
+def plus_products(total, blocks, parts):
+    """A tall matrix plus the products of others, in place, panel by panel: none is ever there as a whole."""
+    for rows in panels(total):
+        for block, part in zip(blocks, parts, strict=True):
+            total[rows] += block[rows] @ part
+    return total
+
+
+def panels(X):
+    """Slices of rows."""
+    return [slice(start, start + PANEL) for start in range(0, len(X), PANEL)]
+
+
+def thin_qr(Y, out=None):
+    """``Y = Q R`` by the Cholesky factor of the Gram matrix, Q well conditioned; orthonormal where Y is the former.
+
+    By reflections, and orthonormal, where the Gram matrix would lose the digits of some direction. Q may overwrite Y.
+    """
+    gram = Y.conj().T @ Y
+    R, failed = linalg.lapack.get_lapack_funcs("potrf", (gram,))(gram, clean=True)
+    diagonal = np.abs(R.diagonal())
+    if failed or diagonal.min(initial=1) <= CONDITION * np.sqrt(np.finfo(Y.dtype).eps) * diagonal.max(initial=0):
+        return np.linalg.qr(Y)
+    # a product with this small inverse is several times faster than to solve, and a second turn mends what it loses
+    inverse = linalg.solve_triangular(R, np.eye(len(R), dtype=Y.dtype))
+    Q = np.empty_like(Y) if out is None else out
+    for rows in panels(Y):
+        Q[rows] = Y[rows] @ inverse
+    return Q, R
 
 
 def randomized_svd(
@@ -123,7 +176,7 @@ def randomized_svd(
     rtol: float | None = None,
     method: str = "block_krylov",
     oversampling: int = 10,
-    power_iterations: int = 4,
+    power_iterations: int | None = None,
     sketch: str | Callable = "sparse_sign",
     rng: _validation.RandomSource = None,
 ) -> SVD:
@@ -144,10 +197,11 @@ def randomized_svd(
         Block Krylov keeps all powers, subspace iteration the last; single pass needs but one pass and is the least
         accurate. `single_pass` goes with `rank` only.
     oversampling : int, default 10
-        Vectors beyond `rank` in each block, at least 0.
-    power_iterations : int, default 4
-        Products with A A^H, at least 0; not used by the single pass. With 4 the error was at most 0.15 % above that of
-        the truncated SVD on every matrix tried, with 3 up to 0.3 %, with 2 up to 0.8 %.
+        Vectors beyond `rank` in a block of the other methods, at least 0; two Krylov blocks have so many together.
+    power_iterations : int, optional
+        Products with A A^H, at least 0; not used by the single pass. By default at most 8 for a rank by Krylov blocks,
+        fewer where the next are seen to lower the error by less than 0.15 %: the error was at most 0.2 % above that of
+        the truncated SVD on every matrix tried. Otherwise 4.
     sketch : str or callable, default "sparse_sign"
         A test matrix of `curtensor.sketching.SKETCHES`, or a function ``(n, size, dtype, rng)`` to a real one.
     rng : None, int, SeedSequence or Generator, optional
@@ -168,12 +222,18 @@ def randomized_svd(
 
     Notes
     -----
-    Passes over A: 2 power_iterations + 2; the single pass 1; with `rtol`, as many for each block by which the basis
-    grows. O(m n b (q + 1)) operations for blocks of b = rank + oversampling vectors and q iterations.
+    Passes over A: at most 2 power_iterations + 2; one more of an operator, and where the error is below about
+    1e-6 (1e-2 in single precision), and one for each block of random vectors that goes in where values repeat. The
+    single pass 1; with `rtol`, 2 power_iterations + 2 for each block by which the basis grows. O(m n b (q + 1))
+    operations for q iterations with blocks of b vectors: rank + oversampling, and half of these for Krylov blocks.
 
-    The estimate adds to the singular values that were cut off, known exactly, what ten random vectors kept out of the
-    basis show of A outside of it: with a Krylov basis these serve where the leave-one-out estimate of [3]_ would need
-    each vector's powers kept apart.
+    Krylov blocks hold a basis of the shorter side and its images, O((m + n) b (q + 1)) numbers; where that is above
+    400 MB, its leading part alone, O((m + n) b), at the cost of one more pass.
+
+    The error is known from the norm of A and the singular values. Where that would be rounding, and for operators, the
+    estimate adds to the singular values that were cut off what ten random vectors kept out of the basis show of A
+    outside of it: with a Krylov basis these serve where the leave-one-out estimate of [3]_ would need each vector's
+    powers kept apart.
 
     A is copied in no layout, but a sparse one is converted where it is neither CSR nor CSC or not of floats, and a
     DataFrame with columns of several dtypes is put together.
@@ -188,6 +248,10 @@ def randomized_svd(
        2022, arXiv:2207.06342.
     .. [4] J. A. Tropp, A. Yurtsever, M. Udell, V. Cevher, "Practical sketching algorithms for low-rank matrix
        approximation", SIAM J. Matrix Anal. Appl. 38(4), 2017, Algorithm 7.
+    .. [5] R. A. Meyer, C. Musco, C. Musco, "On the unreasonable effectiveness of single vector Krylov methods for
+       low-rank approximation", SODA 2024, arXiv:2305.02535.
+    .. [6] K. Wu, H. Simon, "Thick-restart Lanczos method for large symmetric eigenvalue problems", SIAM J. Matrix Anal.
+       Appl. 22(2), 2000.
 
     Examples
     --------
@@ -205,6 +269,8 @@ def randomized_svd(
     if method == "single_pass" and rank is None:
         raise _validation.complain(ValueError, "method", "block_krylov or subspace where rtol is given", repr(method))
     oversampling = _validation.integer(oversampling, "oversampling", 0, np.inf)
+    if power_iterations is None:
+        power_iterations = MOST_STEPS if method == "block_krylov" and rtol is None else STEPS
     steps = _validation.integer(power_iterations, "power_iterations", 0, 100)
     sketch = _validation.choose(SKETCHES, sketch, "sketch")
     rng = _validation.generator(rng)
@@ -213,18 +279,173 @@ def randomized_svd(
         result = single_pass_svd(operand, A, rank, oversampling, sketch, rng)
     elif rank is None:
         result = svd_to_tolerance(operand, A, rtol, SVD_METHODS[method], steps, sketch, rng)
+    elif method == "subspace":
+        result = subspace_svd(operand, A, rank, oversampling, steps, sketch, rng)
     else:
-        result = truncated_svd(operand, A, rank, oversampling, steps, sketch, rng, SVD_METHODS[method])
+        result = truncated_svd(operand, A, rank, oversampling, steps, sketch, rng, MIN_GAIN)
     return named(result_like(operand, A, result), given)
 
 
-def truncated_svd(operand, A, rank, oversampling, steps, sketch, rng, extend=block_krylov):
-    """The body of `randomized_svd` for a rank."""
+def truncated_svd(operand, A, rank, oversampling, steps, sketch, rng, min_gain=0.0):
+    """The body of `randomized_svd` for a rank: images of the best of a block Krylov basis of the shorter side.
+
+    T is A where that is tall, else its adjoint. Of the longer side nothing is held but blocks, until the images are.
+    """
+    wide = A.shape[0] < A.shape[1]
+    n, m = sorted(A.shape)
+    kind, knows_norm = operand.dtype(A), operand.knows_norm(A)
+    width = min(-(-(rank + oversampling) // min(2, steps + 1)), n)
+    test = random_matrix(sketch, m, width, kind, rng) * np.sqrt(width, dtype=np.empty(0, kind).real.dtype)
+    unused = sparse.csr_array((n, 0), dtype=test.dtype)
+    sketched = sketch_matrix(operand, A, *((unused, test) if wide else (test, unused)))
+    del test  # what is as long as a side, and not needed on, makes room
+    start = [sketched.right if wide else sketched.left]
+    norm, exponent = sketched.norm, sketched.exponent
+    times, adjoint_times = partial(sketched.operand.matmat, sketched.A), partial(sketched.operand.rmatmat, sketched.A)
+    del sketched
+    if wide:
+        times, adjoint_times = adjoint_times, times
+
+    def another():
+        return adjoint_times(gaussian(m, width, kind, rng))
+
+    if width == n:  # no sketch beats the whole space
+        start = [norm * np.eye(n, dtype=kind)]
+    square = norm**2 if knows_norm else 0
+    basis, images, gram = krylov_basis(
+        times, adjoint_times, m, start, norm, rank, rank + oversampling, steps, square, min_gain, another
+    )
+    error = None
+    if knows_norm:
+        error = error_by_energy(norm, np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[-rank:], 0)))
+    V, s, Uh = svd_of_images(times, basis, images, gram, rank, beyond=error is None)
+    if error is None:
+        unseen = adjoint_times(probe_vectors(m, kind, rng))
+        error = np.hypot(np.linalg.norm(s[rank:]), norm_outside(unseen, V)) / (norm or 1)
+    rank = min(rank, numerical_rank(s, A.shape))
+    V, s, Uh = V[:, :rank], times_power(s[:rank], -exponent), Uh[:rank]
+    return SVD(V, s, Uh, float(error)) if wide else SVD(Uh.conj().T, s, V.conj().T, float(error))
+
+
+def subspace_svd(operand, A, rank, oversampling, steps, sketch, rng):
+    """The same from the last of the powers alone."""
     sketched, Y, unseen = first_products(operand, A, rank + oversampling, sketch, rng)
-    basis, images = extend(sketched.operand, sketched.A, Y, steps, *nothing(sketched.A.shape, Y.dtype), sketched.norm)
+    basis, images = subspace(sketched.operand, sketched.A, Y, steps, *nothing(sketched.A.shape, Y.dtype), sketched.norm)
     remainder = norm_outside(unseen, basis)
     U, s, Vh = svd_of_product(basis, images)
     return cut(U, s, Vh, min(rank, numerical_rank(s, A.shape)), remainder, sketched)
+
+
+def krylov_basis(times, adjoint_times, m, start, scale, rank, size, steps, square, min_gain, another):
+    """A basis V of ``Y, T^H T Y, (T^H T)^2 Y, ...``, its images T V, and ``V^H T^H T V``, read off the recurrence.
+
+    Where the powers run dry, or a value is found as often as a block has vectors and may be there more often, a block
+    of random vectors is put in. Where the basis outgrows memory, only its leading part is kept, and of its images none.
+    """
+    Y = start.pop()
+    n = len(Y)
+    basis, images = [], []
+    gram, gain = np.zeros((0, 0), Y.dtype), None
+    R = gram
+    for step in itertools.count():
+        width = Y.shape[1]
+        block = new_directions(Y, basis, scale)
+        values = np.linalg.eigvalsh(gram)[::-1]
+        random = len(gram) + block.shape[1] < n and (block.shape[1] < width or may_repeat(values, rank, width))
+        if random:
+            block = np.hstack([block, new_directions(another(), [*basis, block], scale)])
+        link = np.zeros((block.shape[1], len(gram)), Y.dtype)
+        if step:
+            link[:, -len(R) :] = (block.conj().T @ Y) @ R
+        Y = None
+        last = not block.shape[1] or (step >= steps and len(gram) + block.shape[1] >= rank)
+        before, gain = gain, None
+        if step and not random:
+            foreseen = values_with(gram, link)
+            gain = foreseen[:rank].sum() - values[:rank].sum()
+            if before is not None and not may_repeat(foreseen, rank, width):
+                last |= little_ahead(before, gain, values, rank, square, min_gain)
+        if not last and len(gram) * (m + n) * gram.itemsize > BASIS_BYTES:
+            images = None
+            basis, gram, link = leading_part(basis, gram, link, size)
+        image = times(block) if block.size else np.zeros((m, 0), block.dtype)
+        P, R = thin_qr(image)
+        gram = np.block([[gram, link.conj().T], [link, R.conj().T @ R]])
+        basis.append(block)
+        if images is not None:
+            images.append(image)
+        del image
+        if last:
+            return basis, images, gram
+        Y = adjoint_times(P)
+
+
+def may_repeat(values, rank, width):
+    """Whether one of the leading values is found as often as a block has vectors, to rounding."""
+    later = values[width - 1 :][:rank]
+    first = values[: len(later)]
+    return bool(
+        (later > (1 - REPEATED) * first)[first > NOISE * np.finfo(values.dtype).eps * values.max(initial=0)].any()
+    )
+
+
+def values_with(gram, link):
+    """The values after one more block, if its own are on average those of the last one."""
+    mean = np.mean(gram.diagonal()[-len(link) :])
+    wider = np.block([[gram, link.conj().T], [link, mean * np.eye(len(link))]])
+    return np.linalg.eigvalsh(wider)[::-1]
+
+
+def little_ahead(before, gain, values, rank, square, min_gain):
+    """Whether further blocks would lower the error by no more than a share, the gains falling on as they fell.
+
+    Not where the Gram matrix does not show the error. After a gain that was mostly of what had been missing, little is
+    known of how they fall.
+    """
+    kept = values[:rank].sum()
+    rest = max(square - kept, values[rank:].sum())
+    if gain >= before or rest <= ENERGY_FLOOR**2 * np.finfo(values.dtype).eps * values.sum():
+        return False
+    fall = max(gain / before, STEEPEST if before < rest / 2 else 0.5)
+    ahead = gain * fall / (1 - fall) ** 2  # a geometric series, and more of it where it is slow, which grows slower yet
+    return ahead <= 2 * min_gain * min(rest, FLAT * kept)
+
+
+def leading_part(basis, gram, link, size):
+    """The leading Ritz vectors; all of the basis where it is no larger, or its values fall too far to be told apart."""
+    values, Z = np.linalg.eigh(gram)
+    if len(gram) <= size or too_deep(values[::-1], size):
+        return basis, gram, link
+    Z = Z[:, -size:]
+    return [combined(basis, Z)], np.diag(values[-size:]).astype(gram.dtype), link @ Z
+
+
+def too_deep(squares, rank):
+    """Whether squares of singular values fall so far that fewer than half of the digits of the last are known."""
+    return squares[rank - 1] <= CONDITION * np.sqrt(np.finfo(squares.dtype).eps) * squares[0]
+
+
+def svd_of_images(times, basis, images, gram, rank, beyond):
+    """The leading part of the SVD of ``basis @ images^H``, by a Gram matrix where that has the digits; else all of it.
+
+    What the Gram matrix has lost of the digits, that of the vectors themselves brings back. `beyond` asks for what lies
+    beyond the rank, as far as it goes.
+    """
+    squares, Z = np.linalg.eigh(gram)
+    squares, Z = squares[::-1], Z[:, ::-1]
+    if len(squares) < rank or too_deep(squares, rank):
+        basis = np.hstack(basis)
+        return svd_of_product(basis, times(basis) if images is None else np.hstack(images))
+    while beyond and rank < len(squares) and not too_deep(squares, rank + 1):
+        rank += 1
+    s = np.sqrt(squares[:rank])
+    Z = Z[:, :rank] / s
+    V = combined(basis, Z)
+    basis.clear()  # whoever called holds it, and it is large
+    U = times(V) if images is None else combined(images, Z)
+    R = linalg.cholesky(U.conj().T @ U)
+    W, s, Xh = np.linalg.svd(R * s)
+    return V @ (np.sqrt(squares[:rank, None]) * Xh.conj().T), s, (U @ linalg.solve_triangular(R, W)).conj().T
 
 
 def svd_to_tolerance(operand, A, rtol, extend, steps, sketch, rng):
@@ -269,7 +490,7 @@ def single_pass_svd(operand, A, rank, oversampling, sketch, rng):
     Y = random_matrix(sketch, m, 2 * size + 1, operand.dtype(A), rng)
     X = with_probes(random_matrix(sketch, n, size, operand.dtype(A), rng), n, operand.dtype(A), rng)
     sketched = sketch_matrix(operand, A, Y, X)
-    basis = new_directions(sketched.right[:, :-PROBES], sketched.right[:, :0], sketched.norm)
+    basis = new_directions(sketched.right[:, :-PROBES], [], sketched.norm)
     fit = np.linalg.lstsq(dense(Y.conj().T @ basis), sketched.left.conj().T)[0]
     unseen = sketched.right[:, -PROBES:]
     remainder = np.linalg.norm(unseen - basis @ (fit @ X[:, -PROBES:])) / np.sqrt(PROBES)
@@ -289,7 +510,14 @@ def first_products(operand, A, size, sketch, rng):
 
 def with_probes(test, n, kind, rng):
     """A dense test matrix with the probes as its last columns."""
-    return np.hstack([dense(test), gaussian(n, PROBES, kind, rng) * np.sqrt(PROBES, dtype=test.dtype)])
+    return np.hstack([dense(test), probe_vectors(n, kind, rng)])
+
+
+def probe_vectors(n, kind, rng):
+    """Random vectors for the basis not to see, of independent normal entries of variance 1."""
+    X = gaussian(n, PROBES, kind, rng)
+    X *= np.sqrt(PROBES)
+    return X
 
 
 def norm_outside(unseen, basis):

@@ -6,12 +6,15 @@ in turn in the same process.
 """
 
 import functools
+import tempfile
 
 import numpy as np
+from scipy import linalg
 
 import curtensor as ct
 from benchmarks import common
 from benchmarks.common import CONFIRMING, FAMILIES, METHODS, TUNING, cpu_seconds, error, tail
+from curtensor import selection
 from evidence.claims import Line, at_most, command, fresh_process, shown
 
 SHAPE = (700, 500)
@@ -59,6 +62,50 @@ def columns(families=tuple(CONFIRMING)):
     gain = geometric_mean(ours.values()) / geometric_mean(pivoted.values())
     note = f" (pivoted QR: mean {geometric_mean(pivoted.values()):.3f}, worst {max(pivoted.values()):.3g})"
     yield at_most("columns: mean over that of pivoted QR of a sketch of the same size", 0.95, gain, note)
+
+
+@functools.cache
+def other_columns(name, k, seed, shape=(1000, 800)):
+    """Error over the optimum of columns by pivoted QR of all of A and by Osinsky's rule with exact singular vectors."""
+    A, spectrum = matrix(name, seed, shape)
+    _, _, Vh = np.linalg.svd(A, full_matrices=False)
+    chosen = (
+        linalg.qr(A, mode="r", pivoting=True, check_finite=False)[1][:k],
+        selection.osinsky(Vh[:k].conj().T, (Vh[k:].conj().T) * spectrum[k:], k, None),
+    )
+    return [column_error(A, columns) / tail(spectrum, k) for columns in chosen]
+
+
+def column_error(A, columns):
+    """``||A - C C^+ A||_F``."""
+    Q = np.linalg.qr(A[:, columns])[0]
+    return error(A, (Q, Q.T @ A))
+
+
+def exchange(families=tuple(CONFIRMING), ranks=(10, 50, 100, 200), shape=(1000, 800)):
+    """Columns by exchange steps, beside pivoted QR of all of A and the exact rule; then on the shapes of `columns`."""
+    found = {}
+    for name in families:
+        A, spectrum = matrix(name, 0, shape)
+        for k in ranks:
+            if k > min(A.shape) // 2 or tail(spectrum, k) < 1e-9 * spectrum[0]:
+                continue  # of exact rank, or but for rounding
+            best = min(other_columns(name, k, 0, shape))
+            for method in ("exchange", "osinsky"):
+                columns = ct.select_columns(A, k, method=method, rng=100)
+                found[method, name, k] = column_error(A, columns) / tail(spectrum, k) / best
+    what = "k=10 to 200: error / the better of pivoted QR of A and the exact rule"
+    for method in ("exchange", "osinsky"):
+        ours = {case[1:]: value for case, value in found.items() if case[0] == method}
+        (name, k), worst = max(ours.items(), key=lambda item: item[1])
+        mean, where = geometric_mean(ours.values()), f"{worst:.3f} ({name}, k={k})"
+        if method == "exchange":
+            yield Line(f"{method}, {what}, mean", "<= 1.00", f"{mean:.4f} ({len(ours)} cases)", round(mean, 2) <= 1)
+            yield Line(f"{method}, {what}, worst", "<= 1.03", where, worst <= 1.03)
+        else:
+            yield shown(f"{method}, {what}, mean and worst", f"{mean:.4f}, {where}")
+    yield from mean_and_worst("columns, exchange", "columns, exchange", families, 1.17, 1.48)
+    yield from mean_and_worst("CUR k x k, exchange, projection", "CUR, exchange", families, 1.30, 2.0)
 
 
 def projection(families=tuple(CONFIRMING)):
@@ -250,11 +297,32 @@ def dense_time():
 def selection_time():
     """The choice of columns of a wide matrix in units of a product with a k-row sketch."""
     A = np.random.default_rng(0).standard_normal((1000, 50000))
-    for k in (50, 100):
+    for k, most in ((50, 2.5), (100, 2.5), (300, 3.0)):
         G = np.random.default_rng(1).standard_normal((k, 1000))
         ours, product = cpu_seconds([lambda k=k: ct.select_columns(A, k, rng=0), lambda G=G: G @ A], 5)
         note = f" ({ours:.3f} s / {product:.3f} s)"
-        yield at_most(f"1000 x 50000, k={k}: select_columns over one product", 2.5, ours / product, note)
+        yield at_most(f"1000 x 50000, k={k}: select_columns over one product", most, ours / product, note)
+
+
+def large_rank_time():
+    """A whole CUR with 300 columns and rows in units of a product with so many columns, and by exchange steps."""
+    for shape in ((1000, 50000), (4000, 4000), (20000, 2000)):
+        A = np.random.default_rng(0).standard_normal(shape)
+        G = np.random.default_rng(1).standard_normal((300, shape[0]))
+        calls = [lambda A=A: ct.cur_decomposition(A, 300, rng=0), lambda A=A, G=G: G @ A]
+        ours, product = cpu_seconds(calls, 3)
+        note = f" ({ours:.3f} s / {product:.3f} s)"
+        yield at_most(f"{shape[0]} x {shape[1]}, k=300: CUR over one product", 4.5, ours / product, note)
+
+
+def exchange_time():
+    """What exchange steps cost, in units of the default's choice and of a full SVD."""
+    for shape, k in (((1500, 1500), 40), ((1500, 1500), 200), ((4000, 4000), 50), ((20000, 2000), 50)):
+        A = np.random.default_rng(0).standard_normal(shape) / np.arange(1, shape[1] + 1)
+        calls = [lambda A=A, k=k, m=m: ct.select_columns(A, k, method=m, rng=0) for m in ("exchange", "osinsky")]
+        exchanged, default = cpu_seconds(calls, 2)
+        note = f"{exchanged / default:.2f} ({exchanged:.3f} s / {default:.3f} s)"
+        yield shown(f"{shape[0]} x {shape[1]}, k={k}: columns by exchange over those of the default, CPU", note)
 
 
 SPARSE_PEAK = """
@@ -290,8 +358,21 @@ print(time.process_time() - start)
 """
 
 
+FIRST_LOOK = """
+import time, numpy
+A = numpy.random.default_rng(0).standard_normal((569, 30))
+start = time.perf_counter()
+import curtensor
+curtensor.cur_decomposition(A, 5, rng=0)
+print(time.perf_counter() - start)
+"""
+
+
 def first_call():
-    """The first call in a fresh process, kernels cached on disk by an earlier one."""
+    """The first call in a fresh process: with nothing cached, and with kernels cached on disk by an earlier one."""
+    with tempfile.TemporaryDirectory() as empty:
+        seconds = min(float(fresh_process(FIRST_LOOK, NUMBA_CACHE_DIR=empty)) for _ in range(3))
+    yield at_most("first call, 569 x 30, nothing cached: s by the clock above importing numpy", 1.2, seconds)
     fresh_process(FIRST_CALL)
     seconds = min(float(fresh_process(FIRST_CALL)) for _ in range(5))
     yield at_most("first call, warm cache: CPU s above importing scipy.linalg and numba", 1.5, seconds)
@@ -320,7 +401,9 @@ CLAIMS = {
     "columns": columns,
     "projection": projection,
     "intersection": intersection,
+    "exchange": exchange,
     "tuning": tuning,
+    "exchange_tuning": lambda: exchange(tuple(TUNING)),
     "norm": never_above_norm,
     "published": published,
     "exact": exact_rank,
@@ -329,6 +412,8 @@ CLAIMS = {
     "svd": svd,
     "dense_time": dense_time,
     "selection_time": selection_time,
+    "large_rank_time": large_rank_time,
+    "exchange_time": exchange_time,
     "sparse_time": sparse_time,
     "first_call": first_call,
     "import": import_time,

@@ -1,4 +1,4 @@
-"""Slow, obvious twins of the kernels."""
+"""Slow, obvious twins of the kernels and of rules."""
 
 import numpy as np
 
@@ -19,7 +19,7 @@ def squared_moduli(panel):
     return float((np.abs(panel.astype(complex)) ** 2).sum())
 
 
-def osinsky_pass(basis, residual, k, ridge, weights):
+def osinsky(basis, residual, k, ridge, weights):
     """Osinsky's rule with a ridge: coefficients and residuals made anew from the chosen rows at each step."""
     chosen = []
     for _ in range(k):

@@ -279,7 +279,7 @@ def test_passes_with_a_tolerance_are_one_a_sketch_and_one_a_rank_tried(core, rto
     sketches, tried = A.log.count("sketch_both"), len(heard) - 1
     assert sketches <= 3
     assert A.log.count("rmatmat") <= tried
-    assert A.log.count("panels") <= tried
+    assert A.log.count("panels") <= tried + 1  # of a large rank A itself is looked at
     assert A.passes == sketches + A.log.count("rmatmat") + A.log.count("panels")
 
 

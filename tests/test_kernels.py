@@ -8,11 +8,12 @@ from pathlib import Path
 import naive
 import numpy as np
 import pytest
-from matrices import DTYPES, eps, normal, orthonormal
+from matrices import DTYPES, eps, normal
 from numpy.testing import assert_allclose, assert_array_equal
 
 import curtensor as ct
 from curtensor import _kernels
+from curtensor.operands import ndarray
 from curtensor.sketching import random_matrix, sparse_sign
 
 ROOT = Path(ct.__file__).parent.parent
@@ -56,6 +57,18 @@ def test_one_sided_sketches_leave_the_other_side_alone(dtype, rng):
     assert_allclose(left, Y.T @ panel, atol=100 * eps(dtype))
 
 
+@pytest.mark.parametrize("dtype", [*DTYPES, "int8"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_small_arrays_have_the_sketches_that_kernels_make(order, dtype, rng, monkeypatch):
+    A = np.asarray((5 * normal((60, 40), np.result_type(dtype, "f4"), rng)).astype(dtype), order=order)
+    Y, X = (random_matrix(sparse_sign, n, 9, ndarray.dtype(A), rng) for n in A.shape)
+    small = ndarray.sketch_both(A, Y, X)
+    monkeypatch.setattr(_kernels, "SMALL", 0)
+    for found, expected in zip(small, ndarray.sketch_both(A, Y, X), strict=True):
+        assert np.asarray(found).dtype == np.asarray(expected).dtype
+        assert_allclose(found, expected, rtol=100 * eps(ndarray.dtype(A)), atol=1e3 * eps(ndarray.dtype(A)))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_squared_moduli_are_those_of_its_twin(dtype, rng):
     panel = normal((50, 300), dtype, rng)
@@ -85,19 +98,6 @@ def test_nan_and_infinity_survive(dtype, value, rng):
     assert not np.isfinite(right).all()
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("weighted", [False, True])
-def test_osinsky_passes_choose_what_its_twin_chooses(weighted, dtype, rng):
-    for k in (1, 2, 9):
-        basis = orthonormal(60, k, dtype, rng).astype(dtype)
-        residual = normal((60, 4), dtype, rng) * np.array(0.1, dtype)
-        weights = rng.random(60) if weighted else np.ones(60)
-        chosen = np.empty(k, np.int64)
-        count = _kernels.osinsky_pass(np.hstack([basis, residual]), k, 0, 1e-3, weights, np.inf, 0.0, chosen)
-        assert count == k
-        assert_array_equal(chosen, naive.osinsky_pass(basis, residual, k, 1e-3, weights))
-
-
 def run(code, folder=ROOT, **environment):
     """The output of code in a fresh process with the package in a folder, in which warnings are errors."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("NUMBA_")} | environment
@@ -109,6 +109,8 @@ def run(code, folder=ROOT, **environment):
 
 DECOMPOSE = """
 import numpy as np, curtensor as ct
+from curtensor import _kernels
+_kernels.SMALL = 0
 A = np.random.default_rng(0).standard_normal((40, 30))
 result = ct.cur_decomposition(A, 5, rng=0)
 print(result.col_indices.tolist(), result.row_indices.tolist(), f"{result.error_estimate:.10f}")
@@ -123,6 +125,23 @@ def decomposed():
 
 def test_kernels_run_without_compilation():
     assert run(DECOMPOSE, NUMBA_DISABLE_JIT="1") == decomposed()
+
+
+SMALL_TABLE = """
+import numpy as np, curtensor as ct
+from curtensor import _kernels
+for dtype in ("float32", "float64", "complex64", "complex128", "int64"):
+    A = (9 * np.random.default_rng(0).standard_normal((569, 30))).astype(dtype)
+    for B in (A, np.asfortranarray(A)):
+        ct.cur_decomposition(B, 5, rng=0), ct.cur_decomposition(B, rtol=0.5, core="intersection", rng=0)
+        ct.select_rows(B, 5, rng=0), ct.interpolative_decomposition(B, 5, method="exchange", rng=0)
+        ct.randomized_svd(B, 5, rng=0), ct.tensor_cur(B[:480].reshape(12, 40, 30), 3, rng=0)
+print(sum(len(value.signatures) for value in vars(_kernels).values() if hasattr(value, "signatures")))
+"""
+
+
+def test_a_first_look_at_a_small_table_compiles_nothing(tmp_path):
+    assert run(SMALL_TABLE, NUMBA_CACHE_DIR=str(tmp_path)) == "0"
 
 
 ONE_KERNEL = """
@@ -154,7 +173,8 @@ def test_kernels_compile_where_nothing_can_be_written(read_only_install):
     assert run(ONE_KERNEL, read_only_install, **nowhere).split()[0] == "0"
 
 
-def test_eight_threads_give_what_one_gives(rng):
+def test_eight_threads_give_what_one_gives(rng, monkeypatch):
+    monkeypatch.setattr(_kernels, "SMALL", 0)
     matrices = [normal((60, 50), dtype, rng) for dtype in DTYPES for _ in range(4)]
 
     def everything(A):

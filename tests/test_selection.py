@@ -2,6 +2,7 @@ import ast
 from dataclasses import replace
 from pathlib import Path
 
+import naive
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,7 +21,6 @@ from matrices import (
     orthonormal,
     sparse_low_rank,
 )
-from naive import osinsky_pass
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import linalg, sparse
 
@@ -28,17 +28,25 @@ import curtensor as ct
 from curtensor.cur import CORES
 from curtensor.selection import (
     ENTRY_RULES,
+    GAIN,
+    MIXED,
     NOISE,
+    PANEL,
     POOL,
     RIDGE,
     SELECTION_RULES,
+    better_rows,
+    by_cholesky,
     choose_more_rows,
     choose_rows,
+    exchange,
+    exchange_within,
     fit_growth,
     osinsky,
     oversample,
     row_norms_squared,
     split_sketch,
+    update_scores,
     weighted_sample,
 )
 from curtensor.sketching import SKETCHES
@@ -60,10 +68,10 @@ def test_osinsky_makes_the_choices_of_its_definition(n, dtype, rng):
     basis = orthonormal(n, 7, dtype, rng).astype(dtype)
     residual = normal((n, 5), dtype, rng) * np.array(1e-2, dtype)
     ridge = RIDGE * row_norms_squared(residual).mean()
-    assert_array_equal(osinsky(basis, residual, 7, rng), osinsky_pass(basis, residual, 7, ridge, np.ones(n)))
+    assert_array_equal(osinsky(basis, residual, 7, rng), naive.osinsky(basis, residual, 7, ridge, np.ones(n)))
     weights = rng.random(n)
     chosen = osinsky(basis, residual, 7, rng, weights)
-    assert_array_equal(chosen, osinsky_pass(basis, residual, 7, ridge, weights))
+    assert_array_equal(chosen, naive.osinsky(basis, residual, 7, ridge, weights))
 
 
 def test_weighted_sampling_follows_the_weights():
@@ -496,3 +504,159 @@ def test_nothing_asks_which_function_a_choice_is():
             if isinstance(node, ast.Compare) and any(isinstance(op, (ast.Is, ast.IsNot)) for op in node.ops):
                 sides = {ast.unparse(side).split(".")[-1] for side in (node.left, *node.comparators)}
                 assert not sides & names, f"{path.name}: {ast.unparse(node)}"
+
+
+def swept(sketch, target, chosen, weights):
+    """One sweep of exchanges, each gain by projections made anew."""
+    chosen = list(chosen)
+
+    def left(rows):
+        span = np.linalg.qr(sketch[rows].conj().T)[0]
+        return np.linalg.norm(target - (target @ span) @ span.conj().T) ** 2
+
+    for j in range(len(chosen)):
+        others = chosen[:j] + chosen[j + 1 :]
+        before = left(others)
+        gains = np.array([weights[p] * (before - left([*others, p])) for p in range(len(sketch))])
+        gains[others] = 0
+        if gains.max() > (1 + GAIN) * gains[chosen[j]]:
+            chosen[j] = int(gains.argmax())
+    return chosen
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_sweep_of_exchanges_is_that_of_its_definition(weighted, dtype, rng):
+    sketch, target = normal((40, 12), dtype, rng), normal((15, 12), dtype, rng)
+    weights = rng.random(40) + 0.5 if weighted else np.ones(40)
+    chosen = exchange_within(sketch, target, np.arange(6), weights, eps(dtype) ** 0.5)
+    assert_array_equal(chosen, swept(sketch, target, range(6), weights))
+    assert not np.array_equal(chosen, np.arange(6))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_looked_at_are_the_best_for_each_chosen_one(dtype, rng):
+    sketch, target = normal((PANEL + 40, 12), dtype, rng), normal((15, 12), dtype, rng)
+    weights, chosen = rng.random(len(sketch)) + 0.5, np.array([3, PANEL + 1, 77, 9])
+    expected = set()
+    for j in range(4):
+        one = np.append(np.delete(chosen, j), chosen[j])
+        Q = np.linalg.qr(sketch[one[:3]].conj().T)[0]
+        E, T = sketch - (sketch @ Q) @ Q.conj().T, target - (target @ Q) @ Q.conj().T
+        gains = weights * (np.abs(E @ T.conj().T) ** 2).sum(axis=1) / (np.abs(E) ** 2).sum(axis=1)
+        gains[chosen[:]] *= np.arange(len(chosen)) == j
+        expected |= {int(gains.argmax())} - {int(chosen[j])}
+    assert set(better_rows(sketch, target, chosen, weights).tolist()) == expected
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_exchanges_leave_less_of_the_sketch(dtype, rng):
+    for family in ("harmonic", "slow", "coherent", "mixture"):
+        sketch = np.ascontiguousarray(FAMILIES[family](60, 300, dtype, rng).T)
+        chosen = osinsky(*split_sketch(sketch, 10), 10, rng)
+        exchanged = exchange(sketch, sketch, chosen)
+        assert column_error(sketch.conj().T, exchanged) < column_error(sketch.conj().T, chosen)
+
+
+@pytest.mark.parametrize("select", [ct.select_columns, ct.select_rows])
+def test_exchanges_keep_what_is_included_and_obey_weights(select, rng):
+    A = FAMILIES["slow"](70, 60, "float64", rng)
+    A = A if select is ct.select_columns else A.T
+    plain = select(A, 12, method="exchange", rng=0)
+    others = np.setdiff1d(np.arange(60), plain)[:4]
+    weights = np.where(np.isin(np.arange(60), plain[:3]), 0.0, 1 + 1e3 * (np.arange(60) == others[3]))
+    chosen = select(A, 12, method="exchange", include=others[:2], exclude=others[2:3], weights=weights, rng=0)
+    assert_array_equal(chosen[:2], others[:2])
+    assert others[3] in chosen and not set(chosen.tolist()) & {*plain[:3].tolist(), int(others[2])}
+
+
+def test_exchanges_come_closer_than_the_default_rule(rng):
+    found = {"osinsky": [], "exchange": []}
+    for family in ("harmonic", "slow", "coherent", "mostly_zero", "lehmer", "circulant"):
+        A = FAMILIES[family](150, 120, "float64", rng)
+        for k in (5, 20):
+            for method, ratios in found.items():
+                ratios.append(column_error(A, ct.select_columns(A, k, method=method, rng=0)) / optimum(A, k))
+    assert np.mean(np.log(found["exchange"])) <= np.mean(np.log(found["osinsky"])) - 0.005
+
+
+def test_exchanged_rows_bring_the_projection_nearer(rng):
+    errors = {"osinsky": [], "exchange": []}
+    for family in ("harmonic", "slow", "coherent", "mostly_zero", "lehmer"):
+        A = FAMILIES[family](150, 120, "float64", rng)
+        for method, found in errors.items():
+            result = ct.cur_decomposition(A, 15, method=method, rng=0)
+            C_part = column_error(A, result.col_indices)
+            found.append((np.linalg.norm(A - result.to_array()) ** 2 - C_part**2) / optimum(A, 15) ** 2)
+    assert np.mean(errors["exchange"]) < np.mean(errors["osinsky"])
+
+
+@pytest.mark.parametrize("include", [0, 4])
+def test_refining_with_exchanges_keeps_what_was_chosen(include, rng):
+    A = FAMILIES["harmonic"](80, 60, "complex128", rng)
+    first = ct.cur_decomposition(A, 4, method="exchange", rng=0)
+    more = first.refine(A, 10, method="exchange", rng=0)
+    assert_array_equal(more.col_indices[:4], first.col_indices)
+    assert_array_equal(more.row_indices[:4], first.row_indices)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_long_choice_in_stretches_is_that_of_its_definition(dtype, rng):
+    n, k = 4 * POOL, 60
+    basis = orthonormal(n, k, dtype, rng).astype(dtype)
+    residual = (normal((n, 30), dtype, rng) * rng.pareto(2, (n, 1)) * 1e-2).astype(dtype)
+    ridge = RIDGE * row_norms_squared(residual).mean()
+    weights = rng.random(n) + 0.1
+    chosen, expected = osinsky(basis, residual, k, rng, weights), naive.osinsky(basis, residual, k, ridge, weights)
+    assert np.mean(chosen == expected) == 1 if eps(dtype) < 1e-10 else len(set(chosen) & set(expected)) >= k - 5
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_scores_after_two_stretches_are_those_of_their_definition(dtype, rng):
+    n, k, ridge = PANEL + 30, 8, 0.1
+    wide = np.result_type(dtype, float)
+    basis, residual = orthonormal(n, k, wide, rng), normal((n, 5), wide, rng)
+    chosen = np.array([7, PANEL + 3, 100, 4, 30])
+    leverage, loss = row_norms_squared(basis), row_norms_squared(residual) + ridge
+    Q, T = np.linalg.qr(basis[chosen].conj().T)
+    pivots = linalg.solve_triangular(T, np.hstack([residual[chosen], np.sqrt(ridge) * np.eye(5)]), trans="C")
+    for start, stop in ((0, 3), (3, 5)):
+        parts = Q[:, :start], Q[:, start:stop], pivots[:start], pivots[start:stop]
+        update_scores(leverage, loss, basis.astype(dtype), residual.astype(dtype), *parts)
+        coefficients = basis @ np.linalg.pinv(basis[chosen[:stop]])
+        rest = residual - coefficients @ residual[chosen[:stop]]
+        expected = row_norms_squared(rest) + ridge * (1 + row_norms_squared(coefficients))
+        others = np.delete(np.arange(n), chosen)
+        tolerance = 1e3 * eps(dtype) * expected.max()
+        assert_allclose(loss[others], expected[others], rtol=1e3 * eps(dtype), atol=tolerance)
+        outside = basis - coefficients @ basis[chosen[:stop]]
+        assert_allclose(leverage[others], row_norms_squared(outside)[others], atol=100 * eps(dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_cholesky_factors_make_the_basis_that_qr_makes(dtype, rng):
+    C = normal((400, 30), dtype, rng) * np.geomspace(1, 1e-3, 30).astype(dtype)
+    Q, expected = by_cholesky(C), np.linalg.qr(C)[0]
+    assert np.abs(Q.conj().T @ Q - np.eye(30)).max() < 20 * eps(dtype)
+    assert np.abs(Q @ (Q.conj().T @ expected) - expected).max() < 1e3 * eps(dtype)
+    dependent = C.copy()
+    dependent[:, 7] = dependent[:, 3] + dependent[:, 4]
+    assert by_cholesky(dependent) is None
+    assert by_cholesky(C * (np.arange(30) != 5)) is None
+
+
+def test_combinations_stand_for_a_residual_of_many_columns(rng):
+    sketch = normal((900, 2 * MIXED), "float64", rng) / np.arange(1, 2 * MIXED + 1)
+    basis, residual = split_sketch(sketch, 20)
+    same, mixed = split_sketch(sketch, 20, rng=rng)
+    assert_allclose(np.abs(same), np.abs(basis), atol=1e-12)
+    assert mixed.shape == (900, MIXED)
+    assert_allclose(row_norms_squared(mixed), row_norms_squared(residual), rtol=0.7)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_exchanges_of_nearly_repeated_columns_make_nothing_worse(dtype, rng):
+    centres = normal((60, 50), dtype, rng)
+    A = np.repeat(centres, 40, axis=1) + np.array(1e-3, dtype) * normal((60, 2000), dtype, rng)
+    before, after = (ct.select_columns(A, 49, method=method, rng=0) for method in ("osinsky", "exchange"))
+    assert column_error(A, after) <= (1 + 1e-3) * column_error(A, before)

@@ -8,6 +8,7 @@ from matrices import DTYPES, eps
 from numpy.testing import assert_allclose, assert_array_equal
 
 import curtensor as ct
+from curtensor.operands.dense_tensor import DenseTensor
 from curtensor.selection import SELECTION_RULES
 from curtensor.sketching import random_matrix, sparse_sign
 from curtensor.tensors import TENSOR_METHODS
@@ -77,7 +78,7 @@ def test_tensorly_takes_the_result(rng):
 def test_mixed_fibres_are_combinations_of_all_fibres_or_the_fibres(size, rng):
     X = rng.standard_normal((30, 12, 11))
     places = through([np.arange(30), np.arange(12), np.arange(11)], 0)
-    entries = ArrayEntries(X)
+    entries = ArrayEntries(DenseTensor(X))
     entries.fibres_at_once = lambda mode: 7
     mixed = mixed_fibres(entries, 0, places, size, np.random.default_rng(1))
     mixing = random_matrix(sparse_sign, 132, MIXED * size, X.dtype, np.random.default_rng(1))

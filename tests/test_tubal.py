@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import curtensor as ct
-from curtensor.operands import horizontal_slices
+from curtensor.operands import dense_tensor
+from curtensor.operands.dense_tensor import DenseTensor
 from curtensor.selection import SELECTION_RULES
 from curtensor.tensors import tubal
 
@@ -388,15 +389,15 @@ def test_another_file_is_refused(tmp_path):
 def test_large_tensors_are_transformed_in_panels(monkeypatch):
     X = normal((40, 30, 9), "float64", 1)
     whole = ct.tubal_cur(X, 5, rng=0)
-    monkeypatch.setattr(horizontal_slices, "PANEL_BYTES", 7 * X[0].nbytes)
-    assert len(list(tubal.spectral_panels(X))) == 6
+    monkeypatch.setattr(dense_tensor, "PANEL_BYTES", 7 * X[0].nbytes)
+    assert len(list(tubal.spectral_panels(DenseTensor(X)))) == 6
     panels = ct.tubal_cur(X, 5, rng=0)
     np.testing.assert_array_equal(whole.col_indices, panels.col_indices)
     close(panels.to_array(), whole.to_array(), 20)
 
 
 def test_memory_is_that_of_the_slices_not_of_the_tensor(monkeypatch):
-    monkeypatch.setattr(horizontal_slices, "PANEL_BYTES", 2**18)
+    monkeypatch.setattr(dense_tensor, "PANEL_BYTES", 2**18)
     X = normal((200, 200, 64), "float64", 1)
     ct.tubal_cur(X[:20, :20, :20], 2, rng=0)
     tracemalloc.start()

@@ -10,7 +10,8 @@ from tensorly.tenalg import core_tenalg
 
 import curtensor as ct
 from curtensor import _kernels
-from curtensor.tensors import unfolding
+from curtensor.operands import dense_tensor
+from curtensor.operands.dense_tensor import DenseTensor
 
 DTYPES = ("f4", "f8", "c8", "c16")
 SHAPES = [(7,), (1,), (5, 6), (6, 1), (4, 5, 6), (3, 1, 4), (1, 5, 1), (9, 8, 3), (3, 4, 5, 2), (2, 1, 3, 1, 4)]
@@ -68,8 +69,8 @@ def read_only(X):
 @pytest.fixture(autouse=True)
 def small_blocks(request, monkeypatch):
     if "real_blocks" not in request.keywords:
-        monkeypatch.setattr(unfolding, "BLOCK_BYTES", 256)
-        monkeypatch.setattr(unfolding, "COLUMNS", 2)
+        monkeypatch.setattr(dense_tensor, "BLOCK_BYTES", 256)
+        monkeypatch.setattr(dense_tensor, "COLUMNS", 2)
 
 
 @pytest.fixture
@@ -151,9 +152,9 @@ def test_multi_mode_dot_does_all_products_in_any_order(dtype, rng):
 
 def test_the_cheapest_order_of_products_is_taken(monkeypatch):
     sizes = []
-    product = unfolding.mode_product
+    product = DenseTensor.mode_product
     monkeypatch.setattr(
-        unfolding, "mode_product", lambda X, M, mode: sizes.append(X.size * len(M)) or product(X, M, mode)
+        DenseTensor, "mode_product", lambda X, M, mode: sizes.append(X.size * len(M)) or product(X, M, mode)
     )
     ct.multi_mode_dot(
         np.ones((30, 20, 10, 3)), [np.ones((15, 30)), np.ones((2, 20)), np.ones((9, 10)), np.ones((8, 3))]
@@ -182,7 +183,7 @@ def test_a_gram_of_single_precision_keeps_double_digits():
 @pytest.mark.parametrize("exponent, scale", [(-1000, 1e300), (900, 1e-280)])
 def test_a_scaled_gram_neither_overflows_nor_underflows(exponent, scale, rng):
     X = random_array(rng, (4, 5, 6), "f8")
-    G = unfolding.gram(scale * X, 1, exponent)
+    G = DenseTensor(scale * X).mode_gram(1, exponent)
     assert_allclose(G, ct.mode_gram(X * scale * 2.0**exponent, 1), rtol=1e-13)
 
 

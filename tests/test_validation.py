@@ -267,7 +267,7 @@ def test_sources_of_randomness_are_checked(name):
 def test_numbers_of_randomized_svd_are_checked():
     for name in ("oversampling", "power_iterations"):
         assert complaint(ValueError, lambda name=name: ct.randomized_svd(GOOD, 2, **{name: -1})).startswith(name)
-        for value in (1.5, True, None, "1"):
+        for value in (1.5, True, "1"):
             message = complaint(TypeError, lambda name=name, value=value: ct.randomized_svd(GOOD, 2, **{name: value}))
             assert message.startswith(f"{name} must be an integer")
     complaint(ValueError, lambda: ct.randomized_svd(GOOD, rtol=0.1, method="single_pass"))
@@ -410,11 +410,6 @@ NO_TENSOR = {
     "structured": (np.zeros((3, 3), dtype=[("a", "f8")]), TypeError, "X must be an array of integers, bool"),
     "times": (np.zeros((3, 3), dtype="M8[s]"), TypeError, "X must be an array of integers, bool"),
     "masked": (np.ma.array(GOOD), TypeError, "X must be an array without a mask, got a masked array"),
-    "sparse": (
-        sparse.csr_array(GOOD),
-        TypeError,
-        "X must be an array of numbers, got csr_array of scipy; X.toarray() is one",
-    ),
     "unreadable": (Unreadable(), TypeError, "X must be an array of numbers, got Unreadable of"),
 }
 
@@ -435,9 +430,7 @@ def test_what_holds_a_tensor_of_numbers_is_taken(name):
         TENSOR_FUNCTIONS[name](kind)
     for kind in (GOOD.view(np.matrix), memoryview(GOOD), GOOD.tolist(), GOOD.astype(">f4")):
         TENSOR_FUNCTIONS[name](kind)
-    assert complaint(TypeError, lambda: TENSOR_FUNCTIONS[name](X.to_sparse())).startswith(
-        "X must be an array of numbers"
-    )
+    assert complaint(TypeError, lambda: TENSOR_FUNCTIONS[name](X.to_sparse())).startswith("X must be a dense tensor")
 
 
 def csr_out_of_range(n, size, dtype, rng):

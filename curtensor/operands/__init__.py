@@ -26,6 +26,16 @@ OPERANDS = {
 }
 # Classes that do not say themselves that they follow the array API; array-api-compat speaks for them.
 FRAMEWORKS = {"torch": ("Tensor",), "cupy": ("ndarray",)}
+# The same of tensors. Else the array API decides, and then NumPy.
+TENSORS = {
+    "h5py": "stored_tensor",
+    "zarr": "stored_tensor",
+    "numpy.memmap": "stored_tensor",
+    "dask": "stored_tensor",
+    "scipy.sparse.linalg": "dense_tensor",
+    "scipy.sparse": "sparse_tensor",
+    "sparse": "sparse_tensor",
+}
 BLOCK_BYTES = 2**28  # of memory for what is read of a store
 PANELS = 128  # of a large array: a few copies of a panel are a few percent of it
 SMALLEST_PANEL = 2**19  # bytes, below which kernels and products slow down
@@ -48,6 +58,20 @@ def find(A: Any, *, only_products: bool = False, gradients: bool = False) -> tup
         operand = kind_of(A)
         return operand, operand.checked_array(A) if gradients else operand.wrap(A)
     raise _validation.complain(TypeError, "A", "an array, a sparse matrix or a DataFrame", type(A))
+
+
+def find_tensor(X, name="X", least=1, *, gradients=False):
+    """A `contract.Tensor` of X, with at least so many modes; not cut off from gradients that go on."""
+    X = unlabelled(X, name) if labelled(X) else X
+    _validation.one_of_several(X, name)
+    if of_framework(X):
+        module = importlib.import_module("curtensor.operands.framework_tensor")
+        return (module.followable if gradients else module.wrap)(X, name, least)
+    for base in type(X).__mro__:
+        for prefix, module in TENSORS.items():
+            if f"{base.__module__}.{base.__qualname__}.".startswith(prefix + ".") and hasattr(X, "shape"):
+                return importlib.import_module(f"curtensor.operands.{module}").wrap(X, name, least)
+    return importlib.import_module("curtensor.operands.dense_tensor").wrap(X, name, least)
 
 
 def plain(A, name="A"):
@@ -111,8 +135,25 @@ def kind_of(X):
 
 
 def on_host(X):
-    """A framework's array as one of NumPy; all else as it is."""
+    """A framework's array, also in a list or tuple of such, as one of NumPy; all else as it is."""
+    if isinstance(X, (list, tuple)):
+        return type(X)(map(on_host, X))
     return kind_of(X).to_numpy(X) if of_framework(X) else X
+
+
+def conjugated(X):
+    """The conjugate of an array in its own kind."""
+    return kind_of(X).conjugate(X) if of_framework(X) else X.conj()
+
+
+def conjugate_transposed(X):
+    """Conjugate transpose of a matrix, or conjugate of a vector."""
+    return kind_of(X).conjugate_transpose(X) if of_framework(X) else X.conj().T
+
+
+def columns(A, indices):
+    """Columns of a matrix in its own kind and dtype."""
+    return kind_of(A).own_slices(A, indices, 1) if of_framework(A) else A[:, indices]
 
 
 def followed(X):

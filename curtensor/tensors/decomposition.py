@@ -7,12 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from curtensor import _validation
-from curtensor.operands import times_power
-from curtensor.operands.stored_tensor import StoredTensor, readable
-from curtensor.results import named
+from curtensor.operands import find_tensor, times_power
+from curtensor.results import in_kind, named
 from curtensor.selection import chosen_rule
 from curtensor.tensors.entries import ArrayEntries, FunctionEntries, StoreEntries
 from curtensor.tensors.indices import fibre_factor, mixed_fibres
@@ -27,7 +25,7 @@ GOOD = 1.5  # times the tail: what the error may be for a converged result
 
 
 def tensor_cur(
-    X: ArrayLike | Callable,
+    X: Any | Callable,
     /,
     ranks: int | _validation.Integers | None = None,
     *,
@@ -48,7 +46,7 @@ def tensor_cur(
 
     Parameters
     ----------
-    X : array_like, DataArray or callable, shape (d_0, ..., d_{N-1})
+    X : array_like, sparse array, DataArray or callable, shape (d_0, ..., d_{N-1})
         Real or complex, with two modes or more; integers and bool are taken as float64. Coordinates and dimensions of
         an xarray DataArray are kept as names. A callable is given one integer array for each mode, its own to change,
         which broadcast to a common shape, and returns the entries there in that shape.
@@ -161,7 +159,7 @@ def tensor_cur(
         result = attempt(ranks, sample_sizes(n_samples, ranks, entries.shape, SAMPLES))
     else:
         result = smallest_ranks(entries, attempt, rtol, rng)
-    return named(result, X)
+    return named(in_kind(result, entries), X)
 
 
 def entries_of(X, shape, only_some):
@@ -169,10 +167,8 @@ def entries_of(X, shape, only_some):
     if callable(X):
         return FunctionEntries(X, function_shape(shape))
     _validation.only_without(shape is not None, "shape", True, "an array")
-    X = readable(X)
-    if only_some and isinstance(X, StoredTensor):
-        return StoreEntries(X)
-    return ArrayEntries(X)
+    X = find_tensor(X, least=2)
+    return StoreEntries(X) if only_some and not X.in_memory else ArrayEntries(X)
 
 
 def reported(count, callback):

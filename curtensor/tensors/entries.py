@@ -2,11 +2,10 @@
 
 import numpy as np
 
-from curtensor import _kernels, _validation
-from curtensor.operands import times_power
-from curtensor.operands.stored_tensor import BOX_BYTES, Recent, StoredTensor
-from curtensor.tensors import unfolding
-from curtensor.tensors.unfolding import is_dense, memory_order, mode_product, mode_products, parts, residuals
+from curtensor import _validation
+from curtensor.operands import on_host, times_power
+from curtensor.operands.dense_tensor import DenseTensor
+from curtensor.operands.stored_tensor import BOX_BYTES, Recent
 
 PROBES = 10000  # entries of a function looked at for its error, of each kind
 PASSES = 3.5  # times its chunks that are read of a store for single entries
@@ -16,12 +15,12 @@ SMALL = 2**20  # entries of a tensor whose sketch may be as large as itself
 SHARE = 10  # the sketch of a larger one is at most so small a part of it, as far as the rank allows
 TUPLES = 128  # entries of a Tucker tensor formed at a time, to stay in the cache: twice as fast, a kernel is slower
 SKETCH_WORK = 10**9  # products which a sketch of up to four times the rank may cost
-FIBRE_BYTES = 2**20  # of fibres in memory at a time; of a store more, since each reading goes through its chunks
 
 
 class Entries:
     """What any tensor's entries can be asked, whether reading them is dear or not."""
 
+    whole = False  # whether all of X can be read at once, so that there is a sketch
     seen = True
     seen_anywhere = True  # the error, on entries from everywhere and not from a few chunks alone
 
@@ -33,13 +32,17 @@ class Entries:
         """Whether another sweep, like so many before, may be read: always."""
         return True
 
+    def like(self, array):
+        """An array of NumPy as the user expects what is made of X: itself."""
+        return array
+
 
 class ArrayEntries(Entries):
-    """Entries of an array, and a sketch of it in its longest mode, the first of these.
+    """Entries of a tensor that can be read whole, and a sketch of it in its longest mode, the first of these.
 
     Attributes
     ----------
-    X : ndarray or StoredTensor
+    X : curtensor.operands.contract.Tensor
         The tensor, times a power of two where squares of its entries would overflow or vanish.
     exponent : int
         That power.
@@ -51,31 +54,30 @@ class ArrayEntries(Entries):
         The mode which the sketch contracts.
     """
 
+    whole = True
+
     def __init__(self, X):
         self.X = X
         self.exponent = 0
         self.shape = X.shape
-        self.dtype = _validation.array_dtype(X.dtype)
+        self.dtype = X.dtype
         self.sketched_mode = int(np.argmax(X.shape))
         self.n_read = 0
         self._test_matrix = np.zeros((0, X.shape[self.sketched_mode]), self.dtype)
 
     def at(self, indices):
         """Entries at broadcastable index arrays, one for each mode, each along the last axis or along all others."""
-        axes = memory_order(self.X)
-        if isinstance(self.X, StoredTensor):
-            values = self.X.at(indices).astype(self.dtype, copy=False)
-        elif self.X.dtype == self.dtype and is_dense(self.X, axes):
-            values = gathered(self.X, axes, indices)
-        else:
-            values = self.X[tuple(indices)].astype(self.dtype, copy=False)
+        values = self.X.at(indices)
         self.n_read += values.size
         return values
 
     def fibres_at_once(self, mode):
         """How many fibres of a mode to read at a time."""
-        room = BOX_BYTES if isinstance(self.X, StoredTensor) else FIBRE_BYTES
-        return max(room // (self.shape[mode] * self.dtype.itemsize), 1)
+        return max(self.X.fibre_bytes // (self.shape[mode] * self.dtype.itemsize), 1)
+
+    def like(self, array):
+        """An array of NumPy in the kind of X."""
+        return self.X.like(array)
 
     def sketch(self, rank, rng):
         """X with the sketched mode contracted to some random combinations of its slices; X itself where it is short.
@@ -90,14 +92,14 @@ class ArrayEntries(Entries):
         self.n_read += self.X.size
         if size >= length:
             self._test_matrix = np.eye(length, dtype=self.dtype)
-            self._sketch = self.X.astype(self.dtype, copy=False)
+            self._sketch = self.X.host()
         else:
             self._test_matrix = (rng.standard_normal((size, length)) / np.sqrt(size)).astype(self.dtype)
-            self._sketch = mode_product(self.X, self._test_matrix, self.sketched_mode)
+            self._sketch = self.X.mode_product(self._test_matrix, self.sketched_mode).host()
         exponent = scaling(self.X, self._sketch)
         if exponent:
             self.X, self.exponent = times_power(self.X, exponent), self.exponent + exponent
-            self._sketch = mode_product(self.X, self._test_matrix, self.sketched_mode)
+            self._sketch = self.X.mode_product(self._test_matrix, self.sketched_mode).host()
         return self._sketch
 
     def error(self, core, factors, indices, rng):
@@ -115,15 +117,12 @@ class ArrayEntries(Entries):
     def projected(self, factors):
         """Core of the best approximation with orthonormal factors, part by part."""
         self.n_read += self.X.size
-        core = np.zeros([Q.shape[1] for Q in factors], self.dtype)
-        for place, part in parts(self.X):
-            core += mode_products(part, {mode: Q[place[mode]].conj().T for mode, Q in enumerate(factors)})
-        return core
+        return self.X.projected(factors)
 
     def best_multiple(self, core, factors, rng):
         """The factor by which an approximation fits X best, from every entry: never farther from X than zero is."""
         triangles = [np.linalg.qr(factor, mode="r") for factor in factors]
-        square = np.linalg.norm(mode_products(core, dict(enumerate(triangles)))) ** 2
+        square = DenseTensor(core).mode_products(dict(enumerate(triangles))).norm() ** 2
         return max(float(np.vdot(core, self.projected(factors)).real), 0) / (square or 1)
 
 
@@ -232,23 +231,9 @@ class StoreEntries(FunctionEntries):
 
 
 def relative_residual(X, core, factors):
-    """``||X - approximation|| / ||X||``, part by part."""
-    rest, size = np.array([[np.linalg.norm(x) for x in pair] for pair in residuals(X, core, factors)], float).T
-    return float(np.linalg.norm(rest) / (np.linalg.norm(size) or 1))
-
-
-def gathered(X, axes, indices):
-    """Entries of a tensor without gaps in memory: three to eight times as fast as by NumPy's indexing."""
-    rows, columns = np.zeros(1, dtype=np.intp), np.zeros(1, dtype=np.intp)
-    for index, stride in zip(indices, X.strides, strict=True):
-        offsets = np.asarray(index, dtype=np.intp) * (stride // X.itemsize)
-        if offsets.ndim > 1 and offsets.shape[-1] == 1:
-            rows = rows + offsets[..., 0]
-        else:
-            columns = columns + offsets.reshape(-1)
-    out = np.empty((rows.size, columns.size), X.dtype)
-    _kernels.gather(X.transpose(axes).reshape(-1), rows.reshape(-1), columns, out)
-    return out.reshape(np.broadcast_shapes(*(index.shape for index in indices)))
+    """``||X - approximation|| / ||X||``."""
+    rest, size = X.residual(core, factors)
+    return rest / (size or 1)
 
 
 def random_places(shape, count, rng):
@@ -290,21 +275,21 @@ def scaling(X, sketch):
     """The power of two which brings X to where squares neither overflow nor vanish: 0 where it is there."""
     bound = float(np.finfo(sketch.dtype).max) ** (5 / 8)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        square = float(np.linalg.norm(sketch)) ** 2  # np.vdot would copy what is not in C order
-    if 1 / bound < square < bound or not sketch.any():
+        size = sketch.norm()
+    if 1 / bound < size**2 < bound or (size == 0 and sketch.largest() == 0):
         return 0
-    _validation.finite(unfolding, X, "X")
-    return -int(np.frexp(max(float(np.abs(part).max()) for _, part in parts(X)))[1])
+    _validation.found_finite(X.first_nonfinite(), "X")
+    return -int(np.frexp(X.largest())[1])
 
 
 def function_dtype(values) -> np.dtype:
     """The dtype to compute in with a function's values."""
-    return _validation.array_dtype(_validation.plain_array(values, "X(*indices)").dtype, "X(*indices)")
+    return _validation.array_dtype(_validation.plain_array(on_host(values), "X(*indices)").dtype, "X(*indices)")
 
 
 def function_values(values, indices, dtype):
     """Values of a function of index arrays: finite, and of their common shape; a copy, since it may use them again."""
-    values = _validation.plain_array(values, "X(*indices)")
+    values = _validation.plain_array(on_host(values), "X(*indices)")
     found = _validation.array_dtype(values.dtype, "X(*indices)")
     shape = np.broadcast_shapes(*(index.shape for index in indices))
     if values.shape != shape:

@@ -10,8 +10,9 @@ import numpy as np
 from scipy import linalg
 
 from curtensor import _validation, selection
+from curtensor.operands.dense_tensor import DenseTensor
+from curtensor.operands.tensor_blocks import norm
 from curtensor.sketching import random_matrix, sparse_sign
-from curtensor.tensors.unfolding import mode_product, ordered_pieces, unfold
 
 KEPT = 2  # vectors of a basis, and singular values of U, over the rank
 ROUNDING = 16  # epsilons of the norm, below which all is taken for rounding
@@ -28,7 +29,7 @@ class Choice(NamedTuple):
 
 
 def choose_slices(X, rank, size, rule, rng, mode=0):
-    """`Choice` of at most `size` slices of a mode, on all fibres of that mode: of a block, its columns."""
+    """`Choice` of at most `size` slices of a mode of a tensor, on all fibres of that mode."""
     wanted = min(KEPT * rank, size)
     block, whole = compressed(X, mode, wanted + SPARE, rng)
     if not block.any():
@@ -56,26 +57,27 @@ def compressed(X, mode, size, rng):
 
     Piece by piece, so that a tensor need not be copied, and in an order that its layout in memory does not change.
     """
-    count = X.size // X.shape[mode]
-    if count <= size:
-        block = unfold(X, mode)
+    if X.size // X.shape[mode] <= size:
+        block = X.unfolded(mode)
         return block, np.linalg.norm(block)
     parts, width = [], 0
-    seen, squares = np.zeros((X.shape[mode], size), X.dtype), []
-    for piece in ordered_pieces(X, mode):
+    seen, norms = np.zeros((X.shape[mode], size), X.dtype), []
+    for piece in X.columns(mode):
         parts.append(slice(width, width + piece.shape[1]))
         width = parts[-1].stop
-        seen += piece @ rng.standard_normal((piece.shape[1], size)).astype(X.real.dtype)
-        squares.append(np.linalg.norm(piece))
+        seen += piece @ rng.standard_normal((piece.shape[1], size)).astype(seen.real.dtype)
+        norms.append(norm(piece))
+    if width == 0:
+        return seen, 0.0
     Q = np.linalg.qr(seen)[0]
-    V = np.empty((count, Q.shape[1]), X.dtype, order="F")
-    for part, piece in zip(parts, ordered_pieces(X, mode), strict=True):
+    V = np.empty((width, Q.shape[1]), X.dtype, order="F")
+    for part, piece in zip(parts, X.columns(mode), strict=True):
         V[part] = piece.conj().T @ Q
     V = linalg.qr(V, mode="economic", overwrite_a=True, check_finite=False)[0]
     block = np.zeros((X.shape[mode], V.shape[1]), X.dtype)
-    for part, piece in zip(parts, ordered_pieces(X, mode), strict=True):
+    for part, piece in zip(parts, X.columns(mode), strict=True):
         block += piece @ V[part]
-    return block, np.linalg.norm(squares)
+    return block, np.linalg.norm(norms)
 
 
 def choices_by_sketch(entries, ranks, sizes, rule, rng):
@@ -88,10 +90,10 @@ def choices_by_sketch(entries, ranks, sizes, rule, rng):
     choices = {}
     for mode in sorted(set(range(rest.ndim)) - {last}, key=lambda mode: rest.shape[mode]):
         choices[mode] = choose_slices(rest, ranks[mode], sizes[mode], rule, rng, mode)
-        rest = mode_product(rest, choices[mode].basis.conj().T, mode)
+        rest = rest.mode_product(choices[mode].basis.conj().T, mode)
     places = through([choices[mode].indices if mode in choices else [0] for mode in range(rest.ndim)], last)
     block = mixed_fibres(entries, last, places, sizes[last], rng)
-    choices[last] = choose_slices(block, ranks[last], sizes[last], rule, rng)
+    choices[last] = choose_slices(DenseTensor(block), ranks[last], sizes[last], rule, rng)
     return [choices[mode] for mode in range(rest.ndim)]
 
 

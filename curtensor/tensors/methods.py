@@ -11,7 +11,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from curtensor.tensors.entries import ArrayEntries, between, random_places
+from curtensor.operands.dense_tensor import DenseTensor
+from curtensor.tensors.entries import between, random_places
 from curtensor.tensors.indices import choices_by_sketch, choose_slices, fibre_factor, fibres, through
 
 POOL = 4096  # fibres from which some are chosen
@@ -59,7 +60,7 @@ class Sweep(NamedTuple):
 
 def auto(entries, ranks, sizes, rule, rng, sweeps):
     """`chidori` for arrays, `cross` for functions."""
-    method = chidori if isinstance(entries, ArrayEntries) else cross
+    method = chidori if entries.whole else cross
     return method(entries, ranks, sizes, rule, rng, sweeps)
 
 
@@ -108,7 +109,7 @@ def swept(entries, indices, ranks, sizes, rule, rng):
     for mode, rank in enumerate(ranks):
         places.append(chosen_fibres(entries, mode, indices, ranks, sizes, rule, rng))
         C = fibres(entries, mode, places[mode])
-        choice = choose_slices(C, rank, sizes[mode], rule, rng)
+        choice = choose_slices(DenseTensor(C), rank, sizes[mode], rule, rng)
         indices[mode] = choice.indices
         factors.append(fibre_factor(C, choice.indices, rank))
         tails.append(choice.tail)
@@ -122,9 +123,9 @@ def sweep_error(entries, sweep, rng):
 
 def slices(entries, ranks, sizes, rule, rng):
     """Slices of each mode by a rule on the sketch of an array, and the tail; drawn uniformly where X is a function."""
-    if isinstance(entries, ArrayEntries):
+    if entries.whole:
         entries.sketch(max(ranks), rng)  # which also shows whether X is finite
-    if rule.sees == "nothing" or not isinstance(entries, ArrayEntries):
+    if rule.sees == "nothing" or not entries.whole:
         drawn = [rng.choice(length, size, replace=False) for length, size in zip(entries.shape, sizes, strict=True)]
         return drawn, math.inf
     choices = choices_by_sketch(entries, ranks, sizes, rule, rng)
@@ -143,7 +144,8 @@ def chosen_fibres(entries, mode, indices, ranks, sizes, rule, rng):
         fresh = places_at(pool, rng.permutation(len(few))[: sizes[mode]])
     rows = list(pool)
     rows[mode] = indices[mode][:, None]
-    picked = choose_slices(entries.at(rows).conj().T, ranks[mode], sizes[mode], rule, rng).indices
+    seen = DenseTensor(entries.at(rows).conj().T)
+    picked = choose_slices(seen, ranks[mode], sizes[mode], rule, rng).indices
     return joined(places_at(pool, picked), fresh)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from curtensor import _validation, archive
-from curtensor.results import Result
+from curtensor.operands import find_tensor, on_host
+from curtensor.results import Result, in_kind
 from curtensor.tensors.unfolding import mode_product, mode_products, unfold
 
 
@@ -126,8 +127,8 @@ class TensorCUR(CoreAndFactors):
         ``ranks`` may cut it to lower multilinear ranks; without, nothing but rounding is lost. Its `error_estimate` is
         this one and what the cut leaves out, which is at most their sum.
         """
-        bases, triangles = zip(*(np.linalg.qr(factor) for factor in self.factors), strict=True)
-        core = mode_products(self.core, dict(enumerate(triangles)))
+        bases, triangles = zip(*(np.linalg.qr(on_host(factor)) for factor in self.factors), strict=True)
+        core = mode_products(on_host(self.core), dict(enumerate(triangles)))
         ranks = core.shape if ranks is None else _validation.multilinear_ranks(ranks, core.shape)
         scale = np.abs(core).max() or 1
         total, lost = np.linalg.norm(core / scale), 0.0
@@ -139,7 +140,8 @@ class TensorCUR(CoreAndFactors):
             factors.append(basis @ W[:, :rank])
         # relative to the approximation, which is at most 1 + error_estimate times as long as X
         error = self.error_estimate + lost / (total or 1) * (1 + self.error_estimate)
-        return Tucker(core, tuple(factors), float(error), dims=self.dims)
+        tucker = Tucker(core, tuple(factors), float(error), dims=self.dims)
+        return in_kind(tucker, find_tensor(self.core))
 
     @staticmethod
     def _checked(members: dict[str, np.ndarray]) -> dict[str, Any]:

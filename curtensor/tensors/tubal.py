@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy import fft
 
-from curtensor import _validation, archive
+from curtensor import _validation, archive, operands
 from curtensor.operands import horizontal_slices, times_power
-from curtensor.results import Named, named
+from curtensor.results import Named, in_kind, named, result_on_host
 from curtensor.selection import (
     beyond_rounding,
     choose_from_sketch,
@@ -61,10 +60,15 @@ def adjoint(stack):
 
 def is_real(X):
     """Whether the half of the spectrum is enough."""
-    return horizontal_slices.dtype(X).kind == "f"
+    return X.dtype.kind != "c"
 
 
-def t_product(X: ArrayLike, Y: ArrayLike, /) -> np.ndarray:
+def in_kind_of(X, array):
+    """An array of NumPy in the kind of an array that is part of a result."""
+    return operands.kind_of(X).like(X, array)
+
+
+def t_product(X: Any, Y: Any, /) -> Any:
     """Product of two third-order tensors: of matrices whose entries are tubes under circular convolution.
 
     ``Z[i, j, t] = sum_l sum_s X[i, l, s] Y[l, j, (t - s) mod d3]``
@@ -113,11 +117,20 @@ def t_product(X: ArrayLike, Y: ArrayLike, /) -> np.ndarray:
 
     dtype = np.result_type(horizontal_slices.dtype(X), horizontal_slices.dtype(Y))
     half = dtype.kind == "f"
-    Z = spectrum(X.astype(dtype, copy=False), half) @ spectrum(Y.astype(dtype, copy=False), half)
-    return from_spectrum(Z, X.shape[2], half)
+    Z = whole_spectrum(X, dtype) @ whole_spectrum(Y, dtype)
+    return X.like(from_spectrum(Z, X.shape[2], half))
 
 
-def t_adjoint(X: ArrayLike, /) -> np.ndarray:
+def whole_spectrum(X, dtype, exponent=0):
+    """Spectrum of 2^exponent X in a dtype, the half of it where that is real."""
+    half, d3 = dtype.kind == "f", X.shape[2]
+    stack = np.empty((d3 // 2 + 1 if half else d3, *X.shape[:2]), np.result_type(dtype, np.complex64))
+    for rows, panel in horizontal_slices.panels(X):
+        stack[:, rows] = spectrum(times_power(panel, exponent).astype(dtype, copy=False), half)
+    return stack
+
+
+def t_adjoint(X: Any, /) -> Any:
     """Adjoint of a third-order tensor under the t-product: of each frontal slice, with all but the first in reverse.
 
     ``Y[j, i, t] = conj(X[i, j, -t mod d3])``, so that ``t_adjoint(t_product(X, Y))`` is
@@ -157,7 +170,9 @@ def t_adjoint(X: ArrayLike, /) -> np.ndarray:
     """
     X = third_order(X)
 
-    return X.swapaxes(0, 1)[:, :, -np.arange(X.shape[2])].conj()
+    d1, d2, d3 = X.shape
+    tubes = operands.conjugated(X.permuted((1, 0, 2), (d2 * d1, d3)))
+    return operands.find_tensor(operands.columns(tubes, -np.arange(d3) % d3)).permuted((0, 1), (d2, d1, d3))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -192,25 +207,27 @@ class TubalSVD(Named):
         return iter((self.U, self.S, self.Vh))
 
     @property
-    def S(self) -> np.ndarray:
+    def S(self) -> Any:
         """The f-diagonal tensor (k, k, d3) with the singular tubes on its diagonal, formed when asked for."""
-        return np.eye(self.rank, dtype=self.s.dtype)[:, :, None] * self.s
+        s = operands.on_host(self.s)
+        return in_kind_of(self.s, np.eye(self.rank, dtype=s.dtype)[:, :, None] * s)
 
     @property
     def rank(self) -> int:
         """Number of singular tubes: the tubal rank of the approximation."""
-        return len(self.s)
+        return self.s.shape[0]
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape (d1, d2, d3) of the approximation."""
         return self.U.shape[0], self.Vh.shape[1], self.s.shape[1]
 
-    def to_array(self) -> np.ndarray:
+    def to_array(self) -> Any:
         """The approximation as an array (d1, d2, d3)."""
-        half = is_real(self.U)
-        U, s, Vh = (spectrum(part, half) for part in (self.U, self.s[None], self.Vh))
-        return from_spectrum((U * s) @ Vh, self.shape[2], half)
+        parts = result_on_host(self)
+        half = is_real(parts.U)
+        U, s, Vh = (spectrum(part, half) for part in (parts.U, parts.s[None], parts.Vh))
+        return in_kind_of(self.U, from_spectrum((U * s) @ Vh, self.shape[2], half))
 
     @staticmethod
     def _checked(members: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -223,7 +240,7 @@ class TubalSVD(Named):
         return {"U": U, "s": s, "Vh": Vh, "error_estimate": archive.scalar(members, "error_estimate", "f")}
 
 
-def tubal_svd(X: ArrayLike, /, rank: int | None = None, *, rtol: float | None = None) -> TubalSVD:
+def tubal_svd(X: Any, /, rank: int | None = None, *, rtol: float | None = None) -> TubalSVD:
     """Truncated tubal SVD (t-SVD): the best approximation of a third-order tensor by a tubal rank.
 
     X is close to U * S * Vh under the t-product, with orthonormal U and Vh, and S f-diagonal.
@@ -283,10 +300,7 @@ def tubal_svd(X: ArrayLike, /, rank: int | None = None, *, rtol: float | None = 
 
     half, d3 = is_real(X), X.shape[2]
     exponent = -int(np.frexp(horizontal_slices.largest(X))[1])
-    dtype = horizontal_slices.dtype(X)
-    stack = np.empty((d3 // 2 + 1 if half else d3, *X.shape[:2]), np.result_type(dtype, np.complex64))
-    for rows, panel in horizontal_slices.panels(X):
-        stack[:, rows] = spectrum(times_power(panel, exponent), half)
+    stack = whole_spectrum(X, X.dtype, exponent)
     weights = slice_weights(d3, half)
     if rank is None:
         rank = least_tubal_rank(stack, weights, rtol)
@@ -296,7 +310,7 @@ def tubal_svd(X: ArrayLike, /, rank: int | None = None, *, rtol: float | None = 
     error = np.sqrt(squares[:, rank:].sum() / (squares.sum() or 1))
     tubes = times_power(from_spectrum(s[:, None, :rank].astype(U.dtype), d3, half)[0], -exponent)
     U, Vh = from_spectrum(U[:, :, :rank], d3, half), from_spectrum(Vh[:, :rank], d3, half)
-    return named(TubalSVD(U, tubes, Vh, float(error)), given)
+    return named(in_kind(TubalSVD(U, tubes, Vh, float(error)), X), given)
 
 
 def least_tubal_rank(stack, weights, rtol):
@@ -364,18 +378,19 @@ class TubalCUR(Named):
         return iter((self.C, self.U, self.R, self.col_indices, self.row_indices))
 
     @property
-    def U(self) -> np.ndarray:
+    def U(self) -> Any:
         """Middle tensor (c, r, d3) with X close to C * U * R, formed when asked for."""
-        half = is_real(self.C)
-        scale = np.abs(self.middle).max(initial=0) or self.middle.real.dtype.type(1)
-        C, R = spectrum(self.C / scale, half), spectrum(self.R / scale, half)
-        part = least_squares(C, self.left @ (self.middle / scale))
-        part = adjoint(least_squares(adjoint(R), adjoint(part @ self.right)))
+        parts = result_on_host(self)
+        half = is_real(parts.C)
+        scale = np.abs(parts.middle).max(initial=0) or parts.middle.real.dtype.type(1)
+        C, R = spectrum(parts.C / scale, half), spectrum(parts.R / scale, half)
+        part = least_squares(C, parts.left @ (parts.middle / scale))
+        part = adjoint(least_squares(adjoint(R), adjoint(part @ parts.right)))
         with np.errstate(over="ignore"):
             U = from_spectrum(part, self.shape[2], half) / scale
         if not np.isfinite(U).all():
             raise OverflowError(f"U must be representable in {self.dtype}, got entries beyond; use to_array()")
-        return U
+        return in_kind_of(self.C, U)
 
     @property
     def rank(self) -> int:
@@ -397,9 +412,11 @@ class TubalCUR(Named):
         """The indices of the chosen horizontal and lateral slices; None for the third mode."""
         return self.row_indices, self.col_indices, None
 
-    def to_array(self) -> np.ndarray:
+    def to_array(self) -> Any:
         """The approximation as an array (d1, d2, d3)."""
-        return from_spectrum(self.left @ (self.middle @ self.right), self.shape[2], is_real(self.C))
+        parts = result_on_host(self)
+        product = parts.left @ (parts.middle @ parts.right)
+        return in_kind_of(self.C, from_spectrum(product, self.shape[2], is_real(parts.C)))
 
     @staticmethod
     def _checked(members: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -508,7 +525,7 @@ TUBAL_CORES = {
 
 
 def tubal_cur(
-    X: ArrayLike,
+    X: Any,
     /,
     rank: int | None = None,
     *,
@@ -619,7 +636,7 @@ def tubal_cur(
         result = tubal_cur_to_tolerance(X, rtol, rule, middle_of, sketch, rng)
     else:
         result = tubal_cur_of_sizes(X, rank, n_columns, n_rows, rule, middle_of, sketch, rng)
-    return named(result, given)
+    return named(in_kind(result, X), given)
 
 
 def numbers_of_slices(rank, n_columns, n_rows, X, core):
@@ -658,9 +675,9 @@ def tubal_cur_of_sizes(X, rank, n_columns, n_rows, rule, core, sketch, rng, exac
     """The body of `tubal_cur` for a rank; its error estimate from the residual if it is to be exact."""
     sketched = sketch_unfoldings(X, n_columns, sketch, rng)
     columns = choose_from_sketch(sketched.left, n_columns, rule, rng)
-    C = X[:, columns].astype(horizontal_slices.dtype(X), order="C", copy=False)
+    C = horizontal_slices.take(X, columns, 1)
     rows = horizontal_choice(sketched, C, n_columns, n_rows, rule, sketch, rng)
-    R = X[rows].astype(horizontal_slices.dtype(X), order="C", copy=False)
+    R = horizontal_slices.take(X, rows, 0)
     spectra = (spectrum(times_power(part, sketched.exponent), is_real(X)) for part in (C, R))
     left, middle, right = core(sketched.A, *spectra, rows, rank)
     if core.best:
@@ -728,9 +745,9 @@ def shrunken(sketched, left, middle, right, rng):
     return factors * middle, float(error)
 
 
-def third_order(X, name="X") -> np.ndarray:
-    """A plain view of an array of numbers with three modes, not empty."""
-    X = _validation.tensor(X, name)
+def third_order(X, name="X"):
+    """A tensor of three modes, not empty."""
+    X = operands.find_tensor(X, name)
     if X.ndim != 3:
         raise _validation.complain(ValueError, name, "of three modes", f"shape {X.shape}")
     return X

@@ -5,24 +5,16 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy import linalg
 
-from curtensor import _validation
-from curtensor.operands import times_power
-from curtensor.operands.stored_tensor import readable
-from curtensor.results import named
-from curtensor.tensors import unfolding
+from curtensor import _validation, operands
+from curtensor.operands import dense, on_host, times_power
+from curtensor.operands.dense_tensor import DenseTensor
+from curtensor.operands.tensor_blocks import norm
+from curtensor.results import in_kind, named
+from curtensor.svd import randomized_svd
 from curtensor.tensors.result import Tucker
-from curtensor.tensors.unfolding import (
-    gram,
-    memory_order,
-    mode_product,
-    mode_products,
-    residuals,
-    unfold,
-    unfolded_pieces,
-)
+from curtensor.tensors.unfolding import mode_factor, products
 
 EPS = float(np.finfo(float).eps)
 OVERSAMPLING = 10  # vectors of the randomized method beyond the rank
@@ -47,8 +39,8 @@ class Basis(NamedTuple):
 def gram_basis(X, mode, rank, rtol, rng):
     """Eigenvectors of the Gram matrix: the fastest, and blind to what is below 1e-8 of the norm."""
     d = X.shape[mode]
-    if d * d > X.size:
-        return svd_basis(X, mode, rank)
+    if not X.forms_gram(mode):
+        return svd_basis(X, mode, rank, rtol, rng)
     G = in_range(gram, X, mode)[0]
     total = G.diagonal().real.sum()
     wanted = d if rank is None else min(rank + spare(rank), d)
@@ -59,19 +51,40 @@ def gram_basis(X, mode, rank, rtol, rng):
 
 def qr_basis(X, mode, rank, rtol, rng):
     """Singular vectors of the triangular factor: all digits, at two to four times the cost."""
-    if X.shape[mode] ** 2 > X.size:
-        return svd_basis(X, mode, rank)
+    if not X.forms_gram(mode):
+        return svd_basis(X, mode, rank, rtol, rng)
     _, s, Wh = np.linalg.svd(in_range(triangular_factor, X, mode)[0])
     return basis_from_svd(Wh.conj().T, s)
 
 
-def svd_basis(X, mode, rank):
+def svd_basis(X, mode, rank, rtol, rng):
     """Singular vectors of an unfolding with fewer columns than rows; as many more as a rank above the columns asks."""
+    if X.sparse:
+        return krylov_vectors(X, mode, rank, rtol, rng)
     M = in_range(scaled_unfolding, X, mode)[0]
     U, s, _ = np.linalg.svd(M, full_matrices=False)
     more = max((rank or 0) - len(s), 0)
-    beyond = np.linalg.qr(np.pad(U, ((0, 0), (0, more))))[0][:, len(s) :]  # reflectors make any columns orthonormal
-    return basis_from_svd(np.hstack([U, beyond]), np.pad(s, (0, more)))
+    return basis_from_svd(filled_up(U, more), np.pad(s, (0, more)))
+
+
+def filled_up(U, more):
+    """Orthonormal columns, and more of these."""
+    beyond = np.linalg.qr(np.pad(U, ((0, 0), (0, more))))[0][:, U.shape[1] :]  # reflectors make any columns orthonormal
+    return np.hstack([U, beyond])
+
+
+def krylov_vectors(X, mode, rank, rtol, rng):
+    """Leading singular vectors of a sparse unfolding, of which not even a Gram matrix is formed."""
+    (A,) = X.columns(mode)
+    d, size = A.shape[0], norm(A)
+    wanted = None if rank is None else min(rank + spare(rank), *A.shape)
+    if size == 0:
+        return Basis(np.eye(d, rank or 1), np.zeros(rank or 1), 0.0, 0.0)
+    closeness = None if rtol is None or rank is not None else max(rtol / (2 * X.ndim), 64 * np.finfo(A.dtype).eps)
+    U, s, _ = randomized_svd(A, wanted, rtol=closeness, rng=rng)
+    more = max((rank or 0) - len(s), 0)
+    shares = np.pad((s.astype(float) / size) ** 2, (0, more))
+    return Basis(filled_up(U, more), shares, remainder(shares, d), d * EPS)
 
 
 def basis_from_svd(U, s):
@@ -90,9 +103,9 @@ def randomized_basis(X, mode, rank, rtol, rng):
     sketch, exponent = in_range(sketched_unfolding, X, mode, size, rng)
     Q = np.linalg.qr(sketch)[0]
     image, total = np.zeros_like(Q), 0.0
-    for piece in unfolded_pieces(X, mode, Q.dtype, exponent, width=WIDTH):
+    for piece in X.pieces(mode, exponent, WIDTH):
         image += piece @ (piece.conj().T @ Q)
-        total += np.linalg.norm(piece) ** 2
+        total += norm(piece) ** 2
     shift = np.sqrt(d) * EPS * np.linalg.norm(image) + np.finfo(float).tiny
     image += shift * Q
     lower = np.linalg.cholesky(Q.conj().T @ image)
@@ -115,7 +128,7 @@ def auto_basis(X, mode, rank, rtol, rng):
     """`gram_basis`, or `qr_basis` where the tolerance, or what the spectrum leaves, asks for more digits."""
     d = X.shape[mode]
     visible = 20 * d * EPS  # shares that a Gram matrix shows well
-    if np.finfo(_validation.array_dtype(X.dtype)).eps > EPS:
+    if np.finfo(X.dtype).eps > EPS:
         return gram_basis(X, mode, rank, rtol, rng)
     if rank is None:
         return (gram_basis if rtol**2 > X.ndim * visible else qr_basis)(X, mode, rank, rtol, rng)
@@ -139,10 +152,13 @@ def in_range(condense, X, mode, *rest):
 
 def safe_exponent(X):
     """An exponent e with which squares of 2^e X neither overflow nor underflow; raises if X is not finite."""
-    _validation.finite(unfolding, X, "X")
-    kind = np.result_type(X.dtype, float)
-    largest = max(float(np.abs(piece.ravel().view(float)).max()) for piece in unfolded_pieces(X, 0, kind, width=WIDTH))
-    return -int(np.clip(np.frexp(largest)[1], -1000, 1000))
+    _validation.found_finite(X.first_nonfinite(), "X")
+    return -int(np.clip(np.frexp(X.largest())[1], -1000, 1000))
+
+
+def gram(X, mode, exponent):
+    """The Gram matrix of a mode of 2^exponent X."""
+    return on_host(X.mode_gram(mode, exponent))
 
 
 def triangular_factor(X, mode, exponent):
@@ -152,21 +168,21 @@ def triangular_factor(X, mode, exponent):
     factor, factor_size = linalg.get_lapack_funcs(("geqrf", "geqrf_lwork"), dtype=kind)
     work = int(factor_size(2 * d, d)[0].real)
     adjoint = np.zeros((d, d), kind)
-    for piece in unfolded_pieces(X, mode, kind, exponent, width=4 * d):
-        stack = np.hstack([adjoint, piece.conj()])
+    for piece in X.pieces(mode, exponent, 4 * d):
+        stack = np.hstack([adjoint, dense(piece).conj()])
         adjoint = np.triu(factor(stack.T, lwork=work, overwrite_a=True)[0][:d]).T
     return adjoint.T
 
 
 def scaled_unfolding(X, mode, exponent):
     """The unfolding of 2^exponent X, in double precision."""
-    return times_power(unfold(X, mode).astype(np.result_type(X.dtype, float)), exponent)
+    return times_power(X.unfolded(mode).astype(np.result_type(X.dtype, float)), exponent)
 
 
 def sketched_unfolding(X, mode, exponent, size, rng):
     """The unfolding of 2^exponent X times a matrix of random signs."""
     sketch = np.zeros((X.shape[mode], size), np.result_type(X.dtype, float))
-    for piece in unfolded_pieces(X, mode, sketch.dtype, exponent, width=WIDTH):
+    for piece in X.pieces(mode, exponent, WIDTH):
         sketch += piece @ (2.0 * rng.integers(0, 2, size=(piece.shape[1], size), dtype=np.int8) - 1)
     return sketch
 
@@ -187,8 +203,9 @@ def st_hosvd(
 
     Parameters
     ----------
-    X : array_like, shape (d_0, ..., d_{N-1}), N >= 2
-        Real or complex, in any memory order; integers and bool are taken as float64.
+    X : array_like or sparse array, shape (d_0, ..., d_{N-1}), N >= 2
+        Real or complex, in any memory order, of NumPy or a framework of the array API, in a store or sparse; integers
+        and bool are taken as float64.
     ranks : int or sequence of int, optional
         Lengths (r_0, ..., r_{N-1}) of the core, 1 to d_n each; an int is meant for every mode that is as long. Exactly
         one of `ranks` and `rtol` is given.
@@ -202,12 +219,13 @@ def st_hosvd(
         approximation of the Gram matrix from two passes, the fastest for ranks below a twentieth of the lengths; goes
         with `ranks` only. Or a function as in `curtensor.tensors.tucker.TUCKER_METHODS`.
     rng : None, int, SeedSequence or Generator, optional
-        Source of randomness, for "randomized".
+        Source of randomness, for "randomized", and for a sparse X with a mode above 4096.
 
     Returns
     -------
     result : Tucker
-        Unpacks to ``core, factors``; the core has the lengths asked for also where the rank of X is lower.
+        Unpacks to ``core, factors``, of X's framework and on its device; the core has the lengths asked for also where
+        the rank of X is lower.
 
     Raises
     ------
@@ -251,12 +269,12 @@ def st_hosvd(
     >>> ct.st_hosvd(X, rtol=1e-6).ranks
     (4, 4, 4)
     """
-    given, X = X, readable(X)
-    ranks, rtol = _validation.ranks_or_rtol(ranks, rtol, X.shape, _validation.array_dtype(X.dtype))
+    given, X = X, operands.find_tensor(X, least=2)
+    ranks, rtol = _validation.ranks_or_rtol(ranks, rtol, X.shape, X.dtype)
     find_basis = basis_method(method, ranks)
     rng = _validation.generator(rng)
 
-    return named(truncated_hosvd(X, ranks, rtol, find_basis, rng), given)
+    return named(in_kind(truncated_hosvd(X, ranks, rtol, find_basis, rng), X), given)
 
 
 def basis_method(method, ranks):
@@ -272,8 +290,9 @@ def truncated_hosvd(X, ranks, rtol, find_basis, rng):
     wide = sequential(X, ranks, rtol, find_basis, rng, NEARLY)
     if ranks is None or wide.ranks == ranks:
         return wide
-    start = sequential(wide.core, ranks, None, find_basis, rng, 1)
-    inner = refined(wide.core, start, 1e-3, 10, find_basis, lambda progress: None, rng)
+    core = DenseTensor(wide.core)
+    start = sequential(core, ranks, None, find_basis, rng, 1)
+    inner = refined(core, start, 1e-3, 10, find_basis, lambda progress: None, rng)
     factors = tuple(U @ V for U, V in zip(wide.factors, inner.factors, strict=True))
     error = np.hypot(wide.error_estimate, inner.error_estimate * np.sqrt(1 - wide.error_estimate**2))
     return Tucker(inner.core, factors, float(error))
@@ -281,7 +300,7 @@ def truncated_hosvd(X, ranks, rtol, find_basis, rng):
 
 def sequential(X, ranks, rtol, find_basis, rng, nearly):
     """Mode after mode cut down to its rank, and to the vectors beyond it with nearly the share of the last within."""
-    kind = _validation.array_dtype(X.dtype)
+    kind = X.dtype
     budget = None if rtol is None else rtol**2 - (16 * np.finfo(kind).eps) ** 2  # the rest is for rounding
     core, factors = X, {}
     lost, kept = 0.0, 1.0
@@ -296,15 +315,15 @@ def sequential(X, ranks, rtol, find_basis, rng, nearly):
         lost, kept = lost + kept * loss, kept * (1 - loss)
         factors[mode] = np.ascontiguousarray(found.vectors[:, :rank], kind)
         with np.errstate(over="ignore", invalid="ignore"):
-            core = mode_product(core, factors[mode].conj().T, mode)
-        if not np.isfinite(core).all():
+            core = core.mode_product(factors[mode].conj().T, mode)
+        if not core.is_finite():
             raise OverflowError(f"norm of X must be representable in {kind}, got one beyond")
-    return Tucker(core, tuple(factors[mode] for mode in range(X.ndim)), float(np.sqrt(lost)))
+    return Tucker(core.whole(), tuple(factors[mode] for mode in range(X.ndim)), float(np.sqrt(lost)))
 
 
 def by_length(X):
     """The modes by ascending length, those farthest apart in memory first where lengths are equal."""
-    return sorted(memory_order(X), key=lambda mode: X.shape[mode])
+    return sorted(X.axes, key=lambda mode: X.shape[mode])
 
 
 def least_rank(found, share):
@@ -332,8 +351,9 @@ def hooi(
 
     Parameters
     ----------
-    X : array_like, shape (d_0, ..., d_{N-1}), N >= 2
-        Real or complex, in any memory order; integers and bool are taken as float64.
+    X : array_like or sparse array, shape (d_0, ..., d_{N-1}), N >= 2
+        Real or complex, in any memory order, of NumPy or a framework of the array API, in a store or sparse; integers
+        and bool are taken as float64.
     ranks : int or sequence of int, optional
         Lengths (r_0, ..., r_{N-1}) of the core, 1 to d_n each; an int is meant for every mode that is as long. Exactly
         one of `ranks` and `rtol` is given.
@@ -386,16 +406,16 @@ def hooi(
     >>> ct.hooi(X, (2, 2, 2)).error_estimate < ct.st_hosvd(X, (2, 2, 2)).error_estimate
     True
     """
-    given, X = X, _validation.tensor(X, least=2)
-    ranks, rtol = _validation.ranks_or_rtol(ranks, rtol, X.shape, _validation.array_dtype(X.dtype))
+    given, X = X, operands.find_tensor(X, least=2)
+    ranks, rtol = _validation.ranks_or_rtol(ranks, rtol, X.shape, X.dtype)
     find_basis = basis_method(method, ranks)
-    tol = _validation.tolerance(tol, _validation.array_dtype(X.dtype), "tol")
+    tol = _validation.tolerance(tol, X.dtype, "tol")
     max_sweeps = _validation.integer(max_sweeps, "max_sweeps", 1, 10**6)
     rng = _validation.generator(rng)
     callback = _validation.callback_function(callback)
 
     start = truncated_hosvd(X, ranks, rtol, find_basis, rng)
-    return named(refined(X, start, tol, max_sweeps, find_basis, callback, rng), given)
+    return named(in_kind(refined(X, start, tol, max_sweeps, find_basis, callback, rng), X), given)
 
 
 def refined(X, start, tol, max_sweeps, find_basis, callback, rng):
@@ -409,10 +429,10 @@ def refined(X, start, tol, max_sweeps, find_basis, callback, rng):
         before = error
         for mode in by_length(X):
             others = {other: U.conj().T for other, U in factors.items() if other != mode}
-            reduced = mode_products(X, others)
+            reduced = X.mode_products(others)
             vectors = find_basis(reduced, mode, start.ranks[mode], None, rng).vectors
             factors[mode] = np.ascontiguousarray(vectors[:, : start.ranks[mode]], core.dtype)
-        core = mode_product(reduced, factors[mode].conj().T, mode)
+        core = reduced.mode_product(factors[mode].conj().T, mode).whole()
         error = np.sqrt(max(1 - sum_of_squares(core, scale) / total, 0))
         callback((sweep + 1) / max_sweeps)
         if error >= (1 - tol) * before or error < shown:
@@ -420,8 +440,8 @@ def refined(X, start, tol, max_sweeps, find_basis, callback, rng):
     callback(1.0)
     result = Tucker(core, tuple(factors[mode] for mode in range(X.ndim)), float(error))
     if error < shown:
-        rest = sum(sum_of_squares(part, scale) for part, _ in residuals(X, result.core, result.factors))
-        result = replace(result, error_estimate=float(np.sqrt(rest / total)))
+        rest, _ = X.residual(result.core, result.factors, float(scale))
+        result = replace(result, error_estimate=float(rest / np.sqrt(total)))
     return min(start, result, key=lambda tucker: tucker.error_estimate)
 
 
@@ -430,7 +450,7 @@ def sum_of_squares(X, scale):
     return float(np.linalg.norm((X / scale).astype(np.result_type(X.dtype, float)))) ** 2
 
 
-def tucker_to_tensor(core: ArrayLike, factors: Sequence[ArrayLike], /) -> np.ndarray:
+def tucker_to_tensor(core: Any, factors: Sequence[Any], /) -> Any:
     """Tensor of a core and a factor in each mode.
 
     ``core x_0 factors[0] x_1 factors[1] ...``
@@ -471,12 +491,12 @@ def tucker_to_tensor(core: ArrayLike, factors: Sequence[ArrayLike], /) -> np.nda
     """
     core, factors = tucker_parts(core, factors)
 
-    return mode_products(core, dict(enumerate(factors)))
+    return products(core, dict(enumerate(factors)))
 
 
-def tucker_parts(core, factors) -> tuple[np.ndarray, list[np.ndarray]]:
-    """A core and one matrix for each of its modes, with as many columns as the mode is long."""
-    core = _validation.tensor(core, "core")
+def tucker_parts(core, factors):
+    """A core's tensor and one matrix for each of its modes, with as many columns as the mode is long."""
+    core = operands.find_tensor(core, "core", gradients=True)
     if isinstance(factors, (str, bytes)) or not np.iterable(factors):
         raise _validation.complain(
             TypeError, "factors", f"a sequence of {core.ndim} matrices", _validation.describe(factors)
@@ -488,7 +508,7 @@ def tucker_parts(core, factors) -> tuple[np.ndarray, list[np.ndarray]]:
         )
     for mode, size in enumerate(core.shape):
         name = f"factors[{mode}]"
-        factors[mode] = _validation.mode_factor(factors[mode], size, name=name)
+        factors[mode] = mode_factor(factors[mode], size, name=name)
         if factors[mode].ndim != 2:
             raise _validation.complain(ValueError, name, f"of shape (d, {size})", f"shape {factors[mode].shape}")
     return core, factors

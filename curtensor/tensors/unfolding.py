@@ -1,31 +1,15 @@
-"""Unfoldings, and the products and Gram matrices of a tensor's modes that need none.
+"""Unfoldings, and the products and Gram matrices of a tensor's modes that need none."""
 
-A tensor in memory is seen as (L, d, R): the modes before the one in question, that mode, and the modes after, in the
-order in which they lie in memory. Where it cannot be seen so (gaps, negative strides, another dtype), small blocks of
-it are copied in turn.
-"""
-
-import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
-from scipy.linalg import blas
 
-from curtensor import _kernels, _validation
-from curtensor.operands import times_power
-from curtensor.operands.stored_tensor import StoredTensor
-
-PART_BYTES = 2**19  # of what a residual is formed of at a time
-BLOCK_BYTES = 2**19  # copied at a time: small enough for the second-level cache
-COLUMNS = 256  # at least, so that the additions to the Gram matrix are few
-SHORT = 64  # trailing entries, below which the kernel packs faster than NumPy
-TILE = 64  # rows and columns mirrored at a time
-LONG = 2**31  # columns of an unfolding from which on BLAS cannot count them
+from curtensor import _validation, operands
 
 
-def unfold(X: ArrayLike, /, mode: int) -> np.ndarray:
+def unfold(X: Any, /, mode: int) -> Any:
     """Unfolding of a tensor along a mode: its fibres in that mode, as columns.
 
     ``unfold(X, n)[i, j] = X[i_0, ..., i_n = i, ..., i_{N-1}]`` with j counting the other indices in C order, the last
@@ -67,13 +51,14 @@ def unfold(X: ArrayLike, /, mode: int) -> np.ndarray:
     array([[0, 1, 4, 5],
            [2, 3, 6, 7]])
     """
-    X = _validation.tensor(X)
-    mode = mode_index(mode, X.ndim)
+    tensor = operands.find_tensor(X, gradients=True)
+    mode = mode_index(mode, tensor.ndim)
 
-    return np.moveaxis(X, mode, 0).reshape(X.shape[mode], -1)
+    d = tensor.shape[mode]
+    return tensor.permuted(mode_first(mode, tensor.ndim), (d, tensor.size // d))
 
 
-def fold(M: ArrayLike, /, mode: int, shape: _validation.Integers) -> np.ndarray:
+def fold(M: Any, /, mode: int, shape: _validation.Integers) -> Any:
     """Tensor of a given shape whose unfolding along a mode is given: the inverse of `unfold`.
 
     ``unfold(fold(M, n, shape), n) == M``.
@@ -114,17 +99,19 @@ def fold(M: ArrayLike, /, mode: int, shape: _validation.Integers) -> np.ndarray:
     >>> bool((ct.fold(ct.unfold(X, 2), 2, (2, 3, 4)) == X).all())
     True
     """
-    M = _validation.tensor(M, "M")
+    unfolding = operands.find_tensor(M, "M", gradients=True)
     shape = _validation.lengths(shape)
     mode = mode_index(mode, len(shape))
     unfolded = shape[mode], math.prod(shape) // shape[mode]
-    if M.shape != unfolded:
-        raise _validation.complain(ValueError, "M", f"of shape {unfolded}", f"shape {M.shape}")
+    if unfolding.shape != unfolded:
+        raise _validation.complain(ValueError, "M", f"of shape {unfolded}", f"shape {unfolding.shape}")
 
-    return np.moveaxis(M.reshape(shape[mode], *shape[:mode], *shape[mode + 1 :]), 0, mode)
+    order = mode_first(mode, len(shape))
+    apart = operands.find_tensor(unfolding.permuted((0, 1), [shape[axis] for axis in order]), gradients=True)
+    return apart.permuted(np.argsort(order).tolist(), shape)
 
 
-def mode_dot(X: ArrayLike, M: ArrayLike, /, mode: int, *, transpose: bool = False) -> np.ndarray:
+def mode_dot(X: Any, M: Any, /, mode: int, *, transpose: bool = False) -> Any:
     """Product of a tensor and a matrix, or a vector, in one mode.
 
     ``Y[..., j, ...] = sum over i of M[j, i] X[..., i, ...]``, that is ``unfold(Y, n) = M @ unfold(X, n)``.
@@ -173,22 +160,22 @@ def mode_dot(X: ArrayLike, M: ArrayLike, /, mode: int, *, transpose: bool = Fals
     array([[ 2.,  4.],
            [10., 12.]])
     """
-    X = _validation.tensor(X)
-    mode = mode_index(mode, X.ndim)
-    M = _validation.mode_factor(M, X.shape[mode], _validation.flag(transpose, "transpose"))
+    tensor = operands.find_tensor(X, gradients=True)
+    mode = mode_index(mode, tensor.ndim)
+    M = mode_factor(M, tensor.shape[mode], _validation.flag(transpose, "transpose"))
 
-    return mode_products(X, {mode: M})
+    return products(tensor, {mode: M})
 
 
 def multi_mode_dot(
-    X: ArrayLike,
-    Ms: Sequence[ArrayLike],
+    X: Any,
+    Ms: Sequence[Any],
     /,
     modes: _validation.Integers | None = None,
     *,
     skip: int | None = None,
     transpose: bool = False,
-) -> np.ndarray:
+) -> Any:
     """Product of a tensor and several matrices, or vectors, each in its own mode.
 
     ``X x_0 Ms[0] x_1 Ms[1] ...`` in the notation of [1]_; the mode which shrinks the tensor at the least cost comes
@@ -235,13 +222,13 @@ def multi_mode_dot(
     >>> ct.multi_mode_dot(X, [np.ones((5, 2)), np.ones(4)], modes=[0, 2]).shape
     (5, 3)
     """
-    X = _validation.tensor(X)
-    factors = mode_factors(Ms, modes, skip, _validation.flag(transpose, "transpose"), X.shape)
+    tensor = operands.find_tensor(X, gradients=True)
+    factors = mode_factors(Ms, modes, skip, _validation.flag(transpose, "transpose"), tensor.shape)
 
-    return mode_products(X, factors)
+    return products(tensor, factors)
 
 
-def mode_gram(X: ArrayLike, /, mode: int) -> np.ndarray:
+def mode_gram(X: Any, /, mode: int) -> Any:
     """Gram matrix of a mode: inner products of the slices of a tensor.
 
     ``G = unfold(X, n) @ unfold(X, n).conj().T``.
@@ -283,206 +270,45 @@ def mode_gram(X: ArrayLike, /, mode: int) -> np.ndarray:
     array([[42., 62.],
            [62., 98.]])
     """
-    X = _validation.tensor(X)
-    mode = mode_index(mode, X.ndim)
+    tensor = operands.find_tensor(X, gradients=True)
+    mode = mode_index(mode, tensor.ndim)
 
-    return gram(X, mode)
+    G = tensor.mode_gram(mode)
+    return tensor.like(G) if isinstance(G, np.ndarray) else G
+
+
+def mode_first(mode, ndim):
+    """A mode, and the others in their order."""
+    return mode, *(axis for axis in range(ndim) if axis != mode)
 
 
 def mode_products(X, factors):
-    """Products of X with a matrix or vector of floats for each of some modes, by mode: the body of `multi_mode_dot`."""
-    matrices = {mode: np.atleast_2d(M) for mode, M in factors.items()}
-    # a before b costs J_a + J_b J_a / d_a an entry, b before a J_b + J_a J_b / d_b
-    for mode in sorted(matrices, key=lambda mode: 1 / matrices[mode].shape[1] - 1 / matrices[mode].shape[0]):
-        X = mode_product(X, matrices[mode], mode)
-    return X.squeeze(axis=tuple(mode for mode, M in factors.items() if M.ndim == 1))
+    """Products of an array with a matrix or vector for each of some modes, in the array's kind."""
+    return products(operands.find_tensor(X, gradients=True), factors)
 
 
 def mode_product(X, M, mode):
-    """Product of X and a matrix of floats in one mode."""
-    kind = np.result_type(_validation.array_dtype(X.dtype), M.dtype)
-    axes = memory_order(X)
-    if X.dtype == kind and is_dense(X, axes):
-        return _viewed_product(X, M.astype(kind, copy=False), mode, axes)
-    shape = *X.shape[:mode], len(M), *X.shape[mode + 1 :]
-    product = np.empty([shape[axis] for axis in axes], kind).transpose(np.argsort(axes))
-    for place, block in copied_blocks(X, axes, mode, kind):
-        product[place] = mode_product(block, M, mode)
-    return product
+    """Product of an array and a matrix in one mode, in the array's kind."""
+    return mode_products(X, {mode: M})
 
 
-def _viewed_product(X, M, mode, axes):
-    L, d, R = three_way(X, axes, mode)
-    shape = [X.shape[axis] for axis in axes]
-    place = axes.index(mode)
-    Y = X.transpose(axes)
-    if L == 1 or R == 1:
-        unfolded = Y.reshape(d, R) if L == 1 else Y.reshape(L, d).T
-        product = np.moveaxis((M @ unfolded).reshape(len(M), *shape[:place], *shape[place + 1 :]), 0, place)
-    else:
-        shape[place] = len(M)
-        product = np.matmul(M, Y.reshape(L, d, R)).reshape(shape)
-    return product.transpose(np.argsort(axes))
+def products(tensor, factors):
+    """The body of `multi_mode_dot`, an array; the modes of vectors vanish."""
+    factors = {mode: tensor.thin(M) for mode, M in factors.items()}
+    product = tensor.mode_products({mode: M[None, :] if M.ndim == 1 else M for mode, M in factors.items()})
+    kept = [length for mode, length in enumerate(product.shape) if mode not in factors or factors[mode].ndim > 1]
+    if len(kept) == product.ndim:
+        return tensor.as_given(product)
+    return operands.find_tensor(tensor.as_given(product), gradients=True).permuted(range(product.ndim), kept)
 
 
-def gram(X, mode, exponent=0):
-    """The body of `mode_gram`, for 2^exponent X."""
-    kind = np.result_type(X.dtype, float)
-    axes = memory_order(X)
-    L, d, R = three_way(X, axes, mode)
-    update = blas.get_blas_funcs("herk" if kind.kind == "c" else "syrk", dtype=kind)
-    last = R == 1 and L > 1
-    if kind.kind == "f" and X.dtype == kind and 1 in (L, R) and exponent == 0 and is_dense(X, axes):
-        whole = X.transpose(axes).reshape((d, R) if L == 1 else (L, d))
-        whole = whole if L == 1 else whole.T
-        return whole @ whole.T  # one call of BLAS by NumPy, which mirrors it itself
-    adjoint = 2 if kind.kind == "c" else 1
-    total = np.zeros((d, d), kind, order="F")
-    for piece in unfolded_pieces(X, mode, kind, exponent):
-        if last:
-            total = update(1, piece, lower=1, beta=1, c=total, overwrite_c=1)
-        else:  # piece.T in Fortran order: the conjugate of G, in the upper triangle
-            total = update(1, piece.T, trans=adjoint, beta=1, c=total, overwrite_c=1)
-    return hermitian(total if last else total.T)
-
-
-def hermitian(G):
-    """G, of which only the lower triangle is filled, completed in tiles that stay in the cache."""
-    for start in range(0, len(G), TILE):
-        stop = start + TILE
-        G[:start, start:stop] = G[start:stop, :start].conj().T
-        tile = G[start:stop, start:stop]
-        diagonal = tile.diagonal().copy()
-        tile += tile.conj().T
-        np.fill_diagonal(tile, diagonal)
-    return G
-
-
-def unfolded_pieces(X, mode, kind, exponent=0, width=None):
-    """Pieces (d, p) of the unfolding of 2^exponent X, contiguous: in C order, but in Fortran order for the last mode.
-
-    As large as X allows without a copy, or of about the given width.
-    """
-    axes = memory_order(X)
-    if is_dense(X, axes):
-        slabs = X.transpose(axes).reshape(three_way(X, axes, mode))
-        whole = X.dtype == kind and X.size // X.shape[mode] < LONG and exponent == 0 and width is None
-        for piece in slab_pieces(
-            slabs, kind, width or max(BLOCK_BYTES // (X.shape[mode] * kind.itemsize), COLUMNS), whole
-        ):
-            yield times_power(piece, exponent)
-    else:
-        for _, block in copied_blocks(X, axes, mode, kind):
-            yield from unfolded_pieces(block, mode, kind, exponent, width)
-
-
-def ordered_pieces(X, mode):
-    """Pieces (d, p) of the unfolding, cut and ordered by X's shape alone, whatever its order in memory."""
-    for place in blocks(X.shape, range(X.ndim), mode, X.dtype):
-        yield np.moveaxis(X[place], mode, 0).reshape(X.shape[mode], -1)
-
-
-def slab_pieces(slabs, kind, width, whole):
-    """Pieces of slabs (L, d, R) side by side, of about a width, or uncut where they lie side by side already."""
-    L, _, R = slabs.shape
-    if L > 1 and R == 1:
-        height = L if whole else width
-        for start in range(0, L, height):
-            yield slabs[start : start + height, :, 0].astype(kind, copy=False).T
-    elif L == 1 or width < 2 * R:
-        width = R if whole else width
-        for slab in slabs:
-            for start in range(0, R, width):
-                yield slab[:, start : start + width].astype(kind, copy=False)
-    else:
-        for start in range(0, L, width // R):
-            yield packed(slabs[start : start + width // R], kind)
-
-
-def packed(slabs, kind):
-    """Slabs (l, d, R) side by side, as (d, l R)."""
-    l, d, R = slabs.shape
-    panel = np.empty((d, l * R), kind)
-    if R < SHORT and slabs.dtype.kind in "fc":
-        _kernels.pack_panel(slabs, panel)
-    else:
-        panel.reshape(d, l, R)[:] = slabs.transpose(1, 0, 2)
-    return panel
-
-
-def memory_order(X):
-    """The modes from the farthest apart in memory to the nearest."""
-    return sorted(range(X.ndim), key=lambda axis: -abs(X.strides[axis]))
-
-
-def is_dense(X, axes):
-    """Whether X lies in memory without gaps, in numbers the processor can read."""
-    if isinstance(X, StoredTensor):
-        return False
-    in_order = X.transpose(axes).flags
-    return in_order.c_contiguous and in_order.aligned and X.dtype.isnative
-
-
-def three_way(X, axes, mode):
-    """Lengths (L, d, R) before, in and after a mode, in memory order."""
-    shape = [X.shape[axis] for axis in axes]
-    place = axes.index(mode)
-    return math.prod(shape[:place]), shape[place], math.prod(shape[place + 1 :])
-
-
-def copied_blocks(X, axes, mode, kind):
-    """Slices and contents of blocks which make up the tensor, whole in a mode, copied to memory in a dtype."""
-    if isinstance(X, StoredTensor):
-        for place, box in X.boxes(mode):
-            yield place, box.astype(kind, copy=False)
-    else:
-        for place in blocks(X.shape, axes, mode, kind):
-            yield place, np.array(X[place], kind)
-
-
-def blocks(shape, axes, mode, kind):
-    """Slices of blocks which make up the tensor, whole in a mode, cut across the modes farthest apart in memory."""
-    size = BLOCK_BYTES // kind.itemsize
-    steps = list(shape)
-    for axis in axes:
-        if axis != mode:
-            steps[axis] = min(max(size * steps[axis] // math.prod(steps), 1), shape[axis])
-    cuts = [
-        [slice(start, start + step) for start in range(0, length, step)]
-        for length, step in zip(shape, steps, strict=True)
-    ]
-    cuts[mode] = [slice(None)]
-    yield from itertools.product(*cuts)
-
-
-def first_nonfinite(X):
-    """Index of the first NaN or infinity in reading order, or None."""
-    found = []
-    for place, block in copied_blocks(X, range(X.ndim), X.ndim - 1, X.dtype):
-        bad = ~np.isfinite(block)
-        if bad.any():
-            index = np.unravel_index(bad.argmax(), bad.shape)
-            found.append(tuple(int(cut.start or 0) + int(i) for cut, i in zip(place, index, strict=True)))
-    return min(found, default=None)
-
-
-def residuals(X, core, factors):
-    """X less a Tucker tensor, and X, in parts small enough to pass."""
-    for place, part in parts(X):
-        yield part - mode_products(core, {mode: U[place[mode]] for mode, U in enumerate(factors)}), part
-
-
-def parts(X):
-    """Slices and contents of parts of X, cut across the modes farthest apart in memory."""
-    if isinstance(X, StoredTensor):
-        yield from X.boxes(X.ndim - 1)
-        return
-    axis = memory_order(X)[0]
-    height = max(1, PART_BYTES * X.shape[axis] // X.nbytes)
-    for start in range(0, X.shape[axis], height):
-        place = [slice(None)] * X.ndim
-        place[axis] = slice(start, start + height)
-        yield tuple(place), X[tuple(place)]
+def mode_factor(M, size, transpose=False, name="M"):
+    """A vector (size,) or a matrix (J, size) of numbers to multiply a mode by; the adjoint of M for transpose."""
+    matrix = operands.find_tensor(M, name, gradients=True)
+    if matrix.ndim > 2 or matrix.shape[0 if transpose else -1] != size:
+        what = f"of shape ({size},) or {f'({size}, J)' if transpose else f'(J, {size})'}"
+        raise _validation.complain(ValueError, name, what, f"shape {matrix.shape}")
+    return operands.conjugate_transposed(matrix.floats()) if transpose else matrix.floats()
 
 
 def mode_index(mode, ndim, name="mode") -> int:
@@ -502,4 +328,4 @@ def mode_factors(Ms, modes, skip, transpose, shape) -> dict[int, np.ndarray]:
     order = np.argsort(modes).tolist()
     if skip is not None:
         del order[_validation.integer(skip, "skip", 0, len(Ms) - 1)]
-    return {modes[i]: _validation.mode_factor(Ms[i], shape[modes[i]], transpose, f"Ms[{i}]") for i in order}
+    return {modes[i]: mode_factor(Ms[i], shape[modes[i]], transpose, f"Ms[{i}]") for i in order}
