@@ -215,9 +215,7 @@ class CUR(MatrixResult):
         if rank is None:
             result = cur_to_tolerance(operand, A, rtol, rule, best, sketch, rng, callback, include=include)
         else:
-            view = two_sided_sketch(operand, A, sketch=sketch, rng=rng, **sketch_sizes(rank, A.shape, rule))
-            callback(1 / 3)
-            result = cur_from_sketch(operand, A, view, rank, rank, rule, best, rng, include=include)
+            result = cur_by_sketch(operand, A, rank, rank, rank, rule, best, sketch, rng, callback, include)
         continued(result, result_on_host(self))
         callback(1.0)
         return named(result_like(operand, A, result), given)
@@ -332,7 +330,8 @@ def cur_decomposition(
         "leverage" draws more columns by. Not with `rtol`. With the intersection core, 1.5 times as many rows
         as columns bring the error down by a sixth.
     method : str or callable, default "osinsky"
-        Rule for columns and rows, as in `select_columns`. Rows are chosen from C; with "rpcholesky" I = J. "iterative"
+        Rule for columns and rows, as in `select_columns`. Rows are chosen from C, or, for the projection core and
+        as many columns as rows, columns from R where A has more columns than rows; with "rpcholesky" I = J. "iterative"
         chooses columns by blocks from what is left of one small sketch: less work, a little more error.
     core : "projection" or "intersection" or callable, default "projection"
         Which middle matrix. The intersection reads nothing more of A, and needs n_rows >= n_columns.
@@ -420,9 +419,7 @@ def cur_decomposition(
     elif rule.blocks:
         result = cur_by_blocks(operand, A, n_columns, n_rows, rule, middle_of, sketch, rng)
     else:
-        view = two_sided_sketch(operand, A, sketch=sketch, rng=rng, **sketch_sizes(n_columns, A.shape, rule))
-        callback(1 / 3)
-        result = cur_from_sketch(operand, A, view, n_columns, n_rows, rule, middle_of, rng, rank=rank)
+        result = cur_by_sketch(operand, A, rank, n_columns, n_rows, rule, middle_of, sketch, rng, callback)
     callback(1.0)
     return named(result_like(operand, A, result), given)
 
@@ -546,8 +543,28 @@ def followed_middle(result):
     return lstsq(result.right.conj() @ widened(result.R, result.middle).T, half.T).T
 
 
+def cur_by_sketch(operand, A, rank, n_columns, n_rows, rule, core, sketch, rng, callback, include=((), ())):
+    """The CUR of given sizes, or more where as many are included, whose indices come from sketches.
+
+    The first choice needs the singular vectors of a sketch, the second but the basis of what is chosen: rows come first
+    where these are fewer than columns, and as many are chosen of both.
+    """
+    if core.best and A.shape[0] < A.shape[1] and n_rows == n_columns == rank:
+        include = include[::-1]
+        return transposed(cur_by_sketch(operand, A.T, rank, rank, rank, rule, core, sketch, rng, callback, include))
+    view = two_sided_sketch(operand, A, sketch=sketch, rng=rng, **sketch_sizes(n_columns, A.shape, rule))
+    callback(1 / 3)
+    return cur_from_sketch(operand, A, view, n_columns, n_rows, rule, core, rng, include, rank)
+
+
+def transposed(result):
+    """The CUR of the transpose."""
+    C, R, left, middle, right = (X.T for X in (result.R, result.C, result.right, result.middle, result.left))
+    return CUR(C, R, result.row_indices, result.col_indices, left, middle, right, result.error_estimate)
+
+
 def cur_from_sketch(operand, A, view, n_columns, n_rows, rule, core, rng, include=((), ()), rank=None):
-    """The CUR of given sizes, or more where as many are included, whose other indices come from a sketch.
+    """The same of a sketch at hand, columns first.
 
     The right part of the sketch is overwritten.
     """

@@ -885,8 +885,9 @@ def by_cholesky(C):
 
     None where the columns depend on each other too much for it.
     """
+    basis = C
     for _ in range(2):
-        gram = C.conj().T @ C
+        gram = basis.conj().T @ basis
         scales = np.sqrt(gram.diagonal().real)
         if not scales.all():
             return None
@@ -894,8 +895,17 @@ def by_cholesky(C):
         size = np.abs(R.diagonal())
         if failed or size.min() < 1e2 * np.finfo(C.dtype).eps ** 0.5:
             return None
-        C = C @ (linalg.solve_triangular(R, np.eye(len(R), dtype=R.dtype)) / scales[:, None])
-    return C
+        inverse = linalg.solve_triangular(R, np.eye(len(R), dtype=R.dtype)) / scales[:, None]
+        basis = times_triangle(basis, inverse, overwrite=basis is not C)
+    return basis
+
+
+def times_triangle(X, R, overwrite):
+    """``X @ R`` for an upper triangle R, which may take the place of X: half the work of a whole matrix."""
+    multiply = linalg.get_blas_funcs("trmm", (R,))
+    if X.flags.c_contiguous:
+        return multiply(1, R, X.T, trans_a=1, overwrite_b=overwrite).T
+    return multiply(1, R, X, side=1, overwrite_b=overwrite)
 
 
 def orthonormal_columns(C):

@@ -91,6 +91,21 @@ def test_exact_for_sparse(dtype, core, kind, rng):
     assert relative(A.toarray(), result.to_array()) < 1e3 * eps(dtype)
 
 
+@pytest.mark.parametrize("kind", ["dense", "csr_array"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_wide_matrix_has_the_transpose_of_its_transpose_s_decomposition(dtype, kind, rng):
+    A = normal((300, 90), dtype, rng) / np.arange(1, 91).astype(dtype)
+    A = A if kind == "dense" else sparse.csr_array(A * (np.abs(A) > 0.02))
+    for first, second in ((A, A.T), (A[:, :80].T, A[:, :80])):
+        result, other = ct.cur_decomposition(first, 20, rng=3), ct.cur_decomposition(second, 20, rng=3)
+        assert_array_equal(result.col_indices, other.row_indices)
+        assert_array_equal(result.row_indices, other.col_indices)
+        assert_allclose(result.to_array(), other.to_array().T, atol=1e3 * eps(dtype))
+        more, others = result.refine(first, 30, rng=1), other.refine(second, 30, rng=1)
+        assert_array_equal(more.col_indices, others.row_indices)
+        assert_array_equal(more.row_indices[:20], result.row_indices)
+
+
 @pytest.mark.parametrize("core", CORES)
 def test_rpcholesky_takes_rows_with_the_columns(core, rng):
     F = normal((50, 5), "complex128", rng)

@@ -80,9 +80,10 @@ def add_sketch(A, Y, X, left):
     right = np.zeros((X.shape[1], A.shape[0]), kind)
     square = 0.0
     for rows, panel in [(slice(0, len(A)), A)] if _ready(A) else panels(A):
-        share = np.zeros((X.shape[1], len(panel)), kind)
+        share = right if len(panel) == len(A) else np.zeros((X.shape[1], len(panel)), kind)
         square += _kernels.sketch_panel(panel, *_signs(Y[rows], kind), *_signs(X, kind), left, share)
-        right[:, rows] = share
+        if share is not right:
+            right[:, rows] = share
     return right, square
 
 
@@ -111,8 +112,11 @@ def _signs(S, kind):
 
 
 def take(A, indices, axis):
-    """Copies of rows (axis 0) or columns (axis 1)."""
-    taken = A[indices] if axis == 0 else A[:, indices]  # np.take copies all of what is not in C order
+    """Copies of rows (axis 0) or columns (axis 1), in the order of A."""
+    if by_columns(A):
+        return take(A.T, indices, 1 - axis).T
+    in_order = axis == 1 and A.flags.c_contiguous  # np.take copies all of what is not
+    taken = np.take(A, indices, 1) if in_order else A[indices] if axis == 0 else A[:, indices]
     return taken.astype(dtype(A), order="C", copy=False)
 
 
