@@ -145,8 +145,8 @@ def callback_function(callback):
 
 def array_dtype(dtype, name="A"):
     """The dtype to compute in: floats and complex numbers as they are, integers and bool as float64."""
-    if dtype.name in DTYPES:
-        return np.dtype(dtype.name)
+    if dtype.char in "fdFD":
+        return np.dtype(dtype.char)
     if dtype.kind in "iub":
         return np.dtype(float)
     raise complain(TypeError, name, f"an array of integers, bool, {', '.join(DTYPES)}", f"dtype {dtype}")
@@ -185,13 +185,6 @@ def rule_choice(indices, n, k, name="the choice of method"):
     if len(np.unique(indices)) < len(indices):
         raise complain(ValueError, name, "distinct row numbers", describe(indices))
     return indices.astype(np.intp, copy=False)
-
-
-def declared_chunk(chunk, kind, X, block_info=None):
-    """A chunk of a dask array, whose name is X."""
-    place = block_info[0]["array-location"]
-    where = f" for {X}[{', '.join(f'{start}:{stop}' for start, stop in place)}]"
-    return as_declared(chunk, tuple(stop - start for start, stop in place), kind, f"each chunk of {X}", where)
 
 
 def sound_sparse(A, name="A"):
@@ -255,58 +248,6 @@ def matrix_shape(shape):
     if min(shape) == 0:
         raise complain(ValueError, "A", "not empty", f"shape {tuple(shape)}")
     return shape
-
-
-def tensor(X, name="X", *, least=1) -> np.ndarray:
-    """A plain view of an array of numbers with at least so many modes, not empty."""
-    if hasattr(X, "dask") and hasattr(X, "map_blocks"):
-        X = X.map_blocks(declared_chunk, name=None, meta=X._meta, dtype=X.dtype, kind=X.dtype, X=name).compute()
-    X = plain_array(X, name)
-    array_dtype(X.dtype, name)
-    tensor_shape(X.shape, name, least=least)
-    return X
-
-
-def plain_array(X, name) -> np.ndarray:
-    """What NumPy reads an object as; a view where it can be, and never an array of one object."""
-    one_of_several(X, name)
-    try:
-        plain = in_memory(X) if hasattr(X, "detach") else np.asanyarray(X)
-    except Exception as error:
-        if isinstance(X, (list, tuple)) and isinstance(error, ValueError):
-            raise complain(ValueError, name, "nested lists of equal lengths", describe(X)) from None
-        got = f"{type_name(X)}, which NumPy does not read: {describe_error(error)}"
-        raise complain(TypeError, name, "an array of numbers", got) from error
-    if isinstance(plain, np.ma.MaskedArray) or isinstance(getattr(X, "_meta", None), np.ma.MaskedArray):
-        raise complain(TypeError, name, "an array without a mask", "a masked array")
-    if plain.dtype == object and plain.ndim == 0 and plain is not X:
-        dense = next((f"X.{way}()" for way in ("toarray", "todense") if hasattr(X, way)), None)
-        got = f"{type_name(X)}; {dense} is one" if dense else describe(X)
-        raise complain(TypeError, name, "an array of numbers", got)
-    return np.asarray(plain)
-
-
-def one_of_several(X, name):
-    """Raise if X is a dict, a group or a file of arrays, or a dataset that is closed or without any entries."""
-    try:
-        shape = getattr(X, "shape", ())
-    except Exception as error:
-        raise complain(ValueError, name, "open", describe(X)) from error
-    if hasattr(X, "keys") and shape == ():
-        raise complain(TypeError, name, f"one array, such as {name}[key] of it", describe(X))
-    if shape is None:
-        raise complain(ValueError, name, "not empty", describe(X))
-
-
-def in_memory(X):
-    """A tensor of torch as NumPy has it, without its graph, half precision as float32."""
-    return (X.float() if X.is_floating_point() and X.element_size() < 4 else X).numpy(force=True)
-
-
-def type_name(X):
-    """A type by its package and name."""
-    package = type(X).__module__.split(".")[0]
-    return type(X).__name__ + (f" of {package}" if package != "builtins" else "")
 
 
 def tensor_shape(shape, name="X", *, least=2) -> tuple[int, ...]:

@@ -191,7 +191,10 @@ def matrix_case(A):
 
 def tensor_case(A):
     """The case of a tensor."""
-    A = _validation.tensor(A, "A")
+    tensor = operands.find_tensor(A, "A")
+    if tensor.sparse:
+        raise _validation.complain(TypeError, "A", "a dense tensor", f"a sparse {type(A).__name__}")
+    A = tensor.whole()
 
     def error(approximation):
         return of_tensors.error(A, tensor_approximation(approximation, A.shape))
@@ -377,7 +380,7 @@ def tensor_approximation(approximation, shape):
     Y = (
         approximation.to_array()
         if hasattr(approximation, "to_array")
-        else _validation.tensor(approximation, "approximation")
+        else operands.find_tensor(approximation, "approximation").whole()
     )
     if Y.shape != shape:
         raise _validation.complain(ValueError, "approximation", f"of shape {shape}", f"shape {Y.shape}")

@@ -80,7 +80,7 @@ def small_blocks(monkeypatch):
     """Several blocks even of small tensors."""
     monkeypatch.setattr(dense_tensor, "BLOCK_BYTES", 256)
     monkeypatch.setattr(dense_tensor, "PART_BYTES", 500)
-    monkeypatch.setattr(dense_tensor, "PANEL_BYTES", 1000)
+    monkeypatch.setattr(dense_tensor, "PANEL", 125)
     monkeypatch.setattr(framework_tensor, "BLOCK_BYTES", 1000)
     monkeypatch.setattr(sparse_tensor, "PART_BYTES", 500)
 

@@ -63,7 +63,7 @@ def find(A: Any, *, only_products: bool = False, gradients: bool = False) -> tup
 def find_tensor(X, name="X", least=1, *, gradients=False):
     """A `contract.Tensor` of X, with at least so many modes; not cut off from gradients that go on."""
     X = unlabelled(X, name) if labelled(X) else X
-    _validation.one_of_several(X, name)
+    one_of_several(X, name)
     if of_framework(X):
         module = importlib.import_module("curtensor.operands.framework_tensor")
         return (module.followable if gradients else module.wrap)(X, name, least)
@@ -72,6 +72,18 @@ def find_tensor(X, name="X", least=1, *, gradients=False):
             if f"{base.__module__}.{base.__qualname__}.".startswith(prefix + ".") and hasattr(X, "shape"):
                 return importlib.import_module(f"curtensor.operands.{module}").wrap(X, name, least)
     return importlib.import_module("curtensor.operands.dense_tensor").wrap(X, name, least)
+
+
+def one_of_several(X, name):
+    """Raise if X is a dict, a group or a file of arrays, or a dataset that is closed or without any entries."""
+    try:
+        shape = getattr(X, "shape", ())
+    except Exception as error:
+        raise _validation.complain(ValueError, name, "open", _validation.describe(X)) from error
+    if hasattr(X, "keys") and shape == ():
+        raise _validation.complain(TypeError, name, f"one array, such as {name}[key] of it", _validation.describe(X))
+    if shape is None:
+        raise _validation.complain(ValueError, name, "not empty", _validation.describe(X))
 
 
 def plain(A, name="A"):
