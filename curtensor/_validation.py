@@ -87,14 +87,20 @@ def rank_of_sizes(rank, rtol, n_columns, n_rows, shape):
     return min(integer(n_columns, "n_columns", 1, shape[1]), integer(n_rows, "n_rows", 1, shape[0]))
 
 
+def several(values, name, what):
+    """The parts of a sequence or an array, as a tuple; a string is none."""
+    try:
+        return tuple(None if isinstance(values, (str, bytes)) else values)
+    except Exception:  # each framework has its own
+        raise complain(TypeError, name, what, describe(values)) from None
+
+
 def multilinear_ranks(ranks, shape) -> tuple[int, ...]:
     """One rank for each mode, between 1 and its length; an int stands for all modes, cut to their lengths."""
     if isinstance(ranks, numbers.Integral):
         rank = integer(ranks, "ranks", 1, max(shape))
         return tuple(min(rank, length) for length in shape)
-    if isinstance(ranks, (str, bytes)) or not np.iterable(ranks):
-        raise complain(TypeError, "ranks", f"an integer or a sequence of {len(shape)} integers", describe(ranks))
-    ranks = tuple(ranks)
+    ranks = several(ranks, "ranks", f"an integer or a sequence of {len(shape)} integers")
     if len(ranks) != len(shape):
         raise complain(ValueError, "ranks", f"one for each of {len(shape)} modes", describe(ranks))
     return tuple(integer(rank, f"ranks[{mode}]", 1, shape[mode]) for mode, rank in enumerate(ranks))
@@ -116,8 +122,13 @@ def ranks_or_rtol(ranks, rtol, shape, dtype) -> tuple[tuple[int, ...] | None, fl
 
 def index_list(values, name, size):
     """Distinct integers in [0, size) as an index array."""
-    values = list(np.atleast_1d(values)) if np.ndim(values) <= 1 else values
-    indices = [integer(value, f"each index of {name}", 0, size - 1) for value in values]
+    try:
+        array = np.atleast_1d(np.asarray(values))
+    except Exception:  # each framework has its own for what it cannot hand on
+        array = np.empty((0, 0))
+    if array.ndim > 1:
+        raise complain(TypeError, name, "an integer or a sequence of integers", describe(values))
+    indices = [integer(value, f"each index of {name}", 0, size - 1) for value in array]
     if len(set(indices)) != len(indices):
         raise complain(ValueError, name, "distinct indices", describe(indices))
     return np.array(indices, dtype=np.intp)
@@ -262,9 +273,9 @@ def tensor_shape(shape, name="X", *, least=2) -> tuple[int, ...]:
 
 def lengths(shape, name="shape") -> tuple[int, ...]:
     """A tuple of positive lengths."""
-    if isinstance(shape, numbers.Integral) or not np.iterable(shape):
-        raise complain(TypeError, name, "a sequence of integers", describe(shape))
-    return tuple(integer(length, f"each length of {name}", 1, np.iinfo(np.intp).max) for length in shape)
+    most = np.iinfo(np.intp).max
+    shape = several(shape, name, "a sequence of integers")
+    return tuple(integer(length, f"each length of {name}", 1, most) for length in shape)
 
 
 def finite(operand, A, name="A"):

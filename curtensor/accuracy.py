@@ -83,7 +83,7 @@ def relative_error(
     0.75
     """
     operand, A = operands.find(A)
-    approximation = approximation_of(operands.on_host(approximation), A.shape)
+    approximation = approximation_of(approximation, A.shape)
     _validation.one_of(NORMS, norm, "norm")
     if n_probes is not None:
         n_probes = _validation.integer(n_probes, "n_probes", 1, 10**6)
@@ -100,22 +100,26 @@ def relative_error(
 
 def approximation_of(approximation, shape):
     """An approximation as a LinearOperator of the right shape."""
-    try:
-        if isinstance(approximation, (list, tuple)) or hasattr(approximation, "to_numpy"):
-            approximation = np.asarray(approximation)
-        if hasattr(approximation, "as_linear_operator"):
-            operator = approximation.as_linear_operator()
-        elif (isinstance(approximation, np.ndarray) or sparse.issparse(approximation)) and approximation.ndim == 2:
-            operator = array_operator(approximation)
-        else:
-            operator = aslinearoperator(approximation)
-    except TypeError:
-        got = type(approximation)
-        raise _validation.complain(TypeError, "approximation", "an array or a decomposition", got) from None
+    if hasattr(approximation, "as_linear_operator"):
+        operator = approximation.as_linear_operator()
+    elif hasattr(approximation, "matvec"):
+        operator = aslinearoperator(approximation)
+    else:
+        approximation = operands.plain(approximation, "approximation")
+        if not sparse.issparse(approximation):
+            approximation = operands.find_tensor(approximation, "approximation").host().X
+        if approximation.shape != tuple(shape):
+            raise of_other_shape(approximation, shape)
+        operator = array_operator(approximation)
     _validation.array_dtype(np.dtype(operator.dtype), "approximation")
-    if operator.shape != shape:
-        raise _validation.complain(ValueError, "approximation", f"of shape {tuple(shape)}", operator.shape)
+    if operator.shape != tuple(shape):
+        raise of_other_shape(operator, shape)
     return operator
+
+
+def of_other_shape(approximation, shape):
+    """The complaint about an approximation which is not of the shape of A."""
+    return _validation.complain(ValueError, "approximation", f"of shape {tuple(shape)}", approximation.shape)
 
 
 def array_operator(array):

@@ -398,8 +398,7 @@ def finite_tensor(X, name="X"):
 
 def rank_list(ranks, shape):
     """Distinct ranks as a list of ints; a single one is a list of one."""
-    if isinstance(ranks, (str, bytes)) or not np.iterable(ranks):
-        ranks = [ranks]
+    ranks = _validation.several(ranks if np.iterable(ranks) else [ranks], "ranks", "an integer or several")
     ranks = [_validation.integer(rank, "each of ranks", 1, min(shape)) for rank in ranks]
     if not ranks or len(set(ranks)) != len(ranks):
         raise _validation.complain(ValueError, "ranks", "distinct and at least one", _validation.describe(ranks))
@@ -408,10 +407,7 @@ def rank_list(ranks, shape):
 
 def chosen_methods(table, methods):
     """A dict of the methods asked for by names or as functions, which go by their own names."""
-    if isinstance(methods, str) or not np.iterable(methods):
-        raise _validation.complain(
-            TypeError, "methods", "a sequence of names and functions", _validation.describe(methods)
-        )
+    methods = _validation.several(methods, "methods", "a sequence of names and functions")
     chosen = {}
     for method in methods:
         name = method if isinstance(method, str) else getattr(method, "__name__", _validation.describe(method))

@@ -263,14 +263,19 @@ class Core:
     best: bool = False
 
     def __call__(self, operand: Any, A: Any, left: Any, right: Any, R: Any, rows: Any, image: Any) -> np.ndarray:
-        """The middle matrix."""
+        """The middle matrix, checked, since it may come from a user's function."""
         if self.sees == "image":
-            return self.function(right, image)
-        return (
-            self.function(left, right, R, rows)
-            if self.sees == "rows"
-            else self.function(operand, A, left, right, R, rows)
-        )
+            middle = self.function(right, image)
+        elif self.sees == "rows":
+            middle = self.function(left, right, R, rows)
+        else:
+            middle = self.function(operand, A, left, right, R, rows)
+        shape = left.shape[1], right.shape[0]
+        if getattr(middle, "shape", None) == shape and middle.dtype == left.dtype:
+            return middle
+        kind = operands.kind_of(left)
+        middle = _validation.as_declared(operands.on_host(middle), shape, kind.dtype(left), "what core gives")
+        return kind.like(left, middle)
 
 
 def projection(right, image):
@@ -480,8 +485,8 @@ def cur_from_indices(A: Any, /, columns: Any, rows: Any, *, core: str | Callable
     given, gradients = A, operands.followed(A)
     operand, A = operands.find(A, gradients=gradients)
     middle_of = _validation.choose(CORES, core, "core", Core)
-    columns = _validation.index_list(operands.on_host(columns), "columns", A.shape[1])
-    rows = _validation.index_list(operands.on_host(rows), "rows", A.shape[0])
+    columns = _validation.index_list(operands.on_host(columns, "columns"), "columns", A.shape[1])
+    rows = _validation.index_list(operands.on_host(rows, "rows"), "rows", A.shape[0])
     if middle_of.sees == "rows" and len(rows) < len(columns):
         raise _validation.complain(ValueError, "rows", f"at least {len(columns)} for this core", len(rows))
 

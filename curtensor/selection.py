@@ -313,6 +313,8 @@ def rpcholesky(operand, A, k, rng, weights, include=()):
     """Randomly pivoted Cholesky of a positive semidefinite A: reads k columns (Chen and others 2024, Algorithm 2.1)."""
     m, n = A.shape
     diagonal = np.array(operand.diagonal(A)).astype(operand.dtype(A), copy=False)
+    if not np.isfinite(diagonal).all():
+        _validation.finite(operand, A)
     eps = np.finfo(diagonal.dtype).eps
     diagonal = diagonal.astype(np.result_type(diagonal, float))
     scale = np.abs(diagonal).max(initial=0)
@@ -913,8 +915,8 @@ def orthonormal_columns(C):
 
 def candidate_weights(weights, size):
     """Finite weights above or equal to zero, one a candidate, scaled to a maximum of 1."""
-    array = np.asarray(weights)
-    if array.dtype.kind not in "fiub":
+    array = operands.find_tensor(weights, "weights").whole()
+    if array.dtype.kind == "c":
         raise _validation.complain(TypeError, "weights", "real numbers", _validation.describe(weights))
     if array.shape != (size,):
         raise _validation.complain(ValueError, "weights", f"of shape ({size},)", array.shape)

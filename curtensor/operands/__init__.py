@@ -63,10 +63,10 @@ def find(A: Any, *, only_products: bool = False, gradients: bool = False) -> tup
 def find_tensor(X, name="X", least=1, *, gradients=False):
     """A `contract.Tensor` of X, with at least so many modes; not cut off from gradients that go on."""
     X = unlabelled(X, name) if labelled(X) else X
-    one_of_several(X, name)
     if of_framework(X):
         module = importlib.import_module("curtensor.operands.framework_tensor")
         return (module.followable if gradients else module.wrap)(X, name, least)
+    one_of_several(X, name)
     for base in type(X).__mro__:
         for prefix, module in TENSORS.items():
             if f"{base.__module__}.{base.__qualname__}.".startswith(prefix + ".") and hasattr(X, "shape"):
@@ -146,11 +146,11 @@ def kind_of(X):
     return importlib.import_module(f"curtensor.operands.{'array_api' if of_framework(X) else 'ndarray'}")
 
 
-def on_host(X):
+def on_host(X, name="X"):
     """A framework's array, also in a list or tuple of such, as one of NumPy; all else as it is."""
     if isinstance(X, (list, tuple)):
-        return type(X)(map(on_host, X))
-    return kind_of(X).to_numpy(X) if of_framework(X) else X
+        return type(X)(on_host(part, name) for part in X)
+    return kind_of(X).to_numpy(kind_of(X).array_of_numbers(X, name)) if of_framework(X) else X
 
 
 def conjugated(X):

@@ -167,7 +167,7 @@ def in_blocks(source, shape, dtype, block_bytes, callback, name):
         if callable(source):
             raise
         raise _validation.unreadable_store(error, name) from error
-    kind = _validation.array_dtype(found.dtype if dtype is None else np.dtype(dtype))
+    kind = _validation.array_dtype(found.dtype) if dtype is None else sources.dtype_asked_for(dtype)
     cuts = found.cuts(block_bytes // 2, kind.itemsize)
     return RowBlocks(found, kind, cuts, callback, Counts(), unknown(found.shape[0], kind), sources.by_columns(source))
 

@@ -73,7 +73,7 @@ def add_sketch(A, Y, X, left):
             left += rmatmat(A, operands.dense(Y)).conj().T
         return matmat(A, operands.dense(X)).T, squared_norm(A)
     kind = dtype(A)
-    if A.size <= _kernels.SMALL:
+    if A.size < _kernels.SMALL:
         A = A.astype(kind, copy=False)
         left += Y.T @ A
         return X.T @ A.T, squared_norm(A)
@@ -89,7 +89,7 @@ def add_sketch(A, Y, X, left):
 def squared_norm(A, exponent=0):
     """``||2^exponent A||_F^2``."""
     A = A.T if by_columns(A) else A
-    moduli = moduli_squared if A.size <= _kernels.SMALL else _kernels.squared_moduli
+    moduli = moduli_squared if A.size < _kernels.SMALL else _kernels.squared_moduli
     return sum(moduli(operands.times_power(panel, exponent)) for _, panel in panels(A))
 
 

@@ -491,9 +491,16 @@ class TubalCore:
     slices: float = 1
     solves: bool = False
 
-    def __call__(self, *arguments: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The factored form."""
-        return self.function(*arguments)
+    def __call__(self, X: Any, C: Any, R: Any, rows: Any, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The factored form, checked, since it may come from a user's function."""
+        parts = _validation.several(self.function(X, C, R, rows, rank), "what core gives", "left, middle, right")
+        shapes = [np.shape(part) for part in parts]
+        left, _, right = shapes if list(map(len, shapes)) == [3, 3, 3] else ((0, 0, 0),) * 3
+        fitting = [(*C.shape[:2], left[2]), (len(C), left[2], right[1]), (len(R), right[1], R.shape[2])]
+        if shapes != fitting:
+            what = "left, middle, right of shapes (h, d1, p), (h, p, q), (h, q, d2)"
+            raise _validation.complain(ValueError, "what core gives", what, f"shapes {shapes}")
+        return parts
 
 
 def tubal_projection(X, C, R, rows, rank):

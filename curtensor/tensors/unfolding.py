@@ -318,8 +318,8 @@ def mode_index(mode, ndim, name="mode") -> int:
 
 def mode_factors(Ms, modes, skip, transpose, shape) -> dict[int, np.ndarray]:
     """What to multiply each mode by, in the order of modes, without the skipped one."""
-    Ms = list(Ms)
-    modes = range(len(Ms)) if modes is None else modes
+    Ms = _validation.several(Ms, "Ms", "a sequence of matrices")
+    modes = range(len(Ms)) if modes is None else _validation.several(modes, "modes", "a sequence of integers")
     modes = [mode_index(mode, len(shape), "each of modes") for mode in modes]
     if len(modes) != len(Ms):
         raise _validation.complain(ValueError, "modes", f"as many as Ms ({len(Ms)})", len(modes))
