@@ -265,6 +265,16 @@ def cur_exchange(A, k, seed):
     return result.left, result.middle, result.right
 
 
+def cur_iterative(A, k, seed):
+    result = curtensor.cur_decomposition(A, k, method="iterative", rng=seed)
+    return result.left, result.middle, result.right
+
+
+def iterative_columns(A, k, seed):
+    result = curtensor.interpolative_decomposition(A, k, method="iterative", rng=seed)
+    return result.skeleton, result.coefficients
+
+
 def cur_intersection(A, k, seed):
     n_rows = min(k + k // 2, A.shape[0])
     result = curtensor.cur_decomposition(A, k, n_rows=n_rows, core="intersection", rng=seed)
@@ -374,11 +384,13 @@ def pivoted_sketch_cur(A, k, seed):
 CURS = {
     "CUR": cur,
     "CUR, exchange": cur_exchange,
+    "CUR, iterative": cur_iterative,
     "CUR, intersection, 1.5 k rows": cur_intersection,
     "naive leverage CUR": naive_leverage_cur,
     "CUR, pivoted QR of a sketch": pivoted_sketch_cur,
 }
 COLUMNS = {f"columns, {rule}": projected_columns(rule) for rule in SELECTION_RULES} | {
+    "columns, iterative": iterative_columns,
     "scipy interp_decomp": scipy_id,
     "librla": librla_id,
     "skmatter CUR": skmatter_columns("CUR"),

@@ -27,7 +27,7 @@ MARKERS = "osD^v<>PX*"
 
 
 def by_svd(A, rank, rng):
-    """Truncated SVD, the optimum: in full, or where that is too much work by 7 steps of block Krylov iteration."""
+    """Truncated SVD, the optimum: in full, or where that is too much work by up to 7 steps of block Krylov."""
     if A.shape[0] * A.shape[1] * min(A.shape) > EXACT_WORK:
         return randomized_svd(A, rank, power_iterations=7, rng=rng)
     U, s, Vh = exact_svd(*operands.find(A))

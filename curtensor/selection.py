@@ -383,12 +383,14 @@ def exchange(sketch, target, chosen, weights=None):
     most, times its own). The rows looked at are those that would be exchanged for a chosen one if the others stayed.
     """
     weights = np.ones(len(sketch)) if weights is None else weights
+    target = target.astype(np.result_type(target, float), copy=False)  # nearly dependent rows need the digits
     for _ in range(ROUNDS):
         pool = np.union1d(chosen, better_rows(sketch, target, chosen, weights))
         places = np.searchsorted(pool, chosen)
-        axes = linalg.qr(sketch[pool].conj().T, mode="economic")[0]
+        rows = sketch[pool].astype(target.dtype, copy=False)
+        axes = linalg.qr(rows.conj().T, mode="economic")[0]
         left = np.linalg.qr(target @ axes, mode="r")
-        exchanged = exchange_within(sketch[pool] @ axes, left, places, weights[pool])
+        exchanged = exchange_within(rows @ axes, left, places, weights[pool], rounding(sketch.dtype))
         if np.array_equal(exchanged, places):
             break
         chosen = pool[exchanged]
@@ -398,12 +400,13 @@ def exchange(sketch, target, chosen, weights=None):
 def better_rows(sketch, target, chosen, weights):
     """For each chosen row that some other would replace with gain, the best such row."""
     tie, k = rounding(sketch.dtype), len(chosen)
-    span, R = linalg.qr(sketch[chosen].conj().T, mode="economic")
+    span, R = linalg.qr(sketch[chosen].conj().T.astype(target.dtype, copy=False), mode="economic")
     lost = linalg.solve_triangular(R, np.eye(k, dtype=R.dtype), trans="C")  # what the span loses without each row
     lost = lost / np.linalg.norm(lost, axis=0)
     explained = target @ span
     rest, freed = target - explained @ span.conj().T, explained @ lost
     own = row_norms_squared(freed.T)
+    span, lost, rest, freed = (X.astype(sketch.dtype, copy=False) for X in (span, lost, rest, freed))
     most, best = own * weights[chosen] * (1 + GAIN), np.full(k, -1)
     for start in range(0, len(sketch), PANEL):
         rows = sketch[start : start + PANEL]
@@ -422,9 +425,9 @@ def better_rows(sketch, target, chosen, weights):
     return best[best >= 0]
 
 
-def exchange_within(rows, target, chosen, weights):
+def exchange_within(rows, target, chosen, weights, tie):
     """One sweep of exchanges, each with all that it changes: of `rows` few, in few coordinates."""
-    tie, chosen = rounding(rows.dtype), chosen.copy()
+    chosen = chosen.copy()
     dual = np.linalg.pinv(rows[chosen])
     outside = rows - (rows @ dual) @ rows[chosen]
     rest = target - (target @ dual) @ rows[chosen]

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,10 @@ NOISE = 10  # times the dtype's epsilon, of ||A||_F: a direction no longer than 
 CONDITION = 10  # square roots of epsilon, below which a Gram matrix shows too few digits of the smaller directions
 STEPS = 4  # by default, where each is taken
 MOST_STEPS = 8  # by default, where no more are taken than serve
-MIN_GAIN = 1e-3  # of the error: what further blocks must be seen to gain, or they are not taken
+MIN_GAIN = 1.5e-3  # of the error: what further blocks must be seen to gain, or they are not taken
 FLAT = 100  # times as much left as kept, above which the gain of what is kept counts, too
 STEEPEST = 0.1  # ratio of the gains of two blocks that is counted on, however steep the last fall was
-REPEATED = 1e-4  # of a value: closer ones are as good as equal
+REPEATED = 1e-2  # of a squared value: closer ones may be equal
 BASIS_BYTES = 3 * 2**27  # above which a basis is cut back to what matters of it, and its images are not held
 PANEL = 2**14  # rows
 SAFETY = 10  # a rank-one remainder shows less than a tenth of its norm on 10 probes once in 4e8 times
@@ -199,7 +200,7 @@ def randomized_svd(
         Vectors beyond `rank` in a block of the other methods, at least 0; two Krylov blocks have so many together.
     power_iterations : int, optional
         Products with A A^H, at least 0; not used by the single pass. By default at most 8 for a rank by Krylov blocks,
-        fewer where the next are seen to lower the error by less than 0.1 %: the error was at most 0.2 % above that of
+        fewer where the next are seen to lower the error by less than 0.15 %: the error was at most 0.2 % above that of
         the truncated SVD on every matrix tried. Otherwise 4.
     sketch : str or callable, default "sparse_sign"
         A test matrix of `curtensor.sketching.SKETCHES`, or a function ``(n, size, dtype, rng)`` to a real one.
@@ -221,7 +222,7 @@ def randomized_svd(
 
     Notes
     -----
-    Passes over A: at most 2 power_iterations + 2; one more of an operator, one more where the error is below about
+    Passes over A: at most 2 power_iterations + 2; one more of an operator, and where the error is below about
     1e-6 (1e-2 in single precision), and one for each block of random vectors that goes in where values repeat. The
     single pass 1; with `rtol`, 2 power_iterations + 2 for each block by which the basis grows. O(m n b (q + 1))
     operations for q iterations with blocks of b vectors: rank + oversampling, and half of these for Krylov blocks.
@@ -247,6 +248,10 @@ def randomized_svd(
        2022, arXiv:2207.06342.
     .. [4] J. A. Tropp, A. Yurtsever, M. Udell, V. Cevher, "Practical sketching algorithms for low-rank matrix
        approximation", SIAM J. Matrix Anal. Appl. 38(4), 2017, Algorithm 7.
+    .. [5] R. A. Meyer, C. Musco, C. Musco, "On the unreasonable effectiveness of single vector Krylov methods for
+       low-rank approximation", SODA 2024, arXiv:2305.02535.
+    .. [6] K. Wu, H. Simon, "Thick-restart Lanczos method for large symmetric eigenvalue problems", SIAM J. Matrix Anal.
+       Appl. 22(2), 2000.
 
     Examples
     --------
@@ -284,39 +289,42 @@ def randomized_svd(
 def truncated_svd(operand, A, rank, oversampling, steps, sketch, rng, min_gain=0.0):
     """The body of `randomized_svd` for a rank: images of the best of a block Krylov basis of the shorter side.
 
-    Of the longer side nothing is held but one block, until the images are.
+    T is A where that is tall, else its adjoint. Of the longer side nothing is held but blocks, until the images are.
     """
-    tall = A if A.shape[0] >= A.shape[1] else A.T
-    m, n = tall.shape
-    kind, knows_norm = operand.dtype(tall), operand.knows_norm(tall)
+    wide = A.shape[0] < A.shape[1]
+    n, m = sorted(A.shape)
+    kind, knows_norm = operand.dtype(A), operand.knows_norm(A)
     width = min(-(-(rank + oversampling) // min(2, steps + 1)), n)
-    test = random_matrix(sketch, m, width, kind, rng)
-    if width == n:  # no sketch beats the whole space
-        test = test[:, :0]
-    probes = sparse.csr_array((n, 0), dtype=test.dtype) if knows_norm else probe_vectors(n, kind, rng)
-    sketched = sketch_matrix(operand, tall, test, probes)
-    del test  # all that is of the length of a side, and not needed on, makes room
+    test = random_matrix(sketch, m, width, kind, rng) * np.sqrt(width, dtype=np.empty(0, kind).real.dtype)
+    unused = sparse.csr_array((n, 0), dtype=test.dtype)
+    sketched = sketch_matrix(operand, A, *((unused, test) if wide else (test, unused)))
+    del test  # what is as long as a side, and not needed on, makes room
+    start = [sketched.right if wide else sketched.left]
+    norm, exponent = sketched.norm, sketched.exponent
+    times, adjoint_times = partial(sketched.operand.matmat, sketched.A), partial(sketched.operand.rmatmat, sketched.A)
+    del sketched
+    if wide:
+        times, adjoint_times = adjoint_times, times
 
     def another():
-        return sketched.operand.rmatmat(sketched.A, gaussian(m, width, kind, rng))
+        return adjoint_times(gaussian(m, width, kind, rng))
 
-    square = sketched.norm**2 if knows_norm else 0
-    blocks = [np.eye(n, dtype=kind) * sketched.norm if width == n else sketched.left]
-    sketched = sketched._replace(left=None)
-    basis, images, gram = krylov_basis(sketched, blocks, rank, rank + oversampling, steps, square, min_gain, another)
+    if width == n:  # no sketch beats the whole space
+        start = [norm * np.eye(n, dtype=kind)]
+    square = norm**2 if knows_norm else 0
+    basis, images, gram = krylov_basis(
+        times, adjoint_times, m, start, norm, rank, rank + oversampling, steps, square, min_gain, another
+    )
     error = None
     if knows_norm:
-        error = error_by_energy(sketched.norm, np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[-rank:], 0)))
-    V, s, Uh = svd_of_images(sketched, basis, images, gram, rank, beyond=error is None)
+        error = error_by_energy(norm, np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[-rank:], 0)))
+    V, s, Uh = svd_of_images(times, basis, images, gram, rank, beyond=error is None)
     if error is None:
-        unseen = sketched.right
-        if knows_norm:
-            unseen = sketched.operand.matmat(sketched.A, probe_vectors(n, kind, rng))
-        error = np.hypot(np.linalg.norm(s[rank:]), norm_outside(unseen, Uh.conj().T)) / (sketched.norm or 1)
+        unseen = adjoint_times(probe_vectors(m, kind, rng))
+        error = np.hypot(np.linalg.norm(s[rank:]), norm_outside(unseen, V)) / (norm or 1)
     rank = min(rank, numerical_rank(s, A.shape))
-    U, V = Uh[:rank].conj().T, V[:, :rank]
-    U, Vh = (U, V.conj().T) if tall is A else (V.conj(), U.T)
-    return SVD(U, times_power(s[:rank], -sketched.exponent), Vh, float(error))
+    V, s, Uh = V[:, :rank], times_power(s[:rank], -exponent), Uh[:rank]
+    return SVD(V, s, Uh, float(error)) if wide else SVD(Uh.conj().T, s, V.conj().T, float(error))
 
 
 def subspace_svd(operand, A, rank, oversampling, steps, sketch, rng):
@@ -328,35 +336,39 @@ def subspace_svd(operand, A, rank, oversampling, steps, sketch, rng):
     return cut(U, s, Vh, min(rank, numerical_rank(s, A.shape)), remainder, sketched)
 
 
-def krylov_basis(sketched, start, rank, size, steps, square, min_gain, another):
-    """A basis V of ``Y, A^H A Y, (A^H A)^2 Y, ...``, its images A V, and ``V^H A^H A V``, read off the recurrence.
+def krylov_basis(times, adjoint_times, m, start, scale, rank, size, steps, square, min_gain, another):
+    """A basis V of ``Y, T^H T Y, (T^H T)^2 Y, ...``, its images T V, and ``V^H T^H T V``, read off the recurrence.
 
     Where the powers run dry, or a value is found as often as a block has vectors and may be there more often, a block
     of random vectors is put in. Where the basis outgrows memory, only its leading part is kept, and of its images none.
     """
-    operand, A, scale, Y = sketched.operand, sketched.A, sketched.norm, start.pop()
+    Y = start.pop()
+    n = len(Y)
     basis, images = [], []
     gram, gain = np.zeros((0, 0), Y.dtype), None
     R = gram
     for step in itertools.count():
+        width = Y.shape[1]
         block = new_directions(Y, basis, scale)
         values = np.linalg.eigvalsh(gram)[::-1]
-        dry = block.shape[1] < Y.shape[1] or may_repeat(values, rank, Y.shape[1])
-        dry &= len(gram) + block.shape[1] < len(Y)
-        if dry:
+        random = len(gram) + block.shape[1] < n and (block.shape[1] < width or may_repeat(values, rank, width))
+        if random:
             block = np.hstack([block, new_directions(another(), [*basis, block], scale)])
         link = np.zeros((block.shape[1], len(gram)), Y.dtype)
         if step:
             link[:, -len(R) :] = (block.conj().T @ Y) @ R
         Y = None
-        before, gain = gain, None if dry else gain_by(gram, link, values, rank)
         last = not block.shape[1] or (step >= steps and len(gram) + block.shape[1] >= rank)
-        if before is not None and gain is not None:
-            last |= little_ahead(before, gain, values, rank, square, min_gain)
-        if not last and len(gram) * sum(A.shape) * gram.itemsize > BASIS_BYTES:
+        before, gain = gain, None
+        if step and not random:
+            foreseen = values_with(gram, link)
+            gain = foreseen[:rank].sum() - values[:rank].sum()
+            if before is not None and not may_repeat(foreseen, rank, width):
+                last |= little_ahead(before, gain, values, rank, square, min_gain)
+        if not last and len(gram) * (m + n) * gram.itemsize > BASIS_BYTES:
             images = None
             basis, gram, link = leading_part(basis, gram, link, size)
-        image = operand.matmat(A, block) if block.size else np.zeros((A.shape[0], 0), block.dtype)
+        image = times(block) if block.size else np.zeros((m, 0), block.dtype)
         P, R = thin_qr(image)
         gram = np.block([[gram, link.conj().T], [link, R.conj().T @ R]])
         basis.append(block)
@@ -365,7 +377,7 @@ def krylov_basis(sketched, start, rank, size, steps, square, min_gain, another):
         del image
         if last:
             return basis, images, gram
-        Y = operand.rmatmat(A, P)
+        Y = adjoint_times(P)
 
 
 def may_repeat(values, rank, width):
@@ -377,14 +389,11 @@ def may_repeat(values, rank, width):
     )
 
 
-def gain_by(gram, link, values, rank):
-    """What a block adds to the sum of the leading values, if its own are on average those of the last one."""
-    width = min(link.shape)
-    if not width:
-        return None
-    mean = np.mean(gram.diagonal()[-width:])
+def values_with(gram, link):
+    """The values after one more block, if its own are on average those of the last one."""
+    mean = np.mean(gram.diagonal()[-len(link) :])
     wider = np.block([[gram, link.conj().T], [link, mean * np.eye(len(link))]])
-    return np.linalg.eigvalsh(wider)[::-1][:rank].sum() - values[:rank].sum()
+    return np.linalg.eigvalsh(wider)[::-1]
 
 
 def little_ahead(before, gain, values, rank, square, min_gain):
@@ -398,7 +407,8 @@ def little_ahead(before, gain, values, rank, square, min_gain):
     if gain >= before or rest <= ENERGY_FLOOR**2 * np.finfo(values.dtype).eps * values.sum():
         return False
     fall = max(gain / before, STEEPEST if before < rest / 2 else 0.5)
-    return gain * fall / (1 - fall) <= 2 * min_gain * min(rest, FLAT * kept)
+    ahead = gain * fall / (1 - fall) ** 2  # a geometric series, and more of it where it is slow, which grows slower yet
+    return ahead <= 2 * min_gain * min(rest, FLAT * kept)
 
 
 def leading_part(basis, gram, link, size):
@@ -415,25 +425,24 @@ def too_deep(squares, rank):
     return squares[rank - 1] <= CONDITION * np.sqrt(np.finfo(squares.dtype).eps) * squares[0]
 
 
-def svd_of_images(sketched, basis, images, gram, rank, beyond):
+def svd_of_images(times, basis, images, gram, rank, beyond):
     """The leading part of the SVD of ``basis @ images^H``, by a Gram matrix where that has the digits; else all of it.
 
     What the Gram matrix has lost of the digits, that of the vectors themselves brings back. `beyond` asks for what lies
     beyond the rank, as far as it goes.
     """
-    operand, A = sketched.operand, sketched.A
     squares, Z = np.linalg.eigh(gram)
     squares, Z = squares[::-1], Z[:, ::-1]
     if len(squares) < rank or too_deep(squares, rank):
         basis = np.hstack(basis)
-        return svd_of_product(basis, operand.matmat(A, basis) if images is None else np.hstack(images))
+        return svd_of_product(basis, times(basis) if images is None else np.hstack(images))
     while beyond and rank < len(squares) and not too_deep(squares, rank + 1):
         rank += 1
     s = np.sqrt(squares[:rank])
     Z = Z[:, :rank] / s
     V = combined(basis, Z)
     basis.clear()  # whoever called holds it, and it is large
-    U = operand.matmat(A, V) if images is None else combined(images, Z)
+    U = times(V) if images is None else combined(images, Z)
     R = linalg.cholesky(U.conj().T @ U)
     W, s, Xh = np.linalg.svd(R * s)
     return V @ (np.sqrt(squares[:rank, None]) * Xh.conj().T), s, (U @ linalg.solve_triangular(R, W)).conj().T

@@ -91,7 +91,7 @@ def test_beyond_the_full_svd_the_optimum_is_within_a_percent(monkeypatch):
     A = matrix(90, 70)
     exact = compare(A, 5, methods=[]).rows[0].error
     monkeypatch.setattr("curtensor.comparison.EXACT_WORK", 0)
-    assert exact <= compare(A, 5, methods=[], rng=0).rows[0].error <= 1.01 * exact
+    assert 0.999 * exact <= compare(A, 5, methods=[], rng=0).rows[0].error <= 1.01 * exact
 
 
 def test_same_seed_same_errors_and_other_methods_change_nothing():

@@ -162,6 +162,42 @@ def test_no_more_passes_are_taken_than_lower_the_error(distant, rng):
     assert fast.passes <= 8 < flat.passes <= 2 * 8 + 2
 
 
+REPEATED = {
+    "few of many": np.repeat([1, 0.1], [50, 70]),
+    "weak steps": 0.8 ** (np.arange(120) // 25),
+    "nearly equal": np.r_[1 + 1e-5 * np.arange(40), np.full(80, 0.5)],
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", REPEATED)
+def test_values_repeated_more_often_than_a_block_has_vectors_are_all_found(name, dtype, rng):
+    A = with_spectrum(160, 120, REPEATED[name], dtype, rng)
+    for k in (20, 30, 45, 60):
+        for X in (A, A.T):
+            error = np.linalg.norm(X - ct.randomized_svd(X, k, rng=0).to_array())
+            assert error <= 1.002 * optimum(A, k) + 100 * eps(dtype) * np.linalg.norm(A)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_basis_beyond_memory_is_cut_back_and_comes_close(dtype, monkeypatch, rng):
+    monkeypatch.setattr("curtensor.svd.BASIS_BYTES", 0)
+    for family in ("harmonic", "slow", "exponential", "noisy_low_rank"):
+        A = FAMILIES[family](150, 120, dtype, rng)
+        for X in (A, A.T):
+            result = ct.randomized_svd(X, 15, rng=0)
+            error = np.linalg.norm(X - result.to_array())
+            assert error <= 1.01 * optimum(A, 15) + 30 * eps(dtype) * np.linalg.norm(A)
+            check_orthonormal(result.U)
+
+
+def test_rows_of_panels_do_not_matter(monkeypatch, rng):
+    A = normal((130, 60), "complex128", rng)
+    whole = ct.randomized_svd(A, 9, rng=0)
+    monkeypatch.setattr("curtensor.svd.PANEL", 7)
+    assert_allclose(ct.randomized_svd(A, 9, rng=0).s, whole.s, rtol=1e-12)
+
+
 def test_single_pass_is_one_pass(distant, rng):
     A = distant(rng.standard_normal((90, 80)))
     ct.randomized_svd(A, 5, method="single_pass", rng=0)

@@ -43,10 +43,11 @@ def checked_product(product, shape, A):
 
 
 def sketch_both(A, Y, X):
-    """``A^H @ Y``, ``A @ X`` and the squared Frobenius norm as the columns of X show it."""
+    """``A^H @ Y``, ``A @ X`` and the squared Frobenius norm as the columns of X show it, or where it has none, of Y."""
     left = rmatmat(A, Y) if Y.shape[1] else np.zeros((A.shape[1], 0), dtype(A))
-    right = matmat(A, X)
-    return left, right, float(np.linalg.norm(right) ** 2 / X.shape[1])
+    right = matmat(A, X) if X.shape[1] else np.zeros((A.shape[0], 0), dtype(A))
+    seen = right if X.shape[1] else left
+    return left, right, float(np.linalg.norm(seen) ** 2 / seen.shape[1])
 
 
 def first_nonfinite(A):
