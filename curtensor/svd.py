@@ -310,7 +310,7 @@ def truncated_svd(operand, A, rank, oversampling, steps, sketch, rng, min_gain=0
         return adjoint_times(gaussian(m, width, kind, rng))
 
     if width == n:  # no sketch beats the whole space
-        start = [norm * np.eye(n, dtype=kind)]
+        start = [np.eye(n, dtype=kind) * kind.type(norm)]
     square = norm**2 if knows_norm else 0
     basis, images, gram = krylov_basis(
         times, adjoint_times, m, start, norm, rank, rank + oversampling, steps, square, min_gain, another
