@@ -9,7 +9,8 @@ from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from curtensor import _validation, operands
-from curtensor.operands import dense, linear_operator, ndarray, scipy_sparse, times_power
+from curtensor.operands import linear_operator, ndarray, scipy_sparse
+from curtensor.operands.arithmetic import dense, row_slices, times_power
 from curtensor.sketching import gaussian, sketch_matrix
 from curtensor.svd import truncated_svd
 
@@ -146,7 +147,7 @@ def exact_error(operand, A, approximation, measure):
     axis = int(operand.by_columns(A))
     residuals, sizes = [0.0], [0.0]
     for rows, panel in operand.panels(A.T if axis == 1 else A):
-        for part in operands.row_slices(panel.shape, 0, panel.itemsize, panel.nbytes):
+        for part in row_slices(panel.shape, 0, panel.itemsize, panel.nbytes):
             block = panel[part]
             residual = block - dense_slices(approximation, rows.start + part.start, len(block), axis)
             residual /= scale
@@ -223,3 +224,15 @@ def ratio(error, size):
     if size == 0:
         return 0.0 if error == 0 else float("inf")
     return float(error / size)
+
+
+def residual_norm(operand, A, left, right):
+    """``||A - left @ right||_F`` from the residual itself, panel by panel, so that no digits cancel."""
+    if operand.by_columns(A):
+        A, left, right = A.T, right.T, left.T
+    total = 0.0
+    for rows, panel in operand.panels(A):
+        residual = left[rows] @ right
+        residual -= panel
+        total += float(np.vdot(residual, residual).real)
+    return np.sqrt(total)

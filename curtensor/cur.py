@@ -8,7 +8,8 @@ import numpy as np
 from scipy import sparse
 
 from curtensor import _validation, archive, operands
-from curtensor.operands import dense, times_power
+from curtensor.accuracy import residual_norm
+from curtensor.operands.arithmetic import dense, times_power
 from curtensor.results import MatrixResult, entries_in, named, result_like, result_on_host, widened
 from curtensor.selection import (
     beyond_rounding,
@@ -505,7 +506,7 @@ def cur_of_indices(operand, A, columns, rows, core):
     R, image = rows_and_image(sketched, rows, left, core)
     right = independent_columns(R.conj().T).conj().T
     middle = core(sketched.operand, sketched.A, left, right, R, rows, image)
-    error = operands.residual_norm(sketched.operand, sketched.A, left @ middle, dense(right)) / (sketched.norm or 1)
+    error = residual_norm(sketched.operand, sketched.A, left @ middle, dense(right)) / (sketched.norm or 1)
     result = CUR(C, R, columns, rows, left, times_power(middle, -sketched.exponent), right, float(error))
     return in_own_scale(operand, A, sketched, result)
 
@@ -541,7 +542,7 @@ def seen_error(framework, A, columns, rows, left, right):
         if found < slices.shape[1]:
             what = "linearly independent where gradients are followed"
             raise _validation.complain(ValueError, name, what, f"{found} independent ones of {slices.shape[1]}")
-    residual = operands.residual_norm(framework, A, framework.to_numpy(left), framework.to_numpy(right))
+    residual = residual_norm(framework, A, framework.to_numpy(left), framework.to_numpy(right))
     return float(residual / (np.sqrt(framework.squared_norm(A)) or 1))
 
 
@@ -757,7 +758,7 @@ def cur_of_spans(sketched, columns, rows, best, core, shown=None):
     if error is None:
         error = shown
     if error is None:
-        error = operands.residual_norm(operand, A, left @ middle, dense(right)) / (sketched.norm or 1)
+        error = residual_norm(operand, A, left @ middle, dense(right)) / (sketched.norm or 1)
     C, R = (X if sparse.issparse(X) else np.ascontiguousarray(X) for X in (columns.slices, R))
     middle = times_power(middle, -sketched.exponent)
     return CUR(C, R, columns.indices, rows.indices, left, middle, right, float(error))

@@ -8,7 +8,8 @@ import numpy as np
 from scipy import linalg
 
 from curtensor import _validation, archive, operands
-from curtensor.operands import dense
+from curtensor.accuracy import residual_norm
+from curtensor.operands.arithmetic import dense
 from curtensor.results import MatrixResult, named, result_like, widened
 from curtensor.selection import chosen_rule, column_basis, project_out, sketch_size
 from curtensor.sketching import SKETCHES, error_by_energy, two_sided_sketch, unsketched
@@ -269,7 +270,7 @@ def true_id(operand, A, sketched, span):
     error = error_by_energy(sketched.norm, span.image)
     result = id_of_span(operand, A, sketched, span, error or 0)
     if error is None:
-        residual = operands.residual_norm(sketched.operand, sketched.A, dense(span.slices), result.coefficients)
+        residual = residual_norm(sketched.operand, sketched.A, dense(span.slices), result.coefficients)
         result = replace(result, error_estimate=float(residual / (sketched.norm or 1)))
     return result
 

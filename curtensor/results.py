@@ -12,7 +12,8 @@ import numpy as np
 from scipy import sparse
 
 from curtensor import _validation, archive, labels
-from curtensor.operands import dense, find_tensor, kind_of, of_framework, on_host, plain, tables
+from curtensor.operands import find_tensor, kind_of, of_framework, on_host, plain, tables
+from curtensor.operands.arithmetic import dense
 
 
 @dataclass(frozen=True, eq=False, repr=False)

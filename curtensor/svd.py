@@ -10,7 +10,7 @@ import numpy as np
 from scipy import linalg, sparse
 
 from curtensor import _validation, archive, operands
-from curtensor.operands import dense, times_power
+from curtensor.operands.arithmetic import dense, times_power
 from curtensor.results import MatrixResult, named, result_like
 from curtensor.sketching import ENERGY_FLOOR, SKETCHES, error_by_energy, gaussian, random_matrix, sketch_matrix
 

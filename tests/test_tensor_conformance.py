@@ -14,7 +14,8 @@ from scipy import sparse as scipy_sparse
 
 import curtensor as ct
 from curtensor import operands
-from curtensor.operands import contract, dense, dense_tensor, framework_tensor, sparse_tensor
+from curtensor.operands import contract, dense_tensor, framework_tensor, sparse_tensor
+from curtensor.operands.arithmetic import dense
 
 
 def memmap(X, folder):

@@ -7,7 +7,6 @@ import importlib
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 from curtensor import _validation
 from curtensor.operands.contract import Operand
@@ -37,8 +36,6 @@ TENSORS = {
     "sparse": "sparse_tensor",
 }
 BLOCK_BYTES = 2**28  # of memory for what is read of a store
-PANELS = 128  # of a large array: a few copies of a panel are a few percent of it
-SMALLEST_PANEL = 2**19  # bytes, below which kernels and products slow down
 
 
 def find(A: Any, *, only_products: bool = False, gradients: bool = False) -> tuple[Operand, Any]:
@@ -171,47 +168,6 @@ def columns(A, indices):
 def followed(X):
     """Whether gradients are followed through an array."""
     return of_framework(X) and kind_of(X).differentiated(X)
-
-
-def row_slices(shape, nbytes, itemsize, most):
-    """Slices of rows which make panels of an array that has so many bytes, none of more than `most` bytes."""
-    height = max(1, min(most, max(SMALLEST_PANEL, nbytes // PANELS)) // (shape[1] * itemsize))
-    for start in range(0, shape[0], height):
-        yield slice(start, min(start + height, shape[0]))
-
-
-def residual_norm(operand, A, left, right):
-    """``||A - left @ right||_F`` from the residual itself, panel by panel, so that no digits cancel."""
-    if operand.by_columns(A):
-        A, left, right = A.T, right.T, left.T
-    total = 0.0
-    for rows, panel in operand.panels(A):
-        residual = left[rows] @ right
-        residual -= panel
-        total += float(np.vdot(residual, residual).real)
-    return np.sqrt(total)
-
-
-def times_power(X, exponent):
-    """X times 2^exponent, in two steps, since 2^1074 is no float; X itself where the exponent is 0."""
-    if exponent == 0:
-        return X
-    half = exponent // 2
-    return X * 2.0**half * 2.0 ** (exponent - half)
-
-
-def dense(X):
-    """A sparse array as an ndarray; an ndarray itself."""
-    return X.toarray() if sparse.issparse(X) else X
-
-
-def declared(part, shape, dtype, name, where=""):
-    """What a store, a chunk or a user's object gives for a part of A, as an ndarray of the shape and dtype it said."""
-    if sparse.issparse(part):
-        part = _validation.sound_sparse(part, name).toarray()
-    elif of_package(part, "sparse"):
-        part = part.todense()
-    return _validation.as_declared(part, shape, dtype, name, where)
 
 
 def of_package(X, *names):

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import sparse
 
 from curtensor import _validation
-from curtensor.operands import dense, row_slices, times_power
+from curtensor.operands.arithmetic import dense, row_slices, times_power
 from curtensor.operands.usual import copies_multiples as copies_multiples
 from curtensor.operands.usual import knows_norm as knows_norm
 

@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from curtensor import _kernels, _validation
-from curtensor.operands import times_power
+from curtensor.operands.arithmetic import times_power
 from curtensor.operands.tensor_blocks import InBlocks
 
 PART_BYTES = 2**19  # of what a residual is formed of at a time

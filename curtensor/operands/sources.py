@@ -11,6 +11,7 @@ from scipy import sparse
 
 from curtensor import _validation, operands
 from curtensor.operands import is_group
+from curtensor.operands.arithmetic import declared
 
 CACHED_BYTES = 2**24  # of a block where the store's chunks are no larger: what a processor's cache may hold
 
@@ -196,7 +197,7 @@ def slices_of(array):
             begin = root.offset + array.ctypes.data - root.ctypes.data
             return partial(read_file, array.filename, begin, array.shape[1:], array.dtype)
     shape, kind = tuple(array.shape), np.dtype(array.dtype)
-    return lambda start, stop: operands.declared(array[start:stop], (stop - start, *shape[1:]), kind, "each block of A")
+    return lambda start, stop: declared(array[start:stop], (stop - start, *shape[1:]), kind, "each block of A")
 
 
 def read_file(path, begin, width, dtype, start, stop):

@@ -9,7 +9,8 @@ from typing import Any, Literal
 import numpy as np
 
 from curtensor import _validation
-from curtensor.operands import find_tensor, times_power
+from curtensor.operands import find_tensor
+from curtensor.operands.arithmetic import times_power
 from curtensor.results import in_kind, named
 from curtensor.selection import chosen_rule
 from curtensor.tensors.entries import ArrayEntries, FunctionEntries, StoreEntries

@@ -3,7 +3,8 @@
 import numpy as np
 
 from curtensor import _validation
-from curtensor.operands import on_host, times_power
+from curtensor.operands import on_host
+from curtensor.operands.arithmetic import times_power
 from curtensor.operands.dense_tensor import DenseTensor, plain_array
 from curtensor.operands.stored_tensor import BOX_BYTES, Recent
 

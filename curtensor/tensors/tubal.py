@@ -13,7 +13,8 @@ import numpy as np
 from scipy import fft
 
 from curtensor import _validation, archive, operands
-from curtensor.operands import horizontal_slices, times_power
+from curtensor.operands import horizontal_slices
+from curtensor.operands.arithmetic import times_power
 from curtensor.results import Named, in_kind, named, result_on_host
 from curtensor.selection import (
     beyond_rounding,

@@ -8,7 +8,8 @@ import numpy as np
 from scipy import linalg
 
 from curtensor import _validation, operands
-from curtensor.operands import dense, on_host, times_power
+from curtensor.operands import on_host
+from curtensor.operands.arithmetic import dense, times_power
 from curtensor.operands.dense_tensor import DenseTensor
 from curtensor.operands.tensor_blocks import norm
 from curtensor.results import in_kind, named
