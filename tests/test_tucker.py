@@ -425,7 +425,7 @@ X = np.ones((3, 4, 5))
         (
             lambda: ct.st_hosvd(X, rtol=0.1, method="randomized"),
             ValueError,
-            r"method must be one of auto, gram, qr where rtol",
+            r"method must be one of auto, gram, qr where",
         ),
         (
             lambda: ct.st_hosvd(X, (1, 1, 1), method="svd"),
@@ -446,7 +446,7 @@ X = np.ones((3, 4, 5))
         (
             lambda: ct.hooi(X, rtol=0.1, method="randomized"),
             ValueError,
-            r"method must be one of auto, gram, qr where rtol",
+            r"method must be one of auto, gram, qr where",
         ),
         (lambda: ct.hooi(X, (1, 1, 1), max_sweeps=0), ValueError, r"max_sweeps must be between 1"),
         (lambda: ct.hooi(X, (1, 1)), ValueError, r"ranks must be one for each of 3 modes"),

@@ -517,10 +517,11 @@ def odd_tensors():
 def test_what_is_given_beside_the_data_is_refused_by_its_name(name):
     wrong = [np.full((2, 2), "a"), object(), lambda: None, [[1.0, 2.0], [3.0]], "text", 1j, *odd_tensors()]
     for value in wrong:
-        with pytest.raises((TypeError, ValueError), match=rf"^(each \w+ of )?{name}(\[\d\])? must be .+, got "):
+        with pytest.raises((TypeError, ValueError), match=rf"^(each (\w+ )?of )?{name}(\[\d\])? must be .+, got "):
             BESIDE[name](value)
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_nested_tensors_are_refused_by_matrix_and_tensor_functions():
     torch = pytest.importorskip("torch")
     nested = torch.nested.nested_tensor([torch.ones(2, 2), torch.ones(3, 2)])

@@ -319,6 +319,8 @@ def mode_index(mode, ndim, name="mode") -> int:
 def mode_factors(Ms, modes, skip, transpose, shape) -> dict[int, np.ndarray]:
     """What to multiply each mode by, in the order of modes, without the skipped one."""
     Ms = _validation.several(Ms, "Ms", "a sequence of matrices")
+    if len(Ms) > len(shape):
+        raise _validation.complain(ValueError, "Ms", f"at most one for each of {len(shape)} modes", f"{len(Ms)}")
     modes = range(len(Ms)) if modes is None else _validation.several(modes, "modes", "a sequence of integers")
     modes = [mode_index(mode, len(shape), "each of modes") for mode in modes]
     if len(modes) != len(Ms):
