@@ -34,9 +34,9 @@ def relative_error(
 
     Parameters
     ----------
-    A : array_like, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
+    A : array of any framework, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
         Real or complex.
-    approximation : array_like, sparse matrix, LinearOperator, CUR, SVD or ID, shape (m, n)
+    approximation : array of any framework, sparse matrix, LinearOperator, CUR, SVD or ID, shape (m, n)
         B; it is never formed whole.
     norm : "fro", "spectral" or "max", default "fro"
         Which norm.

@@ -224,7 +224,7 @@ def compare(
 
     Parameters
     ----------
-    A : array_like, sparse matrix or DataFrame, shape (m, n) or (d_0, d_1, d_2, ...)
+    A : array of any framework, sparse matrix or DataFrame, shape (m, n) or (d_0, d_1, d_2, ...)
         Real or complex; integers and bool are taken as float64.
     ranks : int or sequence of int
         Distinct ranks, each 1 to min(m, n). Of a tensor, each from 1 to the length of its longest mode: the rank of

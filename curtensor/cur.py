@@ -51,9 +51,9 @@ class CUR(MatrixResult):
 
     Attributes
     ----------
-    C : ndarray or sparse array, shape (m, c)
+    C : array or sparse array, shape (m, c)
         ``A[:, col_indices]`` to the bit.
-    R : ndarray or sparse array, shape (r, n)
+    R : array or sparse array, shape (r, n)
         ``A[row_indices]`` to the bit.
     col_indices, row_indices : ndarray of int
         Distinct, in the order of choice.
@@ -161,7 +161,7 @@ class CUR(MatrixResult):
 
         Parameters
         ----------
-        A : array_like, sparse matrix, DataFrame, DataArray, dask array or `row_blocks`, shape (m, n)
+        A : array of any framework, sparse matrix, DataFrame, DataArray, dask array or `row_blocks`, shape (m, n)
             The matrix that was decomposed.
         rank : int, optional
             Number of columns and of rows, from the present rank to min(m, n). Exactly one of `rank` and `rtol` is
@@ -324,7 +324,7 @@ def cur_decomposition(
 
     Parameters
     ----------
-    A : array_like, sparse matrix, DataFrame, DataArray, dask array or `row_blocks`, shape (m, n)
+    A : array of any framework, sparse matrix, DataFrame, DataArray, dask array or `row_blocks`, shape (m, n)
         Real or complex; integers and bool are taken as float64. Names of rows and columns (pandas, polars, xarray) are
         kept. np.memmap, h5py and zarr arrays are read in blocks of rows.
     rank : int, optional
@@ -441,7 +441,7 @@ def cur_from_indices(A: Any, /, columns: Any, rows: Any, *, core: str | Callable
 
     Parameters
     ----------
-    A : array_like, sparse matrix, DataFrame, DataArray, dask array, `row_blocks` or array of a framework, shape (m, n)
+    A : array of any framework, sparse matrix, DataFrame, DataArray, dask array or `row_blocks`, shape (m, n)
         Real or complex, as for `cur_decomposition`.
     columns, rows : sequence of int
         Which columns and rows, each at most once; in this order they become those of C and R.

@@ -40,7 +40,7 @@ class ID(MatrixResult):
     ----------
     indices : ndarray of int, shape (k,)
         The chosen columns (``axis=1``) or rows (``axis=0``), distinct, in the order of choice.
-    coefficients : ndarray, shape (k, n) for columns, (m, k) for rows
+    coefficients : array, shape (k, n) for columns, (m, k) for rows
         A is close to ``A[:, indices] @ coefficients``, or to ``coefficients @ A[indices]``.
     skeleton : ndarray or sparse array, shape (m, k) or (k, n)
         The chosen columns or rows themselves.
@@ -119,7 +119,7 @@ def interpolative_decomposition(
 
     Parameters
     ----------
-    A : array_like, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
+    A : array of any framework, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
         Real or complex; integers and bool are taken as float64.
     rank : int, optional
         Number of columns or rows, 1 to min(m, n). Exactly one of `rank` and `rtol` is given.

@@ -652,7 +652,7 @@ def select_columns(
 
     Parameters
     ----------
-    A : array_like, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
+    A : array of any framework, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
         Real or complex; integers and bool are taken as float64.
     k : int
         Number of columns, 1 to min(m, n); with "leverage" and "uniform" up to all columns.
@@ -735,7 +735,7 @@ def select_rows(
 
     Parameters
     ----------
-    A : array_like, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
+    A : array of any framework, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
         Real or complex; integers and bool are taken as float64.
     k : int
         Number of rows, 1 to min(m, n); with "leverage" and "uniform" up to all rows.

@@ -35,11 +35,11 @@ class SVD(MatrixResult):
 
     Attributes
     ----------
-    U : ndarray, shape (m, k)
+    U : array, shape (m, k)
         Orthonormal left singular vectors.
-    s : ndarray, shape (k,)
+    s : array, shape (k,)
         Singular values, descending.
-    Vh : ndarray, shape (k, n)
+    Vh : array, shape (k, n)
         Orthonormal right singular vectors, as rows.
     error_estimate : float
         Estimate of ``||A - U diag(s) Vh||_F / ||A||_F``.
@@ -186,7 +186,7 @@ def randomized_svd(
 
     Parameters
     ----------
-    A : array_like, sparse matrix, DataFrame, dask array, `row_blocks` or LinearOperator, shape (m, n)
+    A : array of any framework, sparse matrix, DataFrame, dask array, `row_blocks` or LinearOperator, shape (m, n)
         Real or complex; integers and bool are taken as float64.
     rank : int, optional
         Number of singular values, 1 to min(m, n). Exactly one of `rank` and `rtol` is given.

@@ -48,7 +48,7 @@ def tensor_cur(
 
     Parameters
     ----------
-    X : array_like, sparse array, DataArray or callable, shape (d_0, ..., d_{N-1})
+    X : array of any framework or store, sparse array, DataArray or callable, shape (d_0, ..., d_{N-1})
         Real or complex, with two modes or more; integers and bool are taken as float64. Coordinates and dimensions of
         an xarray DataArray are kept as names. A callable is given one integer array for each mode, its own to change,
         which broadcast to a common shape, and returns the entries there in that shape.

@@ -233,7 +233,7 @@ def st_hosvd(
 
     Parameters
     ----------
-    X : array_like or sparse array, shape (d_0, ..., d_{N-1}), N >= 2
+    X : array of any framework or store, or sparse array, shape (d_0, ..., d_{N-1}), N >= 2
         Real or complex, in any memory order, of NumPy or a framework of the array API, in a store or sparse; integers
         and bool are taken as float64.
     ranks : int or sequence of int, optional
@@ -384,7 +384,7 @@ def hooi(
 
     Parameters
     ----------
-    X : array_like or sparse array, shape (d_0, ..., d_{N-1}), N >= 2
+    X : array of any framework or store, or sparse array, shape (d_0, ..., d_{N-1}), N >= 2
         Real or complex, in any memory order, of NumPy or a framework of the array API, in a store or sparse; integers
         and bool are taken as float64.
     ranks : int or sequence of int, optional
@@ -490,14 +490,14 @@ def tucker_to_tensor(core: Any, factors: Sequence[Any], /) -> Any:
 
     Parameters
     ----------
-    core : array_like, shape (r_0, ..., r_{N-1})
+    core : array of any framework or store, or sparse array, shape (r_0, ..., r_{N-1})
         Real or complex; integers and bool are taken as float64.
     factors : sequence of array_like, shapes (d_n, r_n)
         One for each mode.
 
     Returns
     -------
-    X : ndarray, shape (d_0, ..., d_{N-1})
+    X : array of the core's kind, shape (d_0, ..., d_{N-1})
         In the common dtype of the core and the factors.
 
     Raises
