@@ -10,7 +10,7 @@ import numpy as np
 from scipy import linalg, sparse
 
 from curtensor import _validation, archive, operands
-from curtensor.operands import dense, times_power
+from curtensor.operands.arithmetic import dense, times_power
 from curtensor.results import MatrixResult, named, result_like
 from curtensor.sketching import ENERGY_FLOOR, SKETCHES, error_by_energy, gaussian, random_matrix, sketch_matrix
 
@@ -35,11 +35,11 @@ class SVD(MatrixResult):
 
     Attributes
     ----------
-    U : ndarray, shape (m, k)
+    U : array, shape (m, k)
         Orthonormal left singular vectors.
-    s : ndarray, shape (k,)
+    s : array, shape (k,)
         Singular values, descending.
-    Vh : ndarray, shape (k, n)
+    Vh : array, shape (k, n)
         Orthonormal right singular vectors, as rows.
     error_estimate : float
         Estimate of ``||A - U diag(s) Vh||_F / ||A||_F``.
@@ -186,7 +186,7 @@ def randomized_svd(
 
     Parameters
     ----------
-    A : array_like, sparse matrix, DataFrame, dask array, `row_blocks` or LinearOperator, shape (m, n)
+    A : array of any framework, sparse matrix, DataFrame, dask array, `row_blocks` or LinearOperator, shape (m, n)
         Real or complex; integers and bool are taken as float64.
     rank : int, optional
         Number of singular values, 1 to min(m, n). Exactly one of `rank` and `rtol` is given.
@@ -310,7 +310,7 @@ def truncated_svd(operand, A, rank, oversampling, steps, sketch, rng, min_gain=0
         return adjoint_times(gaussian(m, width, kind, rng))
 
     if width == n:  # no sketch beats the whole space
-        start = [norm * np.eye(n, dtype=kind)]
+        start = [np.eye(n, dtype=kind) * kind.type(norm)]
     square = norm**2 if knows_norm else 0
     basis, images, gram = krylov_basis(
         times, adjoint_times, m, start, norm, rank, rank + oversampling, steps, square, min_gain, another

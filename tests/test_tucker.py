@@ -458,7 +458,7 @@ X = np.ones((3, 4, 5))
         (
             lambda: ct.st_hosvd(X, rtol=0.1, method="randomized"),
             ValueError,
-            r"method must be auto, gram or qr where rtol",
+            r"method must be one of auto, gram, qr where",
         ),
         (
             lambda: ct.st_hosvd(X, (1, 1, 1), method="svd"),
@@ -476,7 +476,11 @@ X = np.ones((3, 4, 5))
         (lambda: ct.hooi(X), ValueError, r"ranks or rtol must be given, one of the two, got neither"),
         (lambda: ct.hooi(X, 1, rtol=0.1), ValueError, r"ranks or rtol must be given, one of the two, got both"),
         (lambda: ct.hooi(X, rtol=2), ValueError, r"rtol must be at least"),
-        (lambda: ct.hooi(X, rtol=0.1, method="randomized"), ValueError, r"method must be auto, gram or qr where rtol"),
+        (
+            lambda: ct.hooi(X, rtol=0.1, method="randomized"),
+            ValueError,
+            r"method must be one of auto, gram, qr where",
+        ),
         (lambda: ct.hooi(X, (1, 1, 1), max_sweeps=0), ValueError, r"max_sweeps must be between 1"),
         (lambda: ct.hooi(X, (1, 1)), ValueError, r"ranks must be one for each of 3 modes"),
         (lambda: ct.tucker_to_tensor(X, [np.ones((2, 3))] * 2), ValueError, r"factors must be one for each of 3 modes"),

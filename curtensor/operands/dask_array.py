@@ -19,7 +19,8 @@ from dask.delayed import delayed
 from dask.highlevelgraph import HighLevelGraph
 
 from curtensor import _validation
-from curtensor.operands import declared, ndarray
+from curtensor.operands import ndarray
+from curtensor.operands.arithmetic import declared
 from curtensor.operands.usual import by_columns as by_columns
 from curtensor.operands.usual import knows_norm as knows_norm
 from curtensor.operands.usual import like as like

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import sparse
 
 from curtensor import _validation
-from curtensor.operands import times_power
+from curtensor.operands.arithmetic import times_power
 from curtensor.operands.dense_tensor import COLUMNS, DenseTensor
 from curtensor.operands.tensor_blocks import InBlocks
 

@@ -10,14 +10,15 @@ from typing import Any, Literal
 import numpy as np
 
 from curtensor import _validation
-from curtensor.operands import find_tensor, times_power
+from curtensor.operands import find_tensor
+from curtensor.operands.arithmetic import times_power
 from curtensor.results import in_kind, named
 from curtensor.selection import chosen_rule
 from curtensor.tensors.entries import ArrayEntries, FunctionEntries, StoreEntries
 from curtensor.tensors.indices import KEPT, fibre_factor, mixed_fibres
 from curtensor.tensors.methods import TENSOR_METHODS, TensorMethod
 from curtensor.tensors.result import TensorCUR
-from curtensor.tensors.tucker import auto_basis, sequential
+from curtensor.tensors.tucker import auto_basis, sequential, tucker_parts
 
 SAMPLES = 4  # slices of a mode, over its rank
 DOUBTFUL = 0.8  # of the norm left: an interpolation could be worse than nothing
@@ -54,7 +55,7 @@ def tensor_cur(
 
     Parameters
     ----------
-    X : array_like, sparse array, DataArray or callable, shape (d_0, ..., d_{N-1})
+    X : array of any framework or store, sparse array, DataArray or callable, shape (d_0, ..., d_{N-1})
         Real or complex, with two modes or more; integers and bool are taken as float64. Coordinates and dimensions of
         an xarray DataArray are kept as names. A callable is given one integer array for each mode, its own to change,
         which broadcast to a common shape, and returns the entries there in that shape.
@@ -226,9 +227,16 @@ class TensorCore:
     sees: Literal["entries", "tensor"] = "entries"
     best: bool = False
 
-    def __call__(self, *arguments: Any) -> tuple[np.ndarray, list[np.ndarray]]:
-        """The core and the factors."""
-        return self.function(*arguments)
+    def __call__(self, entries: Any, indices: Any, factors: Any) -> tuple[np.ndarray, list[np.ndarray]]:
+        """The core and the factors, checked, since they may come from a user's function."""
+        made = _validation.several(self.function(entries, indices, factors), "what core gives", "a core and factors")
+        if len(made) != 2:
+            raise _validation.complain(ValueError, "what core gives", "a core and factors", f"{len(made)} parts")
+        core, factors = tucker_parts(*made)
+        lengths = tuple(factor.shape[0] for factor in factors)
+        if lengths != tuple(entries.shape):
+            raise _validation.complain(ValueError, "factors", f"of lengths {tuple(entries.shape)}", lengths)
+        return core.whole(), factors
 
 
 def subtensor_core(entries, indices, factors):
@@ -338,7 +346,7 @@ def sample_sizes(n_samples, ranks, shape, times) -> tuple[int, ...]:
         n_samples = [
             min(_validation.integer(n_samples, "n_samples", max(ranks), max(shape)), length) for length in shape
         ]
-    sizes = tuple(n_samples)
+    sizes = _validation.several(n_samples, "n_samples", f"an integer or a sequence of {len(shape)} integers")
     if len(sizes) != len(shape):
         raise _validation.complain(
             ValueError, "n_samples", f"of length {len(shape)}, one for each mode", _validation.describe(n_samples)

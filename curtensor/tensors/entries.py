@@ -3,8 +3,9 @@
 import numpy as np
 
 from curtensor import _validation
-from curtensor.operands import on_host, times_power
-from curtensor.operands.dense_tensor import DenseTensor
+from curtensor.operands import on_host
+from curtensor.operands.arithmetic import times_power
+from curtensor.operands.dense_tensor import DenseTensor, plain_array
 from curtensor.operands.stored_tensor import BOX_BYTES, Recent
 
 PROBES = 10000  # entries of a function looked at for its error, of each kind
@@ -296,12 +297,12 @@ def scaling(X, sketch):
 
 def function_dtype(values) -> np.dtype:
     """The dtype to compute in with a function's values."""
-    return _validation.array_dtype(_validation.plain_array(on_host(values), "X(*indices)").dtype, "X(*indices)")
+    return _validation.array_dtype(plain_array(on_host(values), "X(*indices)").dtype, "X(*indices)")
 
 
 def function_values(values, indices, dtype):
     """Values of a function of index arrays: finite, and of their common shape; a copy, since it may use them again."""
-    values = _validation.plain_array(on_host(values), "X(*indices)")
+    values = plain_array(on_host(values), "X(*indices)")
     found = _validation.array_dtype(values.dtype, "X(*indices)")
     shape = np.broadcast_shapes(*(index.shape for index in indices))
     if values.shape != shape:

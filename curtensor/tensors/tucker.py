@@ -1,14 +1,15 @@
 """Tucker decompositions: a small core times an orthonormal factor in each mode."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import linalg
 
 from curtensor import _validation, operands
-from curtensor.operands import dense, on_host, times_power
+from curtensor.operands import on_host
+from curtensor.operands.arithmetic import dense, times_power
 from curtensor.operands.dense_tensor import DenseTensor
 from curtensor.operands.tensor_blocks import norm
 from curtensor.results import in_kind, named
@@ -160,7 +161,36 @@ def auto_basis(X, mode, rank, rtol, rng):
     return found if rank == d or found.losses[rank] > visible else qr_basis(X, mode, rank, rtol, rng)
 
 
-TUCKER_METHODS = {"auto": auto_basis, "gram": gram_basis, "qr": qr_basis, "randomized": randomized_basis}
+@dataclass(frozen=True)
+class TuckerMethod:
+    """How singular vectors are found: the function, and what it needs. A bare one is ``TuckerMethod(function)``.
+
+    Attributes
+    ----------
+    function : callable
+        ``(X, mode, rank, rtol, rng)`` to a `Basis` of a mode of the tensor X; one of rank and rtol is None.
+    finds_rank : bool, default True
+        Whether it can be given a tolerance in place of a rank.
+    """
+
+    function: Callable
+    finds_rank: bool = True
+
+    def __call__(self, X: Any, mode: int, rank: int | None, rtol: float | None, rng: Any) -> "Basis":
+        """The basis, checked, since it may come from a user's function."""
+        basis = self.function(X, mode, rank, rtol, rng)
+        if not isinstance(basis, Basis) or np.shape(basis.vectors) != (X.shape[mode], len(basis.shares)):
+            what = f"a Basis of vectors of length {X.shape[mode]} with as many shares"
+            raise _validation.complain(TypeError, "what method gives", what, _validation.describe(basis))
+        return basis
+
+
+TUCKER_METHODS = {
+    "auto": TuckerMethod(auto_basis),
+    "gram": TuckerMethod(gram_basis),
+    "qr": TuckerMethod(qr_basis),
+    "randomized": TuckerMethod(randomized_basis, finds_rank=False),
+}
 
 
 def in_range(condense, X, mode, *rest):
@@ -245,7 +275,7 @@ def st_hosvd(
 
     Parameters
     ----------
-    X : array_like or sparse array, shape (d_0, ..., d_{N-1}), N >= 2
+    X : array of any framework or store, or sparse array, shape (d_0, ..., d_{N-1}), N >= 2
         Real or complex, in any memory order, of NumPy or a framework of the array API, in a store or sparse; integers
         and bool are taken as float64.
     ranks : int or sequence of int, optional
@@ -322,9 +352,12 @@ def st_hosvd(
 
 def basis_method(method, ranks):
     """What finds singular vectors, without ranks to a tolerance."""
-    find_basis = _validation.choose(TUCKER_METHODS, method, "method")
-    if find_basis is randomized_basis and ranks is None:
-        raise _validation.complain(ValueError, "method", "auto, gram or qr where rtol is given", repr(method))
+    find_basis = _validation.choose(TUCKER_METHODS, method, "method", TuckerMethod)
+    if ranks is None and not find_basis.finds_rank:
+        able = ", ".join(name for name, other in TUCKER_METHODS.items() if other.finds_rank)
+        raise _validation.complain(
+            ValueError, "method", f"one of {able} where rtol is given", _validation.describe(method)
+        )
     return find_basis
 
 
@@ -398,7 +431,7 @@ def hooi(
 
     Parameters
     ----------
-    X : array_like or sparse array, shape (d_0, ..., d_{N-1}), N >= 2
+    X : array of any framework or store, or sparse array, shape (d_0, ..., d_{N-1}), N >= 2
         Real or complex, in any memory order, of NumPy or a framework of the array API, in a store or sparse; integers
         and bool are taken as float64.
     ranks : int or sequence of int, optional
@@ -504,14 +537,14 @@ def tucker_to_tensor(core: Any, factors: Sequence[Any], /) -> Any:
 
     Parameters
     ----------
-    core : array_like, shape (r_0, ..., r_{N-1})
+    core : array of any framework or store, or sparse array, shape (r_0, ..., r_{N-1})
         Real or complex; integers and bool are taken as float64.
     factors : sequence of array_like, shapes (d_n, r_n)
         One for each mode.
 
     Returns
     -------
-    X : ndarray, shape (d_0, ..., d_{N-1})
+    X : array of the core's kind, shape (d_0, ..., d_{N-1})
         In the common dtype of the core and the factors.
 
     Raises
@@ -544,11 +577,7 @@ def tucker_to_tensor(core: Any, factors: Sequence[Any], /) -> Any:
 def tucker_parts(core, factors):
     """A core's tensor and one matrix for each of its modes, with as many columns as the mode is long."""
     core = operands.find_tensor(core, "core", gradients=True)
-    if isinstance(factors, (str, bytes)) or not np.iterable(factors):
-        raise _validation.complain(
-            TypeError, "factors", f"a sequence of {core.ndim} matrices", _validation.describe(factors)
-        )
-    factors = list(factors)
+    factors = list(_validation.several(factors, "factors", f"a sequence of {core.ndim} matrices"))
     if len(factors) != core.ndim:
         raise _validation.complain(
             ValueError, "factors", f"one for each of {core.ndim} modes", f"{len(factors)} factors"
