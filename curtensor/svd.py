@@ -431,7 +431,7 @@ def too_deep(squares, rank):
 
 
 def svd_of_images(times, basis, images, squares, Z, rank, beyond):
-    """The leading part of the SVD of ``basis @ images^H``, by eigenvectors Z of a Gram matrix; all where they lack digits.
+    """The leading part of the SVD of ``basis @ images^H`` by eigenvectors Z of a Gram matrix; all where digits lack.
 
     What the Gram matrix has lost of the digits, that of the vectors themselves brings back. `beyond` asks for what lies
     beyond the rank, as far as it goes.
