@@ -31,6 +31,7 @@ from curtensor.tolerance import (
     dropped,
     first_within,
     grow,
+    has_pivots,
     next_columns,
     pivoted_columns,
     pivoted_rows,
@@ -366,10 +367,10 @@ def cur_decomposition(
     + s)) operations for s entries a row of the test matrices, plus O((m + n) k^2); memory O((m + n) k). The factors are
     held in orthonormal form, which keeps the digits that a product through U loses.
 
-    Of the default, a `rank` of more than nine tenths of min(m, n), or with `rtol` more than a quarter of it and 64, is
-    by pivoted QR of A itself in place of a sketch, and rows are pivots of the columns' basis: that is one pass after
-    the others, which copies A, and O(m n min(m, n)) operations. The same is done of more than a quarter by "iterative",
-    which else needs a pass for the sketch of 60 rows, and one for each 50 columns.
+    Of up to 2^26 entries a default `rank` of more than nine tenths of min(m, n), or with `rtol` more than a quarter of
+    it and 64, is by pivoted QR of A itself in place of a sketch, and rows are pivots of the columns' basis: that is one
+    pass after the others, which copies A, and O(m n min(m, n)) operations. The same is done of more than a quarter by
+    "iterative", which else needs a pass for the sketch of 60 rows, and one for each 50 columns.
 
     Where the sketch says that more than 0.8 of ||A||_F is left, one more pass finds the factor by which the
     intersection core fits A best, so that it is never worse than the zero matrix: U is then so much of A[I, J]^+.
@@ -602,7 +603,7 @@ def cur_to_tolerance(operand, A, rtol, rule, core, sketch, rng, callback, includ
         return in_own_scale(operand, A, view[0], smallest_pivoted_cur(view[0], rtol, core, callback))
 
     ratio, least = EXPECTED if core.best else EXPECTED_CROSS, max(min(map(len, include)), 1)
-    pivoted = rule.direct and not any(map(len, include))
+    pivoted = has_pivots(rule, A.shape) and not any(map(len, include))
     return grow(resketch, attempt, min(A.shape), rtol, ratio, least, direct if pivoted else None)
 
 

@@ -20,6 +20,7 @@ from curtensor.tolerance import (
     dropped,
     first_within,
     grow,
+    has_pivots,
     next_columns,
     pivoted_columns,
     relative_tails,
@@ -252,7 +253,7 @@ def id_to_tolerance(operand, A, rtol, rule, view_of, rng):
     def direct(sketched):
         return pivoted_id(operand, A, sketched, rtol=rtol)
 
-    return grow(resketch, attempt, min(A.shape), rtol, EXPECTED, direct=direct if rule.direct else None)
+    return grow(resketch, attempt, min(A.shape), rtol, EXPECTED, direct=direct if has_pivots(rule, A.shape) else None)
 
 
 def pivoted_id(operand, A, sketched, rank=None, rtol=None):

@@ -18,6 +18,7 @@ SMALLEST_SKETCH = 32  # rows of a sketch to begin with
 SPREAD = 1.3  # times the rank that the tails alone ask for: the most that is tried at first
 LARGE, SMALL = 0.25, 64  # ranks above such a share of all, and this number, are found by pivoted QR of A itself
 NEARLY_ALL = 0.9  # the same where the rank is given
+MOST_ENTRIES = 2**26  # of A where it is: of a sparse matrix, or one in a store, the dense copy must be no burden
 BLOCK = 50  # columns chosen at a time from what is left of a small sketch
 CANDIDATES = 4  # for each, drawn by what is left of them
 ROWS = 60  # of that sketch
@@ -113,9 +114,14 @@ def next_columns(sketched, span, k, rule, rng, include=()):
     return indices, operand.take(A, indices[len(span.indices) :], 1)
 
 
+def has_pivots(rule, shape):
+    """Whether pivots of A itself may stand for a rule, whatever kind of array A is."""
+    return rule.direct and shape[0] * shape[1] <= MOST_ENTRIES
+
+
 def by_pivots(rule, k, shape):
-    """Whether pivots of A itself are taken for a rule, where the rank is given."""
-    return rule.direct and k > min(shape) * (LARGE if rule.blocks else NEARLY_ALL)
+    """Whether they do, where the rank is given."""
+    return has_pivots(rule, shape) and k > min(shape) * (LARGE if rule.blocks else NEARLY_ALL)
 
 
 def columns_by_blocks(operand, A, k, rule, sketch, rng):

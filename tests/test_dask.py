@@ -168,6 +168,37 @@ def test_chunks_are_computed_three_times_by_either_core_and_once_by_a_selection(
         assert set(counts.values()) == {1}
 
 
+class Tasks(dask.callbacks.Callback):
+    """Keys of the tasks that a local scheduler runs, other than mere second names."""
+
+    def __init__(self):
+        self.keys = []
+
+    def _pretask(self, key, dsk, state):
+        if type(dsk[key]).__name__ != "Alias":
+            self.keys.append(key)
+
+
+def test_a_chunk_and_its_only_use_are_one_task(rng):
+    A = da.ones((40, 30), chunks=(10, -1))
+    with Tasks() as tasks:
+        dask_array.take(A, [3, 7, 12, 20, 39], 0)
+    assert len(tasks.keys) == 4
+    with Tasks() as tasks:  # the third and the fourth chunk give no rows, so that their products are all they give
+        dask_array.take_and_rmatmat(A, [3, 12], normal((40, 2), "float64", rng))
+    # less than chunks, what each gives, the two parts of what the first two give, and the sum; dask's optimizer does not
+    # find all of the pairs in every order of its keys
+    assert len(tasks.keys) < 4 + 4 + 2 * 2 + 1
+
+
+@pytest.mark.parametrize("core", ["projection", "intersection"])
+def test_nothing_to_compute_needs_no_scheduler(core):
+    with dask.config.set(scheduler=None):
+        result = ct.cur_decomposition(da.zeros((20, 10), chunks=5), 3, core=core, rng=0)
+    assert result.C.shape == (20, 0)
+    assert result.R.shape == (0, 10)
+
+
 @pytest.mark.parametrize("axis", [0, 1])
 def test_only_chunks_which_hold_chosen_slices_are_read(axis):
     read = []

@@ -7,13 +7,16 @@ a promise until it is computed, so that each is checked beside it before anythin
 """
 
 import itertools
+from functools import partial
 from typing import Any, NamedTuple
 
 import dask
 import dask.array
 import numpy as np
-from dask.base import get_scheduler
+from dask.array.optimization import optimize
+from dask.base import get_scheduler, unpack_collections
 from dask.delayed import delayed
+from dask.highlevelgraph import HighLevelGraph
 
 from curtensor import _validation
 from curtensor.operands import declared, ndarray
@@ -53,14 +56,14 @@ def dtype(A):
 def matmat(A, X):
     """``A @ X``."""
     _, columns, blocks = grid(A)
-    parts = sent_slices(X, columns)
+    parts = sent_slices(X, columns, len(blocks))
     return np.concatenate(compute([total(of_blocks(ndarray.matmat, line, parts)) for line in blocks]))
 
 
 def rmatmat(A, Y):
     """``A^H @ Y``."""
     rows, _, blocks = grid(A)
-    parts = sent_slices(Y, rows)
+    parts = sent_slices(Y, rows, len(blocks.T))
     return np.concatenate(compute([total(of_blocks(ndarray.rmatmat, line, parts)) for line in blocks.T]))
 
 
@@ -68,13 +71,23 @@ def sketch_both(A, Y, X):
     """``A^H @ Y``, ``A @ X`` and the squared Frobenius norm, in one pass over the chunks."""
     rows, columns, blocks = grid(A)
     lefts, rights = np.empty((2, *blocks.shape), dtype=object)
-    squares = []
-    Ys, Xs = sent_slices(Y, rows), sent_slices(X, columns)
+    Ys, Xs = sent_slices(Y, rows, len(blocks.T)), sent_slices(X, columns, len(blocks))
     for i, j in np.ndindex(blocks.shape):
-        lefts[i, j], rights[i, j], square = delayed(of_block, nout=3)(ndarray.sketch_both, blocks[i, j], Ys[i], Xs[j])
-        squares.append(square)
-    left, right, square = compute([[total(line) for line in lefts.T], [total(line) for line in rights], total(squares)])
-    return np.concatenate(left), np.concatenate(right), square
+        lefts[i, j], rights[i, j] = on(sketched_block, blocks[i, j], Ys[i], Xs[j], nout=2)
+    left, pairs = compute([[total(line) for line in lefts.T], [total(line, summed_pairs) for line in rights]])
+    right, squares = zip(*pairs, strict=True)
+    return np.concatenate(left), np.concatenate(right), sum(squares)
+
+
+def sketched_block(block, Y, X):
+    """``A^H @ Y`` of a chunk, and ``A @ X`` with the squared norm: each part of a result is a task of its own."""
+    left, right, square = ndarray.sketch_both(block, Y, X)
+    return left, (right, square)
+
+
+def summed_pairs(*pairs):
+    """Pairs added up."""
+    return tuple(sum(parts) for parts in zip(*pairs, strict=True))
 
 
 def take(A, indices, axis):
@@ -87,7 +100,7 @@ def take(A, indices, axis):
         held = held_by(span, indices)
         if len(held):
             places += [(held, other) for other in across]
-            parts += [delayed(of_block)(ndarray.take, block, indices[held] - span.start, axis) for block in line]
+            parts += [on(ndarray.take, block, indices[held] - span.start, axis) for block in line]
     return put_together(A, indices, axis, places, compute(parts))
 
 
@@ -96,11 +109,13 @@ def take_and_rmatmat(A, indices, Y):
     indices = np.asarray(indices, dtype=np.intp)
     rows, columns, blocks = grid(A)
     places, parts, products = [], [], np.empty(blocks.shape, dtype=object)
-    for i, (span, Ys) in enumerate(zip(rows, sent_slices(Y, rows), strict=True)):
+    for i, (span, Ys) in enumerate(zip(rows, sent_slices(Y, rows, len(columns)), strict=True)):
         held = held_by(span, indices)
         for j, other in enumerate(columns):
-            arguments = blocks[i, j], indices[held] - span.start, Ys
-            part, products[i, j] = delayed(of_block, nout=2)(taken_and_product, *arguments)
+            if not len(held):
+                products[i, j] = on(ndarray.rmatmat, blocks[i, j], Ys)
+                continue
+            part, products[i, j] = on(taken_and_product, blocks[i, j], indices[held] - span.start, Ys, nout=2)
             places.append((held, other))
             parts.append(part)
     parts, products = compute([parts, [total(line) for line in products.T]])
@@ -129,13 +144,13 @@ def panels(A):
     """The rows of each line of chunks in turn, as NumPy arrays with their slices."""
     rows, _, blocks = grid(A)
     for span, line in zip(rows, blocks, strict=True):
-        yield span, np.hstack(compute([delayed(of_block)(as_floats, block) for block in line]))
+        yield span, np.hstack(compute([on(as_floats, block) for block in line]))
 
 
 def first_nonfinite(A):
     """Index of the first NaN or infinity in reading order, or None."""
     rows, columns, blocks = grid(A)
-    found = compute([[delayed(of_block)(ndarray.first_nonfinite, block) for block in line] for line in blocks])
+    found = compute([[on(ndarray.first_nonfinite, block) for block in line] for line in blocks])
     indices = [
         (span.start + place[0], other.start + place[1])
         for span, line in zip(rows, found, strict=True)
@@ -147,7 +162,7 @@ def first_nonfinite(A):
 
 def largest(A):
     """Largest modulus of a real or imaginary part."""
-    return float(np.max(compute([delayed(of_block)(ndarray.largest, block) for block in grid(A)[2].flat])))
+    return float(np.max(compute([on(ndarray.largest, block) for block in grid(A)[2].flat])))
 
 
 def diagonal(A):
@@ -156,7 +171,7 @@ def diagonal(A):
     places = [(i, j) for i, span in enumerate(rows) for j, other in enumerate(columns) if meet(span, other)]
     offsets = [rows[i].start - columns[j].start for i, j in places]
     parts = zip(places, offsets, strict=True)
-    return np.concatenate(compute([delayed(of_block)(np.diagonal, blocks[place], offset) for place, offset in parts]))
+    return np.concatenate(compute([on(np.diagonal, blocks[place], offset) for place, offset in parts]))
 
 
 def normal_product(A, X):
@@ -166,7 +181,7 @@ def normal_product(A, X):
 
 def squared_norm(A, exponent=0):
     """``||2^exponent A||_F^2``."""
-    return compute(total([delayed(of_block)(ndarray.squared_norm, block, exponent) for block in grid(A)[2].flat]))
+    return compute(total([on(ndarray.squared_norm, block, exponent) for block in grid(A)[2].flat]))
 
 
 def copies_multiples(A):
@@ -223,21 +238,28 @@ def box(A, place, name="A"):
     return found
 
 
-def sent_slices(X, spans):
-    """Slices of rows of a test matrix, each sent but once to whoever needs it."""
-    return [delayed(X[span], traverse=False) for span in spans]
+def sent_slices(X, spans, uses):
+    """Slices of rows of a thin matrix, each sent but once to whoever needs it: in the one task that does, or alone."""
+    return [X[span] if uses == 1 else delayed(X[span], traverse=False) for span in spans]
 
 
 def of_blocks(operation, blocks, parts):
     """An operation on each of some chunks and its part of a test matrix, when computed."""
-    return [delayed(of_block)(operation, block, part) for block, part in zip(blocks, parts, strict=True)]
+    return [on(operation, block, part) for block, part in zip(blocks, parts, strict=True)]
 
 
-def of_block(operation, chunk, *arguments):
-    """An operation of arrays in memory on a chunk that is what it was said to be."""
-    where = f" for {chunk.name}[{', '.join(f'{cut.start}:{cut.stop}' for cut in chunk.place)}]"
-    shape = tuple(cut.stop - cut.start for cut in chunk.place)
-    return operation(declared(chunk.block, shape, chunk.dtype, f"each chunk of {chunk.name}", where), *arguments)
+def on(operation, chunk, *arguments, nout=None):
+    """An operation of arrays in memory on a chunk, when computed; of nout parts that are asked for one by one."""
+    block, *said = chunk
+    return delayed(partial(of_block, operation, said), nout=nout)(block, *arguments)
+
+
+def of_block(operation, said, block, *arguments):
+    """An operation on a chunk that is what it was said to be."""
+    name, place, dtype = said
+    where = f" for {name}[{', '.join(f'{cut.start}:{cut.stop}' for cut in place)}]"
+    shape = tuple(cut.stop - cut.start for cut in place)
+    return operation(declared(block, shape, dtype, f"each chunk of {name}", where), *arguments)
 
 
 def as_floats(block):
@@ -252,18 +274,23 @@ def rows(A, start, stop):
 
 def entries(picks):
     """Entries of some chunks, each picked by a tuple of index arrays, or slices, beside the chunk."""
-    return compute([delayed(of_block)(picked, block, delayed(index, traverse=False)) for block, index in picks])
+    return compute([on(partial(picked, index), block) for block, index in picks])
 
 
-def picked(block, index):
+def picked(index, block):
     """Entries of a chunk."""
     return block[index]
 
 
-def total(parts):
+def summed(*parts):
+    """Parts added up."""
+    return sum(parts)
+
+
+def total(parts, add=summed):
     """The sum of what is computed in parts, as a tree of sums."""
-    while len(parts) > 1:
-        parts = [delayed(sum)(list(parts[start : start + FAN])) for start in range(0, len(parts), FAN)]
+    while len(parts) > 1:  # not in a list, of which dask would make one layer of a graph
+        parts = [delayed(add)(*parts[start : start + FAN]) for start in range(0, len(parts), FAN)]
     return parts[0]
 
 
@@ -272,8 +299,26 @@ def compute(tasks):
     client = getattr(get_scheduler(), "__self__", None)
     if client is not None and not client.nthreads():
         wait_for_worker(client)
+    collections, repack = unpack_collections(tasks)
+    if not collections:
+        return tasks
+    keys = [task.key for task in collections]
+    graph = fused(HighLevelGraph.merge(*(task.dask for task in collections)))
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": GRAPH_BYTES}):
-        return dask.compute(tasks)[0]
+        return repack(get_scheduler(collections=collections)(graph, keys))[0]
+
+
+def fused(graph):
+    """The tasks of a graph, of which a chunk and its only use are one: dask.compute fuses no delayed tasks.
+
+    Only what uses chunks is shown to dask's optimizer, which would fuse such a use with what follows it instead.
+    """
+    sources = {name for name, needed in graph.dependencies.items() if not needed}
+    first = [name for name, needed in graph.dependencies.items() if needed <= sources]
+    own = [name for name in first if name in graph.layers[name]]  # the array's layer is named after no task
+    tasks = optimize({key: task for name in first for key, task in graph.layers[name].items()}, own)
+    later = graph.layers.keys() - first
+    return tasks | {key: task for name in later for key, task in graph.layers[name].items()}
 
 
 def wait_for_worker(client):
