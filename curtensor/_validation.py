@@ -18,9 +18,9 @@ DTYPES = ("float32", "float64", "complex64", "complex128")
 
 
 def describe(value):
-    """What to show of a bad value: a repr cut to one short line."""
+    """What to show of a bad value: a repr in one short line, cut in the middle, since a path says most at its end."""
     text = " ".join(repr(value).split())
-    return text if len(text) <= 80 else text[:77] + "..."
+    return text if len(text) <= 80 else f"{text[:37]}...{text[-40:]}"
 
 
 def complain(error, name, what, got):
