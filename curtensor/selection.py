@@ -14,7 +14,7 @@ import numpy as np
 from scipy import linalg, sparse
 
 from curtensor import _validation, operands
-from curtensor.operands import dense
+from curtensor.operands.arithmetic import dense
 from curtensor.sketching import SKETCHES, gaussian, random_matrix, sketch_matrix
 
 RIDGE = 1e-2  # of the mean squared residual; anything in 1e-6..1e-1 does
@@ -317,6 +317,8 @@ def rpcholesky(operand, A, k, rng, weights, include=()):
     """Randomly pivoted Cholesky of a positive semidefinite A: reads k columns (Chen and others 2024, Algorithm 2.1)."""
     m, n = A.shape
     diagonal = np.array(operand.diagonal(A)).astype(operand.dtype(A), copy=False)
+    if not np.isfinite(diagonal).all():
+        _validation.finite(operand, A)
     eps = np.finfo(diagonal.dtype).eps
     diagonal = diagonal.astype(np.result_type(diagonal, float))
     scale = np.abs(diagonal).max(initial=0)
@@ -564,30 +566,33 @@ def oversample(basis, residual, chosen, k):
     R = np.linalg.qr(basis[chosen], mode="r")
     if np.linalg.matrix_rank(R) < basis.shape[1]:
         return chosen
-    turned = linalg.solve_triangular(R, basis.T, trans="T").T  # squared row norms: q^H M^-1 q
+    turn = linalg.solve_triangular(R, np.eye(len(R), dtype=R.dtype))  # W with M^-1 = W W^H
+    turned = basis @ turn  # squared row norms: q^H M^-1 q
     for _ in range(min(k, len(basis)) - len(chosen)):
         scores = row_norms_squared(turned)
         scores[chosen] = -1
         best = np.sort(np.argsort(-scores, kind="stable")[: min(FITTED, len(basis) - len(chosen))])
-        growth = fit_growth(basis, residual, chosen, best)
+        growth = fit_growth(basis, residual, turn, turned, chosen, best)
         allowed = np.where(growth <= 0, scores[best], -1)
         p = int(best[first_largest(allowed, tie) if (growth <= 0).any() else growth.argmin()])
-        along = turned @ turned[p].conj()
+        direction = turned[p].copy()
         shrink = (1 - 1 / np.sqrt(1 + scores[p])) / (scores[p] or 1)
-        turned = turned - np.outer(along * shrink, turned[p])
+        for X in (turned, turn):
+            X -= np.outer(X @ (shrink * direction.conj()), direction)
         chosen = np.append(chosen, p)
     return chosen
 
 
-def fit_growth(basis, residual, chosen, others):
-    """By how much ``||basis[I]^+ residual[I]||_F^2``, I the chosen rows, grows with each of the others."""
-    Q, T = np.linalg.qr(basis[chosen])
-    error = linalg.solve_triangular(T, Q.conj().T @ residual[chosen])
-    gain = linalg.solve_triangular(T, basis[others].conj().T, trans="C")
-    step = (residual[others] - basis[others] @ error) / (1 + row_norms_squared(gain.T))[:, None]
-    gain = linalg.solve_triangular(T, gain)
-    slope = np.einsum("ij,ij->i", step.conj(), gain.conj().T @ error).real
-    return 2 * slope + row_norms_squared(step) * row_norms_squared(gain.T)
+def fit_growth(basis, residual, turn, turned, chosen, others):
+    """By how much ``||basis[I]^+ residual[I]||_F^2``, I the chosen rows, grows with each of the others.
+
+    The chosen rows of `turned`, which is ``basis @ turn``, have orthonormal columns.
+    """
+    error = turn @ (turned[chosen].conj().T @ residual[chosen])
+    gain = turned[others].conj() @ turn.T
+    step = (residual[others] - basis[others] @ error) / (1 + row_norms_squared(turned[others]))[:, None]
+    slope = row_products(step, gain.conj() @ error)
+    return 2 * slope + row_norms_squared(step) * row_norms_squared(gain)
 
 
 def choose_from_sketch(sketch, k, rule, rng, *, rank=None, weights=None, include=(), exclude=()):
@@ -651,7 +656,7 @@ def select_columns(
 
     Parameters
     ----------
-    A : array_like, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
+    A : array of any framework, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
         Real or complex; integers and bool are taken as float64.
     k : int
         Number of columns, 1 to min(m, n); with "leverage" and "uniform" up to all columns.
@@ -734,7 +739,7 @@ def select_rows(
 
     Parameters
     ----------
-    A : array_like, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
+    A : array of any framework, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
         Real or complex; integers and bool are taken as float64.
     k : int
         Number of rows, 1 to min(m, n); with "leverage" and "uniform" up to all rows.
@@ -928,8 +933,8 @@ def orthonormal_columns(C):
 
 def candidate_weights(weights, size):
     """Finite weights above or equal to zero, one a candidate, scaled to a maximum of 1."""
-    array = np.asarray(weights)
-    if array.dtype.kind not in "fiub":
+    array = operands.find_tensor(weights, "weights").whole()
+    if array.dtype.kind == "c":
         raise _validation.complain(TypeError, "weights", "real numbers", _validation.describe(weights))
     if array.shape != (size,):
         raise _validation.complain(ValueError, "weights", f"of shape ({size},)", array.shape)

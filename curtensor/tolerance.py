@@ -10,7 +10,7 @@ import numpy as np
 from scipy import linalg, sparse
 
 from curtensor import _validation
-from curtensor.operands import dense
+from curtensor.operands.arithmetic import dense
 from curtensor.selection import choose_from_sketch, orthonormal_columns, row_norms_squared, weighted_sample
 from curtensor.sketching import random_matrix, sketch_matrix
 

@@ -24,7 +24,7 @@ from scipy import sparse
 
 import curtensor as ct
 from curtensor.cur import CORES, Core, lstsq
-from curtensor.operands import dense
+from curtensor.operands.arithmetic import dense
 from curtensor.selection import SELECTION_RULES
 from curtensor.sketching import SKETCHES
 

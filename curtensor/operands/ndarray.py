@@ -3,7 +3,8 @@
 import numpy as np
 from scipy import sparse
 
-from curtensor import _kernels, _validation, operands
+from curtensor import _kernels, _validation
+from curtensor.operands.arithmetic import dense, row_slices, times_power
 from curtensor.operands.usual import copies_multiples as copies_multiples
 from curtensor.operands.usual import knows_norm as knows_norm
 from curtensor.operands.usual import like as like
@@ -70,10 +71,10 @@ def add_sketch(A, Y, X, left):
     """Add ``Y^T @ A`` to left, and return ``(A @ X)^T`` and the squared norm, for real Y and X."""
     if not (_even(Y) and _even(X)):
         if Y.shape[1]:
-            left += rmatmat(A, operands.dense(Y)).conj().T
-        return matmat(A, operands.dense(X)).T, squared_norm(A)
+            left += rmatmat(A, dense(Y)).conj().T
+        return matmat(A, dense(X)).T, squared_norm(A)
     kind = dtype(A)
-    if A.size <= _kernels.SMALL:
+    if A.size < _kernels.SMALL:
         A = A.astype(kind, copy=False)
         left += Y.T @ A
         return X.T @ A.T, squared_norm(A)
@@ -90,8 +91,8 @@ def add_sketch(A, Y, X, left):
 def squared_norm(A, exponent=0):
     """``||2^exponent A||_F^2``."""
     A = A.T if by_columns(A) else A
-    moduli = moduli_squared if A.size <= _kernels.SMALL else _kernels.squared_moduli
-    return sum(moduli(operands.times_power(panel, exponent)) for _, panel in panels(A))
+    moduli = moduli_squared if A.size < _kernels.SMALL else _kernels.squared_moduli
+    return sum(moduli(times_power(panel, exponent)) for _, panel in panels(A))
 
 
 def moduli_squared(panel):
@@ -128,7 +129,7 @@ def panels(A):
 
 def panel_slices(A):
     """Slices of few rows."""
-    return operands.row_slices(A.shape, A.nbytes, dtype(A).itemsize, PANEL_BYTES)
+    return row_slices(A.shape, A.nbytes, dtype(A).itemsize, PANEL_BYTES)
 
 
 def _ready(A):
