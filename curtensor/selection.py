@@ -22,7 +22,8 @@ TALL = 2**14  # rows of a sketch worked on at a time, to save memory
 PANEL = 1024  # candidates scanned at a time, to stay in the cache
 POOL = 256  # candidates that one stretch of the default rule looks at
 NOISE = 1e3  # times the dtype's epsilon, of ||A||: a residual which is smaller in all is rounding, and tells nothing
-CHOLESKY = 2**18  # entries from which on a basis of columns is worth two Cholesky factorisations
+CHOLESKY = 2**15  # entries from which on a basis of columns is worth two Cholesky factorisations
+NARROW = 3  # times as many rows as columns that they must have for it
 FITTED = 64  # rows looked at for each one that is added to those of the basis
 SCORE_RANK = 50  # of leverage scores by default: with many more vectors all candidates have the same score
 PATIENCE = 2  # how much worse than the worst of the pool a choice may be before all candidates are scanned again
@@ -146,30 +147,33 @@ def stretch(basis, residual, k, ridge, weights, limit, tie):
     """
     n, width = residual.shape
     residual = residual.astype(basis.dtype, copy=False)
-    whole, loss = row_norms_squared(basis), row_norms_squared(residual) + ridge
-    leverage = whole.copy()
+    leverage, loss = row_norms_squared(basis), row_norms_squared(residual) + ridge
+    floor, scores = 1e-8 * leverage, np.empty(n)
     along, pivots = np.empty((n, k), basis.dtype, order="F"), np.zeros((k, width + k), basis.dtype)
     chosen = np.empty(k, dtype=np.intp)
     for i in range(k):
-        left = leverage > (1e-8 * whole if i else 1e-24)
-        scores = np.where(left, loss, np.inf) / np.where(left, leverage * weights, 1)
+        scores.fill(np.inf)
+        np.divide(loss, leverage, out=scores, where=leverage > (floor if i else 1e-24))
+        scores /= weights
         best = scores.min()
         if best == np.inf or (i and best > limit):
             return chosen[:i]
-        p = chosen[i] = np.argmax(scores <= (1 + tie) * best)
-        height = np.sqrt(leverage[p])
-        known = along[p, :i]
-        pivot = -known @ pivots[:i]
-        pivot[:width] += residual[p]
+        p = chosen[i] = (scores <= (1 + tie) * best).argmax()
+        height, known = np.sqrt(leverage[p]), along[p, :i].copy()
+        pivot, column = pivots[i], along[:, i]
+        pivot[:width] = residual[p]
         pivot[width + i] = np.sqrt(ridge)
+        pivot -= known @ pivots[:i]
         pivot /= height
-        column = (basis @ basis[p].conj() - along[:, :i] @ known.conj()) / height
-        inner = residual @ pivot[:width].conj() - along[:, :i] @ (pivots[:i] @ pivot.conj())
-        share = np.abs(column) ** 2
+        column[:] = basis @ basis[p].conj()
+        column -= along[:, :i] @ known.conj()
+        column /= height
+        inner = residual @ pivot[:width].conj()
+        inner -= along[:, :i] @ (pivots[:i] @ pivot.conj())
+        share = (column * column.conj()).real
         loss += share * np.vdot(pivot, pivot).real - 2 * (column.conj() * inner).real
         leverage -= share
         leverage[p] = -1
-        along[:, i], pivots[i] = column, pivot
     return chosen
 
 
@@ -900,8 +904,8 @@ def by_cholesky(C):
         size = np.abs(R.diagonal())
         if failed or size.min() < 1e2 * np.finfo(C.dtype).eps ** 0.5:
             return None
-        inverse = linalg.solve_triangular(R, np.eye(len(R), dtype=R.dtype)) / scales[:, None]
-        basis = times_triangle(basis, inverse, overwrite=basis is not C)
+        inverse, _ = linalg.lapack.get_lapack_funcs("trtri", (R,))(R)
+        basis = times_triangle(basis, inverse / scales[:, None], overwrite=basis is not C)
     return basis
 
 
@@ -916,7 +920,8 @@ def times_triangle(X, R, overwrite):
 def orthonormal_columns(C):
     """Q of C's QR factorisation; for sparse C sparse too, with C's nonzero rows."""
     if not sparse.issparse(C):
-        Q = by_cholesky(C) if C.size > CHOLESKY else None
+        narrow = C.size > CHOLESKY and C.shape[0] > NARROW * C.shape[1]
+        Q = by_cholesky(C) if narrow else None
         return linalg.qr(C, mode="economic", check_finite=False)[0] if Q is None else Q  # NumPy's QR has three copies
     C = sparse.csc_array(C)
     filled = np.unique(C.indices)

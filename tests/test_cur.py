@@ -23,7 +23,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
 import curtensor as ct
-from curtensor.cur import CORES, Core
+from curtensor.cur import CORES, Core, lstsq
 from curtensor.operands.arithmetic import dense
 from curtensor.selection import SELECTION_RULES
 from curtensor.sketching import SKETCHES
@@ -71,6 +71,16 @@ def test_exact_when_rank_is_reached(rule, core, shape, dtype, rng):
         assert result.dtype == dtype
         assert relative(A, result.to_array()) < (1e-5 if eps(dtype) > 1e-10 else 1e-13)
         assert result.error_estimate < (1e-5 if eps(dtype) > 1e-10 else 1e-13)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(20, 20), (30, 20), (20, 30)])
+@pytest.mark.parametrize("dependent", [False, True])
+def test_least_squares_are_the_least_ones_also_of_dependent_columns(dependent, shape, dtype, rng):
+    A, B = with_spectrum(*shape, np.geomspace(1, 1e-2, 20), dtype, rng), normal((shape[0], 7), dtype, rng)
+    if dependent:
+        A[:, 3] = A[:, 5]
+    assert_allclose(lstsq(A, B), np.linalg.lstsq(A, B)[0], atol=1e5 * eps(dtype))
 
 
 @pytest.mark.parametrize("sketch", SKETCHES)

@@ -79,10 +79,10 @@ def add_sketch(A, Y, X, left):
         left += Y.T @ A
         return X.T @ A.T, squared_norm(A)
     right = np.zeros((X.shape[1], A.shape[0]), kind)
-    square = 0.0
+    (targets, signs), columns, square = _signs(Y, kind), _signs(X, kind), 0.0
     for rows, panel in [(slice(0, len(A)), A)] if _ready(A) else panels(A):
         share = right if len(panel) == len(A) else np.zeros((X.shape[1], len(panel)), kind)
-        square += _kernels.sketch_panel(panel, *_signs(Y[rows], kind), *_signs(X, kind), left, share)
+        square += _kernels.sketch_panel(panel, targets[rows], signs[rows], *columns, left, share)
         if share is not right:
             right[:, rows] = share
     return right, square
