@@ -106,9 +106,6 @@ def subspace(operand, A, Y, steps, basis, images, scale):
     return np.hstack([basis, block]), np.hstack([images, operand.rmatmat(A, block)])
 
 
-SVD_METHODS = {"block_krylov": block_krylov, "subspace": subspace, "single_pass": None}
-
-
 def new_directions(Y, basis, scale):
     """Orthonormal basis of what Y has outside of a basis, reorthogonalised; fewer columns where little is left.
 
@@ -266,24 +263,20 @@ def randomized_svd(
     """
     given, (operand, A) = A, operands.find(A, only_products=True)
     rank, rtol = _validation.rank_or_rtol(rank, rtol, A.shape, operand.dtype(A))
-    _validation.one_of(SVD_METHODS, method, "method")
-    if method == "single_pass" and rank is None:
+    chosen = SVD_METHODS[_validation.one_of(SVD_METHODS, method, "method")]
+    if chosen.extend is None and rank is None:
         raise _validation.complain(ValueError, "method", "block_krylov or subspace where rtol is given", repr(method))
     oversampling = _validation.integer(oversampling, "oversampling", 0, np.inf)
     if power_iterations is None:
-        power_iterations = MOST_STEPS if method == "block_krylov" and rtol is None else STEPS
+        power_iterations = STEPS if rank is None else chosen.steps
     steps = _validation.integer(power_iterations, "power_iterations", 0, 100)
     sketch = _validation.choose(SKETCHES, sketch, "sketch")
     rng = _validation.generator(rng)
 
-    if method == "single_pass":
-        result = single_pass_svd(operand, A, rank, oversampling, sketch, rng)
-    elif rank is None:
-        result = svd_to_tolerance(operand, A, rtol, SVD_METHODS[method], steps, sketch, rng)
-    elif method == "subspace":
-        result = subspace_svd(operand, A, rank, oversampling, steps, sketch, rng)
+    if rank is None:
+        result = svd_to_tolerance(operand, A, rtol, chosen.extend, steps, sketch, rng)
     else:
-        result = truncated_svd(operand, A, rank, oversampling, steps, sketch, rng, MIN_GAIN)
+        result = chosen.of_rank(operand, A, rank, oversampling, steps, sketch, rng)
     return named(result_like(operand, A, result), given)
 
 
@@ -486,8 +479,8 @@ def left_over(sketched, basis, images, unseen, safety):
     return remainder, min(safety * remainder, ENERGY_FLOOR * np.sqrt(np.finfo(images.dtype).eps) * sketched.norm)
 
 
-def single_pass_svd(operand, A, rank, oversampling, sketch, rng):
-    """Range and co-range sketches in one pass, and a least-squares fit of the one by the other."""
+def single_pass_svd(operand, A, rank, oversampling, steps, sketch, rng):
+    """Range and co-range sketches in one pass, without steps, and a least-squares fit of the one by the other."""
     m, n = A.shape
     size = min(rank + oversampling, n)
     Y = random_matrix(sketch, m, 2 * size + 1, operand.dtype(A), rng)
@@ -549,3 +542,29 @@ def cut(U, s, Vh, rank, remainder, sketched):
     """The leading part, with its relative error, in A's own scale."""
     error = np.hypot(np.linalg.norm(s[rank:]), remainder) / (sketched.norm or 1)
     return SVD(U[:, :rank], times_power(s[:rank], -sketched.exponent), Vh[:rank], float(error))
+
+
+@dataclass(frozen=True)
+class SVDMethod:
+    """A method of `randomized_svd`: what it does for a rank and for a tolerance.
+
+    Attributes
+    ----------
+    of_rank : callable
+        ``(operand, A, rank, oversampling, steps, sketch, rng)`` to `SVD`.
+    extend : callable, optional
+        ``(operand, A, Y, steps, basis, images, scale)`` to a longer basis and its images; a tolerance needs it.
+    steps : int
+        Steps by default, where a rank is given.
+    """
+
+    of_rank: Callable
+    extend: Callable | None = None
+    steps: int = STEPS
+
+
+SVD_METHODS = {
+    "block_krylov": SVDMethod(partial(truncated_svd, min_gain=MIN_GAIN), block_krylov, MOST_STEPS),
+    "subspace": SVDMethod(subspace_svd, subspace),
+    "single_pass": SVDMethod(single_pass_svd),
+}
