@@ -15,7 +15,8 @@ from curtensor import _validation
 from curtensor.cur import cur_decomposition
 from curtensor.interpolative import interpolative_decomposition
 from curtensor.kernels import kernel_cur, nystroem_features
-from curtensor.operands import dense, tables
+from curtensor.operands import tables
+from curtensor.operands.arithmetic import dense
 from curtensor.selection import select_columns, select_rows
 
 FLOAT_DTYPES = [np.float64, np.float32]

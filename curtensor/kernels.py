@@ -9,7 +9,9 @@ import numpy as np
 from scipy import linalg, sparse
 
 from curtensor import _validation, archive, operands
-from curtensor.operands import dense, tables
+from curtensor.operands import tables
+from curtensor.operands.arithmetic import dense
+from curtensor.operands.dense_tensor import plain_array, type_name
 from curtensor.operands.entries import indexed_function, only_for_functions
 from curtensor.results import MatrixResult, beside
 
@@ -468,7 +470,7 @@ class ObjectSource(MatrixSource):
     def __init__(self, K):
         self.K = K
         self.n, self.n_read = square(K.shape), 0
-        first = _validation.plain_array(operands.on_host(K.columns(np.zeros(1, dtype=np.intp))), "A.columns(indices)")
+        first = plain_array(operands.on_host(K.columns(np.zeros(1, dtype=np.intp))), "A.columns(indices)")
         self.dtype = _validation.array_dtype(first.dtype, "A.columns(indices)")
 
     def diagonal(self):
@@ -531,7 +533,7 @@ class PointsSource:
     def _values(self, rows, columns):
         """Values of the kernel between some points and others, checked."""
         X, Y = self.points[rows], self.points[columns]
-        values = _validation.plain_array(operands.on_host(self.kernel(X, Y)), self.name)
+        values = plain_array(operands.on_host(self.kernel(X, Y)), self.name)
         kind = _validation.array_dtype(values.dtype, self.name)
         if values.shape != (X.shape[0], Y.shape[0]):
             what = f"of shape {(X.shape[0], Y.shape[0])} for so many points"
@@ -595,7 +597,7 @@ def indexable_points(A):
     if isinstance(A, (list, tuple)):
         A = _validation.nested_numbers(A, "A")
     if not hasattr(A, "shape") or not hasattr(A, "__getitem__"):
-        raise _validation.complain(TypeError, "A", "points: an array, a DataFrame or a list", _validation.type_name(A))
+        raise _validation.complain(TypeError, "A", "points: an array, a DataFrame or a list", type_name(A))
     _validation.tensor_shape(A.shape, "A", least=1)
     return A.tocsr() if sparse.issparse(A) else A
 
@@ -622,7 +624,7 @@ def square(shape):
 
 def as_given(values, shape, dtype, name):
     """What a user's object gives, of the shape and dtype that it should have; it is not finite later."""
-    return _validation.as_declared(_validation.plain_array(operands.on_host(values), name), shape, dtype, name)
+    return _validation.as_declared(plain_array(operands.on_host(values), name), shape, dtype, name)
 
 
 def rank_or_trace(rank, trace_rtol, source):

@@ -12,7 +12,8 @@ import numpy as np
 from scipy import sparse
 
 from curtensor import _validation, archive, labels
-from curtensor.operands import dense, kind_of, of_framework, on_host, tables
+from curtensor.operands import find_tensor, kind_of, of_framework, on_host, plain, tables
+from curtensor.operands.arithmetic import dense
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -174,11 +175,16 @@ def factor_of(result, x, axis):
 
 def beside(X, x):
     """What a result is multiplied by, as an array of the kind of the result's part X."""
-    if of_framework(X) and of_framework(x):
-        return x
-    x = on_host(x) if not sparse.issparse(x) else dense(x) if of_framework(X) else x
-    if not sparse.issparse(x):
-        x = np.asarray(x)
+    if of_framework(x):
+        x = kind_of(x).array_of_numbers(x, "x")
+        if of_framework(X):
+            return x
+    elif not isinstance(x, np.ndarray):
+        x = plain(x, "x")
+    if sparse.issparse(x):
+        x = dense(x) if of_framework(X) else x
+    elif type(x) is not np.ndarray:
+        x = find_tensor(x, "x").host().X
     if x.dtype.kind not in "biufc":
         raise _validation.complain(TypeError, "x", "an array of numbers", f"dtype {x.dtype}")
     return kind_of(X).like(X, x.astype(kind_of(X).dtype(X), casting="same_kind")) if of_framework(X) else x

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import linalg, sparse
 
 from curtensor import _validation
-from curtensor.operands import dense
+from curtensor.operands.arithmetic import dense
 from curtensor.selection import choose_from_sketch, orthonormal_columns, row_norms_squared, weighted_sample
 from curtensor.sketching import random_matrix, sketch_matrix
 
@@ -49,6 +49,7 @@ class Span(NamedTuple):
         old, new = indices[: len(self.indices)], indices[len(self.indices) :]
         inside = dense(self.basis.conj().T @ slices) if self.image is None else self.image[new].conj().T
         rest = slices - turned(self.basis, inside)
+        rest = rest - turned(self.basis, dense(self.basis.conj().T @ rest))  # the first time leaves rounding of slices
         fresh = orthonormal_columns(rest)
         free = beyond_dependence(dense(fresh.conj().T @ rest), inside)
         free &= np.cumsum(free) <= self.basis.shape[0] - self.basis.shape[1]

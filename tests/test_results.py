@@ -194,7 +194,7 @@ def test_what_does_not_fit_is_not_multiplied(name):
         with pytest.raises(ValueError, match=r"^x must be of shape \(9,\) or \(p, 9\), got shape \("):
             np.ones(shape) @ result
     for text in ("abcdefg", np.array(list("abcdefg")), [None] * 7):
-        with pytest.raises(TypeError, match=r"^x must be an array of numbers, got dtype"):
+        with pytest.raises(TypeError, match=r"^x must be an array of .*, got dtype"):
             result @ text
     with pytest.raises(TypeError, match="unsupported operand"):
         result @ result

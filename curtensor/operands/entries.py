@@ -6,6 +6,7 @@ import numpy as np
 
 from curtensor import _validation
 from curtensor.operands import on_host
+from curtensor.operands.dense_tensor import plain_array
 
 BATCH = 2**18  # entries asked for in one call by default: what a function computes on its way stays in the cache
 
@@ -61,7 +62,7 @@ def own_part(index, part, ndim):
 
 def checked_values(values, indices, dtype, name):
     """Values of a function of index arrays: finite, and of their common shape; a copy, since it may use them again."""
-    values = _validation.plain_array(on_host(values), name)
+    values = plain_array(on_host(values), name)
     found = _validation.array_dtype(values.dtype, name)
     shape = np.broadcast_shapes(*(index.shape for index in indices))
     if values.shape != shape:
