@@ -163,7 +163,7 @@ def gate(entries, U, V, rows, columns, rng):
     """Relative error as fresh probes show it, and these, with those in the gaps between pivots and next to them."""
     fresh = Probes(entries, rng, U, V)
     m, n = entries.shape
-    places = near_pivots(rows, columns, (m, n), rng) if rows else []
+    places, shares = near_pivots(rows, columns, (m, n), rng) if rows else ([], [])
     near = [Probes(entries, rng, U, V, pair) for pair in places]
     scale = max(float(np.abs(X).max()) for probes in (fresh, *near) for X in (probes.values, probes.left))
     if scale == 0:
@@ -171,26 +171,32 @@ def gate(entries, U, V, rows, columns, rng):
     size = product_norm(U, V, scale) / np.sqrt(m) / np.sqrt(n) or fresh.rms() / scale or 1.0
     squares = np.abs(fresh.left / scale) ** 2
     error = np.sqrt(squares.mean() + SURE * squares.std() / np.sqrt(PROBES)) / size
-    for probes in near:  # one entry leaves so much alone
-        error = max(error, np.abs(probes.left / scale).max() / size / np.sqrt(m) / np.sqrt(n))
+    for weights, probes in zip(shares, near, strict=True):
+        left = np.abs(probes.left / scale) ** 2
+        error = max(error, np.sqrt(max(left.max() / m / n, np.mean(left * weights))) / size)
         fresh.join(probes)
     return min(float(error), 1.0), fresh
 
 
 def near_pivots(rows, columns, shape, rng):
-    """Places in the gaps between chosen rows and columns, and next to these, where a narrow peak would hide."""
+    """Places in the gaps between chosen rows and columns, and next to these, where a narrow peak would hide.
+
+    With them what share of all entries each stands for, times their number: gaps are drawn all alike, so that those
+    between pivots that lie close together, as in a small block, are seen too. Next to pivots an entry is itself alone.
+    """
     slices = list(zip((rows, columns), shape, strict=True))
+    gaps, shares = zip(*(gap_places(I, length, BESIDE, rng) for I, length in slices), strict=True)
     near = [
         np.clip(rng.choice(I, BESIDE) + rng.integers(-NEAR, NEAR + 1, BESIDE), 0, length - 1) for I, length in slices
     ]
-    return [[gap_places(I, length, BESIDE, rng) for I, length in slices], near]
+    return [list(gaps), near], [shares[0] * shares[1], np.zeros(BESIDE)]
 
 
 def gap_places(I, length, count, rng):
-    """Places from the gaps between chosen slices, all gaps alike."""
+    """Places from the gaps between chosen slices, all gaps alike, and the gap's share of all times their number."""
     edges = np.unique([0, *I, length])
     gaps = rng.integers(0, len(edges) - 1, count)
-    return rng.integers(edges[gaps], edges[gaps + 1])
+    return rng.integers(edges[gaps], edges[gaps + 1]), np.diff(edges)[gaps] * (len(edges) - 1) / length
 
 
 def product_norm(U, V, scale):
