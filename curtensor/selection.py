@@ -491,10 +491,19 @@ def split_sketch(sketch, k, scale=0.0, rng=None):
         parts[:, :k] /= np.sqrt(squares[:k]).astype(sketch.real.dtype)
         return parts[:, :k], parts[:, k:]
     Q, R = np.linalg.qr(sketch)
-    W, s, _ = np.linalg.svd(R)
+    W, s, _ = careful_svd(R)
     k = min(k, np.count_nonzero(s > 8 * np.finfo(s.dtype).eps * max(s[0], scale)))
     parts = settled(Q @ W, s.astype(float) ** 2, k)
     return parts[:, :k], beyond_rounding(parts[:, k:] * s[k:], max(s[0], scale))
+
+
+def careful_svd(X):
+    """The singular value decomposition, with values that are right to a few roundings of the largest.
+
+    With vectors, divide and conquer raises smaller values to 32 roundings in newer releases of LAPACK.
+    """
+    U, _, Vh = np.linalg.svd(X, full_matrices=False)
+    return U, np.linalg.svd(X, compute_uv=False), Vh
 
 
 def settled(parts, squares, k):
@@ -520,7 +529,7 @@ def beyond_rounding(residual, scale):
 
 def orthonormal_rest(sketch, indices):
     """The sketch less its projection on some of its rows, which become zero."""
-    directions, s, _ = np.linalg.svd(sketch[indices].conj().T, full_matrices=False)
+    directions, s, _ = careful_svd(sketch[indices].conj().T)
     directions = directions[:, s > 8 * np.finfo(s.dtype).eps * s[0]]
     rest = sketch - (sketch @ directions) @ directions.conj().T
     rest[indices] = 0

@@ -24,6 +24,7 @@ CANDIDATES = 4  # for each, drawn by what is left of them
 ROWS = 60  # of that sketch
 TALL = 2  # times as many rows as columns: these are first reduced to a triangle
 LAPACK_BLOCK = 64  # columns for which there must be room, so that reflectors are multiplied by blocks
+DEPENDENT = 128  # roundings of the longest column, of which one that depends on others may have 60 left
 SPARE = 1.05  # by how much more than the last block's is the error of the next one expected
 
 
@@ -84,7 +85,7 @@ def beyond_dependence(triangle, inside):
     """Which columns have more than rounding outside of what is before them, by their parts outside and inside of it."""
     sizes = np.abs(triangle.diagonal())
     whole = np.hypot(np.linalg.norm(triangle, axis=0), np.linalg.norm(inside, axis=0)).max(initial=0)
-    return np.append(sizes, np.zeros(triangle.shape[1] - len(sizes))) > 64 * np.finfo(sizes.dtype).eps * whole
+    return np.append(sizes, np.zeros(triangle.shape[1] - len(sizes))) > DEPENDENT * np.finfo(sizes.dtype).eps * whole
 
 
 def orthogonal(fresh, basis):

@@ -116,7 +116,7 @@ def take(A, indices, axis):
     """Copies of rows (axis 0) or columns (axis 1), in the order of A."""
     if by_columns(A):
         return take(A.T, indices, 1 - axis).T
-    in_order = axis == 1 and A.flags.c_contiguous  # np.take copies all of what is not
+    in_order = axis == 1 and A.flags.c_contiguous and A.flags.aligned  # np.take copies all of what is not
     taken = np.take(A, indices, 1) if in_order else A[indices] if axis == 0 else A[:, indices]
     return taken.astype(dtype(A), order="C", copy=False)
 
