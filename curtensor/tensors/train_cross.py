@@ -1,0 +1,418 @@
+"""Tensor trains of functions and stores out of few of their entries: cross approximation, checked on others."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import linalg
+
+from curtensor import _validation
+from curtensor.operands import find_tensor
+from curtensor.results import in_kind, named
+from curtensor.tensors.decomposition import function_shape
+from curtensor.tensors.entries import FunctionEntries, random_places
+from curtensor.tensors.trains import (
+    TensorTrain,
+    largest_ranks,
+    orthogonalised,
+    rescaled,
+    train_entries,
+    train_ranks_or_rtol,
+    train_step,
+    turned,
+)
+
+BATCH = 2**20  # entries that one call asks for at most
+STARTS = 4  # points from which the first sweep begins, and the gate climbs
+PROBES = 500  # fresh entries looked at after every sweep
+GATE = 4000  # fresh entries that the error must be seen on
+SHARE = 4  # the cut of each unfolding, below rtol over the root of the number of modes
+GROWTH = 2  # new pivots: the rank over this
+STALLED = 0.5  # of the error before: not less than that
+WORST = 10  # times rtol of the largest entry, which no entry seen may be off
+FAINT = 0.01  # of the train's mean square, which the mean square of entries seen anywhere counts for at least
+SWAPPED = 1.05  # the largest modulus left by swaps of rows
+KEPT = 2**24  # entries of blocks that are remembered
+LARGEST_BLOCK = 2**26  # entries of a block
+
+
+def tt_cross(
+    X: Any | Callable,
+    /,
+    ranks: int | _validation.Integers | None = None,
+    *,
+    rtol: float | None = None,
+    shape: _validation.Integers | None = None,
+    batch: int = BATCH,
+    vectorized: bool = True,
+    max_entries: int = 10**7,
+    max_sweeps: int = 30,
+    rng: _validation.RandomSource = None,
+    callback: Callable[[float], object] | None = None,
+) -> TensorTrain:
+    """Approximate."""
+    entries = train_source(X, shape, batch, vectorized)
+    ranks, rtol = train_ranks_or_rtol(ranks, rtol, entries.shape, entries.dtype)
+    max_entries = _validation.integer(max_entries, "max_entries", 1, 10**18)
+    max_sweeps = _validation.integer(max_sweeps, "max_sweeps", 1, 1000)
+    rng = _validation.generator(rng)
+    callback = _validation.callback_function(callback)
+
+    result = crossed(entries, ranks, rtol, max_entries, max_sweeps, rng, callback)
+    return named(in_kind(result, entries), X)
+
+
+class Spent(Exception):
+    """More entries would be read than are allowed, or held at once."""
+
+
+class Look(NamedTuple):
+    """Entries looked at: where, what they are, how far the train is from them, and the relative error they show."""
+
+    places: np.ndarray
+    values: np.ndarray
+    gaps: np.ndarray
+    error: float
+
+
+class Blocks:
+    """Blocks of a tensor: all slices of a mode between sets of indices before and behind. The last ones are remembered.
+
+    Attributes
+    ----------
+    entries : FunctionEntries
+        What is read.
+    limit : int
+        Entries that may be read in all.
+    largest : float
+        The largest modulus seen.
+    """
+
+    def __init__(self, entries, limit):
+        self.entries, self.limit = entries, limit
+        self.shape = entries.shape
+        self.largest = 0.0
+        self.kept = {}
+
+    def read(self, indices):
+        """Entries at broadcastable index arrays, within the limit."""
+        size = math.prod(np.broadcast_shapes(*(index.shape for index in indices)))
+        if size > LARGEST_BLOCK or self.entries.n_read + size > self.limit:
+            raise Spent
+        values = self.entries.read(indices)
+        self.largest = max(self.largest, float(np.abs(values).max(initial=0)))
+        return values
+
+    def at(self, points):
+        """Entries at points (p, N)."""
+        return self.read(list(points.T))
+
+    def between(self, left, mode, right):
+        """The block (r, d, s), of which entries that were in the last one of this mode are not asked for again."""
+        block = np.empty((len(left), self.shape[mode], len(right)), self.entries.dtype)
+        if block.size > LARGEST_BLOCK:
+            raise Spent
+        rows, columns = np.full(len(left), -1), np.full(len(right), -1)
+        if mode in self.kept:
+            old_left, old_right, old = self.kept[mode]
+            rows, columns = places_in(old_left, left), places_in(old_right, right)
+            known = np.ix_(rows >= 0, np.arange(block.shape[1]), columns >= 0)
+            block[known] = old[rows[rows >= 0]][:, :, columns[columns >= 0]]
+        for these, those in ((rows < 0, columns > -2), (rows >= 0, columns < 0)):
+            if these.any() and those.any():
+                block[np.ix_(these, np.arange(block.shape[1]), those)] = self.asked(left[these], mode, right[those])
+        if block.size <= KEPT // len(self.shape):
+            self.kept[mode] = keys(left), keys(right), block
+        return block
+
+    def asked(self, left, mode, right):
+        """The block, asked for."""
+        before = [place[:, None, None] for place in left.T]
+        behind = [place[None, None, :] for place in right.T]
+        return self.read([*before, np.arange(self.shape[mode])[None, :, None], *behind])
+
+
+def keys(points):
+    """The number of each point (p, m) by its bytes."""
+    return {point.tobytes(): number for number, point in enumerate(np.ascontiguousarray(points))}
+
+
+def places_in(known, points):
+    """The numbers of points among known ones, -1 for others."""
+    return np.array([known.get(point.tobytes(), -1) for point in np.ascontiguousarray(points)], dtype=np.intp)
+
+
+def crossed(entries, ranks, rtol, max_entries, max_sweeps, rng, callback):
+    """The tensor train, by sweeps to and fro, each followed by a look at entries it has not seen."""
+    d = len(entries.shape)
+    blocks = Blocks(entries, max_entries)
+    rounding = 16 * float(np.finfo(entries.dtype).eps)
+    most = largest_ranks(entries.shape) if ranks is None else ranks
+    cut = rounding if rtol is None else max(rtol / (SHARE * math.sqrt(d)), rounding)
+    points = first_points(blocks, 0 if ranks is None else max(ranks), rng)
+    prefixes, suffixes = empty_sets(d), empty_sets(d)[::-1]
+    before, error, cores, passed = np.inf, 1.0, None, False
+    try:
+        for sweep in range(max_sweeps):
+            callback(sweep / max_sweeps)
+            if sweep % 2 == 0:
+                cores, prefixes = half_sweep(blocks, joined_sets(suffixes, points, behind=True), most, cut, False)
+            else:
+                cores, suffixes = half_sweep(blocks, joined_sets(prefixes, points, behind=False), most, cut, True)
+            look = looked(blocks, cores, PROBES, rng)
+            error = look.error
+            rank = max(core.shape[2] for core in cores)
+            done = error <= rtol if rtol is not None else error > STALLED * before
+            if done:
+                gate = looked(blocks, cores, GATE, rng, margin=2)
+                found, gaps = climbed(blocks, cores, worst(gate, STARTS), 2)
+                error = gate.error
+                limit = rtol if rtol is not None else max(2 * look.error, rounding)
+                passed = error <= limit and gaps.max() <= WORST * limit * blocks.largest
+                if passed or (ranks is not None and sweep > 6):
+                    break
+                points = np.concatenate([found, worst(gate, rank // GROWTH)])
+            else:
+                found, _ = climbed(blocks, cores, worst(look, 2), 1)
+                points = np.concatenate([found, worst(look, max(rank // GROWTH, 2))])
+            if error > STALLED * before:
+                cut = max(cut / 4, rounding)
+            before = error
+    except Spent:
+        if cores is None:
+            what = "at least what a first sweep reads"
+            raise _validation.complain(ValueError, "max_entries", what, max_entries) from None
+    seen = blocks.largest > 0
+    left, right = nested_indices(cores)
+    return TensorTrain(
+        tuple(cores), left, right, entries.n_read, float(error) if seen else 1.0, bool(passed and seen)
+    )
+
+
+def half_sweep(blocks, ahead, most, cut, backward):
+    """Cores and nested index sets from one end of the train to the other, given the sets ahead.
+
+    Backward, all is done with the modes in the opposite order, so that there is but one algorithm.
+    """
+    d = len(blocks.shape)
+    known, cores = [np.zeros((1, 0), np.intp)], []
+    for n in range(d):
+        if backward:
+            mode = d - 1 - n
+            block = blocks.between(ahead[mode], mode, known[-1][:, ::-1]).transpose(2, 1, 0)
+        else:
+            block = blocks.between(known[-1], n, ahead[n])
+        if n == d - 1:
+            cores.append(block)
+            break
+        r, length, s = block.shape
+        limit = most[d - 2 - n] if backward else most[n]
+        rows, core = interpolation(leading(block.reshape(r * length, s), cut, limit))
+        cores.append(core.reshape(r, length, -1))
+        known.append(np.column_stack([known[-1][rows // length], rows % length]))
+    if backward:
+        return turned(cores), [own[:, ::-1] for own in known[::-1]]
+    return cores, known
+
+
+def leading(M, cut, most):
+    """Left singular vectors, as many as leave at most the cut of the norm, one at least."""
+    scale = float(np.abs(M).max(initial=0))
+    if scale == 0:
+        return np.eye(len(M), 1, dtype=M.dtype)
+    U, s, _ = np.linalg.svd(M / scale, full_matrices=False)
+    tails = np.sqrt(np.cumsum((s**2)[::-1])[::-1])
+    return U[:, : min(max(int(np.count_nonzero(tails > cut * tails[0])), 1), most)]
+
+
+def interpolation(U):
+    """Rows of nearly the largest volume (Goreinov et al. 2010), and ``U @ inv(U[rows])``: at most 1.05 everywhere."""
+    n, r = U.shape
+    getrf, = linalg.get_lapack_funcs(("getrf",), (U,))
+    factors, swaps, _ = getrf(U)
+    order = np.arange(n)
+    for i, j in enumerate(swaps[:r]):
+        order[i], order[j] = order[j], order[i]
+    rows = order[:r].copy()
+    B = np.empty_like(U)
+    B[rows] = np.eye(r, dtype=U.dtype)
+    if n > r:
+        top = np.tril(factors[:r], -1) + np.eye(r, dtype=U.dtype)
+        B[order[r:]] = linalg.solve_triangular(top, factors[r:].T, trans="T", lower=True, unit_diagonal=True, check_finite=False).T
+    for _ in range(4 * r):
+        i, j = divmod(int(np.abs(B).argmax()), r)
+        if abs(B[i, j]) <= SWAPPED:
+            break
+        change = B[i].copy()
+        change[j] -= 1
+        B -= np.outer(B[:, j] / B[i, j], change)
+        rows[j] = i
+    return rows, B
+
+
+def empty_sets(d):
+    """No points, in the modes before each mode."""
+    return [np.zeros((0, n), np.intp) for n in range(d)]
+
+
+def joined_sets(sets, points, behind):
+    """Index sets with the parts of points behind, or before, each mode; none of them twice."""
+    parts = [points[:, n + 1 :] if behind else points[:, :n] for n in range(points.shape[1])]
+    return [distinct(np.concatenate([own, part])) for own, part in zip(sets, parts, strict=True)]
+
+
+def distinct(points):
+    """Points without repetitions, in the order in which they come first."""
+    first = {}
+    for number, point in enumerate(np.ascontiguousarray(points)):
+        first.setdefault(point.tobytes(), number)
+    return points[list(first.values())]
+
+
+def first_points(blocks, count, rng):
+    """Points of large entries, climbed to from the largest of some, those themselves, and as many random ones."""
+    places = np.stack(random_places(blocks.shape, PROBES, rng), axis=1)
+    values = np.abs(blocks.at(places))
+    largest = places[np.argsort(-values, kind="stable")[:STARTS]]
+    found, _ = climbed(blocks, None, largest[:2], 1)
+    more = np.stack(random_places(blocks.shape, count, rng), axis=1)
+    return distinct(np.concatenate([found, largest, more]))
+
+
+def looked(blocks, cores, count, rng, margin=0):
+    """A `Look` at fresh entries, one half of them anywhere, the other where the train is large.
+
+    The error is the larger of both halves', of relative root mean squares with so many standard errors added.
+    """
+    anywhere = np.stack(random_places(blocks.shape, count // 2, rng), axis=1)
+    drawn, size = sampled(cores, count - len(anywhere), rng)
+    places = np.concatenate([anywhere, drawn])
+    values, shown = blocks.at(places), train_entries(cores, list(places.T))
+    scale = max(float(np.abs(values).max()), float(np.abs(shown).max())) or 1.0
+    gaps = np.abs(values / scale - shown / scale).astype(float)
+    squares = np.abs(values[: len(anywhere)] / scale).astype(float) ** 2
+    whole = max(squares.mean(), FAINT * (size / scale) ** 2)
+    errors = [likely(gaps[: len(anywhere)] ** 2, margin) / (whole or 1)]
+    if len(drawn):
+        weights = np.abs(shown[len(anywhere) :] / scale).astype(float)
+        errors.append(likely((gaps[len(anywhere) :] / weights) ** 2, margin))
+    return Look(places, values, gaps * scale, math.sqrt(max(errors)))
+
+
+def likely(squares, margin):
+    """The mean with so many of its standard errors added."""
+    return squares.mean() + margin * squares.std() / math.sqrt(len(squares))
+
+
+def sampled(cores, count, rng):
+    """Points (p, N) drawn by the square modulus of a train's entries, none if all are 0; their root mean square.
+
+    One mode after the other, given those before (Ferris, Vidal 2012).
+    """
+    reverse, exponent = orthogonalised(turned(cores))
+    first, more = rescaled(turned(reverse)[0])
+    size = float(np.linalg.norm(first))
+    if size == 0:
+        return np.zeros((0, len(cores)), np.intp), 0.0
+    cores = [first / size, *turned(reverse)[1:]]
+    lengths = [core.shape[1] for core in cores]
+    mean = np.log2(size) + exponent + more - sum(map(math.log2, lengths)) / 2
+    points = np.empty((count, len(cores)), np.intp)
+    widest = max(core.shape[1] * core.shape[2] for core in cores)
+    step = max(2**20 // widest, 1)
+    for start in range(0, count, step):
+        stop = min(start + step, count)
+        rows = np.ones((stop - start, 1), first.dtype)
+        for n, core in enumerate(cores):
+            ahead = (rows @ core.reshape(len(core), -1)).reshape(len(rows), *core.shape[1:])
+            chances = np.cumsum((np.abs(ahead) ** 2).sum(2), axis=1)
+            marks = rng.random(len(rows)) * chances[:, -1]
+            chosen = np.minimum((chances <= marks[:, None]).sum(1), lengths[n] - 1)
+            points[start:stop, n] = chosen
+            rows = ahead[np.arange(len(rows)), chosen]
+            norms = np.linalg.norm(rows, axis=1)
+            rows = rows / np.where(norms > 0, norms, 1)[:, None]
+    return points, float(np.exp2(mean))
+
+
+def worst(look, count):
+    """So many points where the train is farthest from the entries, absolutely and relatively in turn."""
+    relative = look.gaps / np.maximum(np.abs(look.values), np.finfo(look.gaps.dtype).tiny)
+    orders = np.argsort(-look.gaps, kind="stable")[:count], np.argsort(-relative, kind="stable")[:count]
+    return distinct(look.places[np.stack(orders, axis=1).ravel()])[:count]
+
+
+def climbed(blocks, cores, points, rounds):
+    """Points to which the distance of the train from the tensor rises, one coordinate after the other; the distances.
+
+    Without a train, to large entries.
+    """
+    points = points.copy()
+    d = len(blocks.shape)
+    if cores is None:
+        cores = [np.zeros((1, length, 1)) for length in blocks.shape]
+    gaps = np.zeros(len(points))
+    for _ in range(rounds):
+        behind = [np.ones((len(points), 1))]
+        for core, place in zip(turned(cores)[:-1], points.T[:0:-1], strict=True):
+            behind.append(train_step(behind[-1], core, place))
+        rows = np.ones((len(points), 1))
+        for n, core in enumerate(cores):
+            line = [place[:, None] for place in points.T]
+            line[n] = np.arange(blocks.shape[n])[None, :]
+            ahead = (rows @ core.reshape(len(core), -1)).reshape(len(points), *core.shape[1:])
+            here = np.abs(blocks.read(line) - np.einsum("pnb,pb->pn", ahead, behind[d - 1 - n]))
+            gaps = here.max(1)
+            now = here[np.arange(len(points)), points[:, n]]
+            points[:, n] = np.where(gaps > now, here.argmax(1), points[:, n])
+            rows = train_step(rows, core, points[:, n])
+    return points, gaps
+
+
+def nested_indices(cores):
+    """Nested index sets before and behind, of rows and columns which hold the unfoldings of a train."""
+    return one_sided(cores), tuple(own[:, ::-1] for own in one_sided(turned(cores))[::-1])
+
+
+def one_sided(cores):
+    """Index sets of modes 0 to n, for n from 0 to N - 2."""
+    known, T, sets = np.zeros((1, 0), np.intp), np.ones((1, 1)), []
+    for core in cores[:-1]:
+        A = np.tensordot(T, core, 1)
+        A, _ = rescaled(A.reshape(-1, core.shape[2]))
+        rows, _ = interpolation(np.linalg.qr(A)[0])
+        known = np.column_stack([known[rows // core.shape[1]], rows % core.shape[1]])
+        sets.append(known)
+        T = A[rows]
+    return tuple(sets)
+
+
+def train_source(X, shape, batch, vectorized):
+    """What is read: a function of index arrays, or of integers, with a shape; or an array, by its entries."""
+    batch = _validation.integer(batch, "batch", 1, np.iinfo(np.intp).max)
+    vectorized = _validation.flag(vectorized, "vectorized")
+    if callable(X):
+        function = X if vectorized else one_by_one(X)
+        return FunctionEntries(function, function_shape(shape), batch)
+    _validation.only_without(shape is not None, "shape", True, "an array")
+    X = find_tensor(X, least=2)
+
+    def at(*indices):
+        common = np.broadcast_shapes(*(index.shape for index in indices))
+        return X.at([np.broadcast_to(index, common).ravel() for index in indices]).reshape(common)
+
+    entries = FunctionEntries(at, X.shape, batch)
+    entries.like = X.like
+    return entries
+
+
+def one_by_one(function):
+    """A function of index arrays that asks a function of integers for one entry after the other."""
+
+    def values(*indices):
+        shape = np.broadcast_shapes(*(index.shape for index in indices))
+        columns = [np.broadcast_to(index, shape).ravel().tolist() for index in indices]
+        return np.array([function(*place) for place in zip(*columns, strict=True)]).reshape(shape)
+
+    return values
