@@ -25,7 +25,7 @@ from curtensor.tensors.trains import (
 
 BATCH = 2**20  # entries that one call asks for at most
 STARTS = 4  # points from which the first sweep begins, and the gate climbs
-PROBES = 500  # fresh entries looked at after every sweep
+PROBES = 400  # fresh entries looked at after every sweep
 GATE = 4000  # fresh entries that the error must be seen on
 SHARE = 4  # the cut of each unfolding, below rtol over the root of the number of modes
 GROWTH = 2  # new pivots: the rank over this
@@ -68,12 +68,35 @@ class Spent(Exception):
 
 
 class Look(NamedTuple):
-    """Entries looked at: where, what they are, how far the train is from them, and the relative error they show."""
+    """Entries looked at: where, what they are, how far the train is from them, and what it says there.
+
+    Of two kinds: drawn from anywhere, and by the square modulus of the train's entries, whose root mean square is
+    `size`.
+    """
 
     places: np.ndarray
     values: np.ndarray
     gaps: np.ndarray
-    error: float
+    shown: np.ndarray
+    drawn: np.ndarray
+    size: float
+
+    def __add__(self, other):
+        """Both looks at the same train in one."""
+        both = zip(self[:-1], other[:-1], strict=True)
+        return Look(*(np.concatenate(parts) for parts in both), max(self.size, other.size))
+
+    def error(self, margin):
+        """The larger of the relative root mean squares of both kinds, with so many standard errors added."""
+        scale = max(float(np.abs(self.values).max()), float(self.gaps.max())) or 1.0
+        squares = (self.gaps / scale) ** 2
+        whole = (np.abs(self.values[~self.drawn] / scale).astype(float) ** 2).mean()
+        whole = max(whole, FAINT * (self.size / scale) ** 2)
+        errors = [likely(squares[~self.drawn], margin) / (whole or 1)]
+        if self.drawn.any():
+            weights = np.abs(self.shown[self.drawn] / scale).astype(float) ** 2
+            errors.append(likely(squares[self.drawn] / weights, margin))
+        return math.sqrt(max(errors))
 
 
 class Blocks:
@@ -110,19 +133,22 @@ class Blocks:
 
     def between(self, left, mode, right):
         """The block (r, d, s), of which entries that were in the last one of this mode are not asked for again."""
-        block = np.empty((len(left), self.shape[mode], len(right)), self.entries.dtype)
-        if block.size > LARGEST_BLOCK:
+        size = len(left) * self.shape[mode] * len(right)
+        if size > LARGEST_BLOCK:
             raise Spent
-        rows, columns = np.full(len(left), -1), np.full(len(right), -1)
-        if mode in self.kept:
-            old_left, old_right, old = self.kept[mode]
-            rows, columns = places_in(old_left, left), places_in(old_right, right)
-            known = np.ix_(rows >= 0, np.arange(block.shape[1]), columns >= 0)
-            block[known] = old[rows[rows >= 0]][:, :, columns[columns >= 0]]
-        for these, those in ((rows < 0, columns > -2), (rows >= 0, columns < 0)):
-            if these.any() and those.any():
-                block[np.ix_(these, np.arange(block.shape[1]), those)] = self.asked(left[these], mode, right[those])
-        if block.size <= KEPT // len(self.shape):
+        old_left, old_right, old = self.kept.get(mode, ({}, {}, None))
+        rows, columns = places_in(old_left, left), places_in(old_right, right)
+        new_rows, new_columns = np.flatnonzero(rows < 0), np.flatnonzero(columns < 0)
+        if len(new_rows) == len(left) or len(new_columns) == len(right):
+            block = self.asked(left, mode, right)
+        else:
+            block = old[rows][:, :, columns]
+            if len(new_rows):
+                block[new_rows] = self.asked(left[new_rows], mode, right)
+            if len(new_columns):
+                here = np.flatnonzero(rows >= 0)
+                block[here[:, None], :, new_columns] = self.asked(left[here], mode, right[new_columns]).swapaxes(1, 2)
+        if size <= KEPT // len(self.shape):
             self.kept[mode] = keys(left), keys(right), block
         return block
 
@@ -152,7 +178,7 @@ def crossed(entries, ranks, rtol, max_entries, max_sweeps, rng, callback):
     cut = rounding if rtol is None else max(rtol / (SHARE * math.sqrt(d)), rounding)
     points = first_points(blocks, 0 if ranks is None else max(ranks), rng)
     prefixes, suffixes = empty_sets(d), empty_sets(d)[::-1]
-    before, error, cores, passed = np.inf, 1.0, None, False
+    before, error, cores, passed, drawn = np.inf, 1.0, None, False, 0
     try:
         for sweep in range(max_sweeps):
             callback(sweep / max_sweeps)
@@ -160,15 +186,16 @@ def crossed(entries, ranks, rtol, max_entries, max_sweeps, rng, callback):
                 cores, prefixes = half_sweep(blocks, joined_sets(suffixes, points, behind=True), most, cut, False)
             else:
                 cores, suffixes = half_sweep(blocks, joined_sets(prefixes, points, behind=False), most, cut, True)
-            look = looked(blocks, cores, PROBES, rng)
-            error = look.error
+            look = looked(blocks, cores, PROBES, drawn, rng)
+            error = look.error(0)
             rank = max(core.shape[2] for core in cores)
-            done = error <= rtol if rtol is not None else error > STALLED * before
-            if done:
-                gate = looked(blocks, cores, GATE, rng, margin=2)
-                found, gaps = climbed(blocks, cores, worst(gate, STARTS), 2)
-                error = gate.error
-                limit = rtol if rtol is not None else max(2 * look.error, rounding)
+            limit = max(1.5 * error, rounding) if rtol is None else rtol
+            if error <= rtol if rtol is not None else error > STALLED * before:
+                count = min(max(entries.n_read // 2, PROBES), GATE)
+                gate = look + looked(blocks, cores, count, count // 2, rng)
+                drawn = PROBES // 2
+                found, gaps = climbed(blocks, cores, worst(gate, STARTS), 1)
+                error = gate.error(2)
                 passed = error <= limit and gaps.max() <= WORST * limit * blocks.largest
                 if passed or (ranks is not None and sweep > 6):
                     break
@@ -280,24 +307,15 @@ def first_points(blocks, count, rng):
     return distinct(np.concatenate([found, largest, more]))
 
 
-def looked(blocks, cores, count, rng, margin=0):
-    """A `Look` at fresh entries, one half of them anywhere, the other where the train is large.
-
-    The error is the larger of both halves', of relative root mean squares with so many standard errors added.
-    """
-    anywhere = np.stack(random_places(blocks.shape, count // 2, rng), axis=1)
-    drawn, size = sampled(cores, count - len(anywhere), rng)
-    places = np.concatenate([anywhere, drawn])
+def looked(blocks, cores, count, drawn, rng):
+    """A `Look` at so many fresh entries, of which so many where the train is large, the others anywhere."""
+    places, size = np.stack(random_places(blocks.shape, count - drawn, rng), axis=1), 0.0
+    if drawn:
+        more, size = sampled(cores, drawn, rng)
+        places = np.concatenate([places, more])
     values, shown = blocks.at(places), train_entries(cores, list(places.T))
-    scale = max(float(np.abs(values).max()), float(np.abs(shown).max())) or 1.0
-    gaps = np.abs(values / scale - shown / scale).astype(float)
-    squares = np.abs(values[: len(anywhere)] / scale).astype(float) ** 2
-    whole = max(squares.mean(), FAINT * (size / scale) ** 2)
-    errors = [likely(gaps[: len(anywhere)] ** 2, margin) / (whole or 1)]
-    if len(drawn):
-        weights = np.abs(shown[len(anywhere) :] / scale).astype(float)
-        errors.append(likely((gaps[len(anywhere) :] / weights) ** 2, margin))
-    return Look(places, values, gaps * scale, math.sqrt(max(errors)))
+    gaps = np.abs(values - shown).astype(float)
+    return Look(places, values, gaps, shown, np.arange(len(places)) >= count - drawn, size)
 
 
 def likely(squares, margin):
@@ -326,7 +344,7 @@ def sampled(cores, count, rng):
         rows = np.ones((stop - start, 1), first.dtype)
         for n, core in enumerate(cores):
             ahead = (rows @ core.reshape(len(core), -1)).reshape(len(rows), *core.shape[1:])
-            chances = np.cumsum((np.abs(ahead) ** 2).sum(2), axis=1)
+            chances = np.cumsum(np.einsum("pnb,pnb->pn", ahead, ahead.conj()).real, axis=1)
             marks = rng.random(len(rows)) * chances[:, -1]
             chosen = np.minimum((chances <= marks[:, None]).sum(1), lengths[n] - 1)
             points[start:stop, n] = chosen
