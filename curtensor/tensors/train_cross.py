@@ -26,10 +26,12 @@ from curtensor.tensors.trains import (
 BATCH = 2**20  # entries that one call asks for at most
 STARTS = 4  # points from which the first sweep begins, and the gate climbs
 PROBES = 400  # fresh entries looked at after every sweep
-GATE = 4000  # fresh entries that the error must be seen on
+GATE = 4000  # fresh entries that the error must be seen on, at most
+DRAWN = 500  # of them where the train is large
 SHARE = 4  # the cut of each unfolding, below rtol over the root of the number of modes
 GROWTH = 2  # new pivots: the rank over this
 STALLED = 0.5  # of the error before: not less than that
+PLAINLY = 0.1  # of an entry, from which on it counts as missed
 WORST = 10  # times rtol of the largest entry, which no entry seen may be off
 FAINT = 0.01  # of the train's mean square, which the mean square of entries seen anywhere counts for at least
 SWAPPED = 1.05  # the largest modulus left by swaps of rows
@@ -192,7 +194,7 @@ def crossed(entries, ranks, rtol, max_entries, max_sweeps, rng, callback):
             limit = max(1.5 * error, rounding) if rtol is None else rtol
             if error <= rtol if rtol is not None else error > STALLED * before:
                 count = min(max(entries.n_read // 2, PROBES), GATE)
-                gate = look + looked(blocks, cores, count, count // 2, rng)
+                gate = look + looked(blocks, cores, count, min(count // 2, DRAWN), rng)
                 drawn = PROBES // 2
                 found, gaps = climbed(blocks, cores, worst(gate, STARTS), 1)
                 error = gate.error(2)
@@ -355,19 +357,24 @@ def sampled(cores, count, rng):
 
 
 def worst(look, count):
-    """So many points where the train is farthest from the entries, absolutely and relatively in turn."""
-    relative = look.gaps / np.maximum(np.abs(look.values), np.finfo(look.gaps.dtype).tiny)
-    orders = np.argsort(-look.gaps, kind="stable")[:count], np.argsort(-relative, kind="stable")[:count]
-    return distinct(look.places[np.stack(orders, axis=1).ravel()])[:count]
+    """So many points: where the train is farthest from the entries, and where it misses the most of an entry, in turn.
+
+    What it misses is at most the entry itself. So what rounding makes of an entry that is nearly zero does not count,
+    nor does a digit lost of a large one: entries of a peak that the train does not know are first, however small.
+    """
+    sizes = np.abs(look.values)
+    missed = np.where(look.gaps > PLAINLY * sizes, np.minimum(look.gaps, sizes), 0)
+    orders = (np.argsort(-key, kind="stable")[: (count + 1) // 2] for key in (look.gaps, missed))
+    return distinct(look.places[np.stack(list(orders), axis=1).ravel()])[:count]
 
 
 def climbed(blocks, cores, points, rounds):
     """Points to which the distance of the train from the tensor rises, one coordinate after the other; the distances.
 
-    Without a train, to large entries.
+    Of every other point what the train misses of an entry, as in `worst`. Without a train, to large entries.
     """
     points = points.copy()
-    d = len(blocks.shape)
+    d, numbers = len(blocks.shape), np.arange(len(points))
     if cores is None:
         cores = [np.zeros((1, length, 1)) for length in blocks.shape]
     gaps = np.zeros(len(points))
@@ -380,10 +387,11 @@ def climbed(blocks, cores, points, rounds):
             line = [place[:, None] for place in points.T]
             line[n] = np.arange(blocks.shape[n])[None, :]
             ahead = (rows @ core.reshape(len(core), -1)).reshape(len(points), *core.shape[1:])
-            here = np.abs(blocks.read(line) - np.einsum("pnb,pb->pn", ahead, behind[d - 1 - n]))
+            values = blocks.read(line)
+            here = np.abs(values - np.einsum("pnb,pb->pn", ahead, behind[d - 1 - n]))
+            here[1::2] = np.minimum(here[1::2], np.abs(values[1::2]))
             gaps = here.max(1)
-            now = here[np.arange(len(points)), points[:, n]]
-            points[:, n] = np.where(gaps > now, here.argmax(1), points[:, n])
+            points[:, n] = np.where(gaps > here[numbers, points[:, n]], here.argmax(1), points[:, n])
             rows = train_step(rows, core, points[:, n])
     return points, gaps
 
