@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # what checkers and editors see; at run time each name is loa
     from curtensor.tensors import TensorCUR as TensorCUR
     from curtensor.tensors import Tucker as Tucker
     from curtensor.tensors import tensor_cur as tensor_cur
+    from curtensor.tensors.quantics import QuanticsGrid as QuanticsGrid
     from curtensor.tensors.train_cross import tt_cross as tt_cross
     from curtensor.tensors.trains import TensorTrain as TensorTrain
     from curtensor.tensors.trains import tt_svd as tt_svd
@@ -58,6 +59,7 @@ _HOMES = {
     "ColumnSelector": "estimators",
     "Comparison": "comparison",
     "ID": "interpolative",
+    "QuanticsGrid": "tensors.quantics",
     "RowBlocks": "operands.blocks",
     "RowSelector": "estimators",
     "SVD": "svd",

@@ -31,6 +31,7 @@ DRAWN = 500  # of them where the train is large
 SHARE = 4  # the cut of each unfolding, below rtol over the root of the number of modes
 GROWTH = 2  # new pivots: the rank over this
 STALLED = 0.5  # of the error before: not less than that
+TRIED = 3  # gates that are held, but show next to nothing, before that is said
 PLAINLY = 0.1  # of an entry, from which on it counts as missed
 WORST = 10  # times rtol of the largest entry, which no entry seen may be off
 FAINT = 0.01  # of the train's mean square, which the mean square of entries seen anywhere counts for at least
@@ -53,7 +54,84 @@ def tt_cross(
     rng: _validation.RandomSource = None,
     callback: Callable[[float], object] | None = None,
 ) -> TensorTrain:
-    """Approximate."""
+    """Approximate a tensor by a tensor train out of few of its entries.
+
+    ``X[i_0, ..., i_{N-1}]`` is close to ``cores[0][:, i_0] @ cores[1][:, i_1] @ ... @ cores[N-1][:, i_{N-1}]``: the form
+    for many variables, in which numbers held grow with their number and not exponentially.
+
+    Parameters
+    ----------
+    X : array_like, sparse array, DataArray or callable, shape (d_0, ..., d_{N-1})
+        Real or complex, with two modes or more; integers and bool are taken as float64. Coordinates and dimensions of
+        an xarray DataArray are kept as names. A callable is given one integer array for each mode, its own to change,
+        which broadcast to a common shape, and returns the entries there in that shape.
+    ranks : int or sequence of int, optional
+        The N - 1 ranks between neighbouring cores, each at most the product of the lengths on either side; an int is
+        meant for all of them, as far as that. Exactly one of `ranks` and `rtol` is given.
+    rtol : float, optional
+        Largest ``||X - approximation||_F / ||X||_F`` wanted, 64 times the dtype's epsilon to below 1: held on fresh
+        entries, or `converged` is False.
+    shape : sequence of int, optional
+        Lengths of the modes where X is callable, and only then.
+    batch : int, default 1048576
+        Entries that one call of X asks for at most, 1 or more.
+    vectorized : bool, default True
+        Whether X takes arrays; False for a function of N integers.
+    max_entries : int, default 10000000
+        Entries read at most, 1 or more: where more would be needed, the train found by then is given back, not
+        converged.
+    max_sweeps : int, default 30
+        Sweeps, one way, at most, 1 or more.
+    rng : None, int, SeedSequence or Generator, optional
+        Source of randomness.
+    callback : callable, optional
+        Called with the fraction of the sweeps done, a float from 0 to 1.
+
+    Returns
+    -------
+    result : TensorTrain
+        Unpacks to its cores. Its `error_estimate` is the larger of the relative root mean square errors on two kinds of
+        fresh entries, anywhere and where the train is large, with two standard errors added. `converged` says that it
+        is at most `rtol`, or about what the sweeps saw for `ranks`, on entries that no choice had seen, and that
+        climbing by coordinates from the worst of them met nothing ten times as far off. What neither meets, such as one
+        entry unlike all others, or a peak far narrower than the space between probes upon a background, no probe can
+        see. Where nothing but zeros was seen the error is 1, and `converged` False; so it is where most entries seen
+        are zero and the others next to it, as in a narrow peak that is zero for want of digits.
+
+    Raises
+    ------
+    TypeError
+        If X is no array of numbers and no callable, or another argument of the wrong kind.
+    ValueError
+        If X has fewer than two modes or is empty; if a callable comes without a shape, an array with one; if entries
+        read are not finite or of another shape; if not exactly one of `ranks` and `rtol` is given; if a number is out
+        of range; if `max_entries` is too few for a first sweep. What the callable itself raises comes through.
+
+    Notes
+    -----
+    Sweeps to and fro ([1]_): the slices of a mode between the index sets on either side are read, cut by an SVD to a
+    part of `rtol`, and rows of nearly the largest volume [2]_ chosen. After each the train is compared with fresh
+    entries, and the worst of them, and points climbed to from these, join the index sets of the next. Entries read:
+    O(d r^2) for each mode and sweep; O(d r^3) operations; memory for the entries of a mode, and 128 MiB for entries read
+    before. Of a store entries are read one by one.
+
+    References
+    ----------
+    .. [1] I. V. Oseledets, E. E. Tyrtyshnikov, "TT-cross approximation for multidimensional arrays", Linear Algebra
+       Appl. 432(1), 2010.
+    .. [2] S. A. Goreinov, I. V. Oseledets, D. V. Savostyanov, E. E. Tyrtyshnikov, N. L. Zamarashkin, "How to find a good
+       submatrix", in Matrix Methods: Theory, Algorithms and Applications, World Scientific, 2010.
+
+    Examples
+    --------
+    >>> import numpy as np, curtensor as ct
+    >>> x = np.linspace(0, 1, 20)
+    >>> train = ct.tt_cross(lambda *i: 1 / (1 + sum(x[k] for k in i)), rtol=1e-6, shape=(20,) * 10, rng=0)
+    >>> train.converged, train.n_entries_read < 40000
+    (True, True)
+    >>> bool(abs(train.at([19] * 10) - 1 / 11) < 1e-6)
+    True
+    """
     entries = train_source(X, shape, batch, vectorized)
     ranks, rtol = train_ranks_or_rtol(ranks, rtol, entries.shape, entries.dtype)
     max_entries = _validation.integer(max_entries, "max_entries", 1, 10**18)
@@ -180,7 +258,7 @@ def crossed(entries, ranks, rtol, max_entries, max_sweeps, rng, callback):
     cut = rounding if rtol is None else max(rtol / (SHARE * math.sqrt(d)), rounding)
     points = first_points(blocks, 0 if ranks is None else max(ranks), rng)
     prefixes, suffixes = empty_sets(d), empty_sets(d)[::-1]
-    before, error, cores, passed, drawn = np.inf, 1.0, None, False, 0
+    before, error, cores, passed, drawn, tried = np.inf, 1.0, None, False, 0, 0
     try:
         for sweep in range(max_sweeps):
             callback(sweep / max_sweeps)
@@ -196,14 +274,16 @@ def crossed(entries, ranks, rtol, max_entries, max_sweeps, rng, callback):
                 count = min(max(entries.n_read // 2, PROBES), GATE)
                 gate = look + looked(blocks, cores, count, min(count // 2, DRAWN), rng)
                 drawn = PROBES // 2
-                found, gaps = climbed(blocks, cores, worst(gate, STARTS), 1)
+                found, gaps = climbed(blocks, cores, worst(gate, starts(entries, STARTS)), 1)
                 error = gate.error(2)
-                passed = error <= limit and gaps.max() <= WORST * limit * blocks.largest
-                if passed or (ranks is not None and sweep > 6):
+                held = error <= limit and gaps.max() <= WORST * limit * blocks.largest
+                passed = held and not fading(gate)
+                tried += held
+                if passed or tried == TRIED or (ranks is not None and sweep > 6):
                     break
                 points = np.concatenate([found, worst(gate, rank // GROWTH)])
             else:
-                found, _ = climbed(blocks, cores, worst(look, 2), 1)
+                found, _ = climbed(blocks, cores, worst(look, starts(entries, STARTS // 2)), 1)
                 points = np.concatenate([found, worst(look, max(rank // GROWTH, 2))])
             if error > STALLED * before:
                 cut = max(cut / 4, rounding)
@@ -318,6 +398,21 @@ def looked(blocks, cores, count, drawn, rng):
     values, shown = blocks.at(places), train_entries(cores, list(places.T))
     gaps = np.abs(values - shown).astype(float)
     return Look(places, values, gaps, shown, np.arange(len(places)) >= count - drawn, size)
+
+
+def starts(entries, least):
+    """How many points are climbed from: more, the more has been read, so that climbing reads a tenth."""
+    return min(max(entries.n_read // (10 * sum(entries.shape)), least), 4 * least)
+
+
+def fading(look):
+    """Whether most entries from anywhere are zero, and no others were seen or such as are next to zero.
+
+    Then it is for want of digits that they are zero, and what there is elsewhere cannot be climbed to.
+    """
+    values = np.abs(look.values[~look.drawn])
+    seen = values[values > 0]
+    return 2 * len(seen) < len(values) and (len(seen) == 0 or seen.min() < math.sqrt(np.finfo(values.dtype).tiny))
 
 
 def likely(squares, margin):
