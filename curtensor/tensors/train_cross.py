@@ -33,6 +33,7 @@ GROWTH = 2  # new pivots: the rank over this
 STALLED = 0.5  # of the error before: not less than that
 TRIED = 3  # gates that are held, but show next to nothing, before that is said
 PLAINLY = 0.1  # of an entry, from which on it counts as missed
+DOUBTFUL = 0.8  # of the norm left: an interpolation could be worse than nothing
 WORST = 10  # times rtol of the largest entry, which no entry seen may be off
 FAINT = 0.01  # of the train's mean square, which the mean square of entries seen anywhere counts for at least
 SWAPPED = 1.05  # the largest modulus left by swaps of rows
@@ -56,8 +57,8 @@ def tt_cross(
 ) -> TensorTrain:
     """Approximate a tensor by a tensor train out of few of its entries.
 
-    ``X[i_0, ..., i_{N-1}]`` is close to ``cores[0][:, i_0] @ cores[1][:, i_1] @ ... @ cores[N-1][:, i_{N-1}]``: the form
-    for many variables, in which numbers held grow with their number and not exponentially.
+    ``X[i_0, ..., i_{N-1}]`` is close to ``cores[0][:, i_0] @ cores[1][:, i_1] @ ... @ cores[N-1][:, i_{N-1}]``: the
+    form for many variables, in which numbers held grow with their number and not exponentially.
 
     Parameters
     ----------
@@ -112,15 +113,15 @@ def tt_cross(
     Sweeps to and fro ([1]_): the slices of a mode between the index sets on either side are read, cut by an SVD to a
     part of `rtol`, and rows of nearly the largest volume [2]_ chosen. After each the train is compared with fresh
     entries, and the worst of them, and points climbed to from these, join the index sets of the next. Entries read:
-    O(d r^2) for each mode and sweep; O(d r^3) operations; memory for the entries of a mode, and 128 MiB for entries read
-    before. Of a store entries are read one by one.
+    O(d r^2) for each mode and sweep; O(d r^3) operations; memory for the entries of a mode, and 128 MiB for entries
+    read before. Of a store entries are read one by one.
 
     References
     ----------
     .. [1] I. V. Oseledets, E. E. Tyrtyshnikov, "TT-cross approximation for multidimensional arrays", Linear Algebra
        Appl. 432(1), 2010.
-    .. [2] S. A. Goreinov, I. V. Oseledets, D. V. Savostyanov, E. E. Tyrtyshnikov, N. L. Zamarashkin, "How to find a good
-       submatrix", in Matrix Methods: Theory, Algorithms and Applications, World Scientific, 2010.
+    .. [2] S. A. Goreinov, I. V. Oseledets, D. V. Savostyanov, E. E. Tyrtyshnikov, N. L. Zamarashkin, "How to find a
+       good submatrix", in Matrix Methods: Theory, Algorithms and Applications, World Scientific, 2010.
 
     Examples
     --------
@@ -293,10 +294,22 @@ def crossed(entries, ranks, rtol, max_entries, max_sweeps, rng, callback):
             what = "at least what a first sweep reads"
             raise _validation.complain(ValueError, "max_entries", what, max_entries) from None
     seen = blocks.largest > 0
+    if error > DOUBTFUL and seen:
+        cores, error = best_multiple(entries, cores, rng)
+        passed = False
     left, right = nested_indices(cores)
-    return TensorTrain(
-        tuple(cores), left, right, entries.n_read, float(error) if seen else 1.0, bool(passed and seen)
-    )
+    return TensorTrain(tuple(cores), left, right, entries.n_read, float(error) if seen else 1.0, bool(passed and seen))
+
+
+def best_multiple(entries, cores, rng):
+    """The multiple of a train which fits fresh entries best, and its error on others: no farther off than zero is."""
+    blocks = Blocks(entries, np.inf)
+    look = looked(blocks, cores, PROBES, 0, rng)
+    shown, size = rescaled(look.shown)
+    values, more = rescaled(look.values)
+    multiple = np.vdot(shown, values).real / (np.linalg.norm(shown) ** 2 or 1) * 2.0 ** (more - size)
+    cores = [*cores[:-1], cores[-1] * cores[-1].dtype.type(max(multiple, 0))]
+    return cores, min(looked(blocks, cores, PROBES, 0, rng).error(2), 1.0)
 
 
 def half_sweep(blocks, ahead, most, cut, backward):
@@ -338,7 +351,7 @@ def leading(M, cut, most):
 def interpolation(U):
     """Rows of nearly the largest volume (Goreinov et al. 2010), and ``U @ inv(U[rows])``: at most 1.05 everywhere."""
     n, r = U.shape
-    getrf, = linalg.get_lapack_funcs(("getrf",), (U,))
+    (getrf,) = linalg.get_lapack_funcs(("getrf",), (U,))
     factors, swaps, _ = getrf(U)
     order = np.arange(n)
     for i, j in enumerate(swaps[:r]):
@@ -348,7 +361,9 @@ def interpolation(U):
     B[rows] = np.eye(r, dtype=U.dtype)
     if n > r:
         top = np.tril(factors[:r], -1) + np.eye(r, dtype=U.dtype)
-        B[order[r:]] = linalg.solve_triangular(top, factors[r:].T, trans="T", lower=True, unit_diagonal=True, check_finite=False).T
+        B[order[r:]] = linalg.solve_triangular(
+            top, factors[r:].T, trans="T", lower=True, unit_diagonal=True, check_finite=False
+        ).T
     for _ in range(4 * r):
         i, j = divmod(int(np.abs(B).argmax()), r)
         if abs(B[i, j]) <= SWAPPED:

@@ -88,17 +88,12 @@ class TensorTrain(Result):
         """Ranks (r_1, ..., r_{N-1}) between neighbouring cores."""
         return tuple(core.shape[0] for core in self.cores[1:])
 
-    @property
-    def on_host(self) -> tuple[np.ndarray, ...]:
-        """The cores as arrays of NumPy."""
-        return tuple(map(on_host, self.cores))
-
     def to_array(self) -> Any:
         """The approximation as a dense array, of at most 2^30 entries."""
         if self.size > LARGEST_ARRAY:
             got = f"{self.size:.3g}" if self.size < 1e300 else "more than 1e300"
             raise _validation.complain(ValueError, "the array", f"of at most {LARGEST_ARRAY} entries", got)
-        first, *others = self.on_host
+        first, *others = host_cores(self)
         X = first
         for core in others:
             X = X.reshape(-1, len(core)) @ core.reshape(len(core), -1)
@@ -109,7 +104,7 @@ class TensorTrain(Result):
         places = index_arrays(indices, self.shape)
         shape = np.broadcast_shapes(*(place.shape for place in places))
         flat = [np.broadcast_to(place, shape).ravel() for place in places]
-        return train_entries(self.on_host, flat).reshape(shape)
+        return train_entries(host_cores(self), flat).reshape(shape)
 
     def sum(self, modes: int | Sequence[int] | None = None, weights: Sequence[Any] | None = None) -> Any:
         """The sum over some modes, or all, each slice times its weight.
@@ -117,16 +112,17 @@ class TensorTrain(Result):
         ``weights`` are an array (d_n,) for each of ``modes``, of quadrature for example. What is left is a
         `TensorTrain`, or a number where no mode is.
         """
-        modes = mode_list(modes, self.ndim)
-        lengths = [self.shape[mode] for mode in modes]
+        over = mode_list(modes, self.ndim)
+        lengths = [self.shape[mode] for mode in over]
         if weights is None:
-            weights = [np.ones(length, self.dtype) for length in lengths]
-        return contracted(self, dict(zip(modes, weight_list(weights, lengths), strict=True)))
+            weights = [np.ones(length, host_cores(self)[0].dtype) for length in lengths]
+        return contracted(self, dict(zip(over, weight_list(weights, lengths), strict=True)))
 
     def mean(self, modes: int | Sequence[int] | None = None) -> Any:
         """The mean over some modes, or all: a `TensorTrain` of the others, or a number."""
-        modes = mode_list(modes, self.ndim)
-        return contracted(self, {mode: np.full(self.shape[mode], 1 / self.shape[mode], self.dtype) for mode in modes})
+        dtype = host_cores(self)[0].dtype
+        lengths = {mode: self.shape[mode] for mode in mode_list(modes, self.ndim)}
+        return contracted(self, {mode: np.full(length, 1 / length, dtype) for mode, length in lengths.items()})
 
     def inner(self, other: "TensorTrain") -> Any:
         """The inner product ``sum(self.conj() * other)`` with a tensor train of the same shape."""
@@ -134,13 +130,13 @@ class TensorTrain(Result):
             raise _validation.complain(TypeError, "other", "a TensorTrain", type(other).__name__)
         if other.shape != self.shape:
             raise _validation.complain(ValueError, "other", f"of shape {self.shape}", other.shape)
-        value, exponent = inner_product(self.on_host, other.on_host)
+        value, exponent = inner_product(host_cores(self), host_cores(other))
         with np.errstate(over="ignore", under="ignore"):
             return scaled_number(value, exponent)
 
     def norm(self) -> float:
         """The Frobenius norm; from orthonormal cores, so that no digits are lost to squares."""
-        cores, exponent = orthogonalised(self.on_host)
+        cores, exponent = orthogonalised(host_cores(self))
         last, more = rescaled(cores[-1])
         with np.errstate(over="ignore", under="ignore"):
             return float(np.ldexp(float(np.linalg.norm(last)), exponent + more))
@@ -157,7 +153,7 @@ class TensorTrain(Result):
         if rtol is not None:
             rtol = _validation.tolerance(rtol, self.dtype)
         most = None if ranks is None else train_ranks(ranks, self.shape)
-        cores, lost, total = rounded(self.on_host, rtol, most)
+        cores, lost, total = rounded(host_cores(self), rtol, most)
         error = self.error_estimate + lost / (total or 1) * (1 + self.error_estimate)
         result = TensorTrain(
             tuple(cores),
@@ -180,8 +176,8 @@ class TensorTrain(Result):
         """The cores, the index sets and what is known of the error in a file."""
         cores = [archive.numbers(members, "cores.0", (1, None, None))]
         while cores[-1].shape[2] != 1 or f"cores.{len(cores)}" in members:
-            shape = (cores[-1].shape[2], None, None)
-            cores.append(archive.numbers(members, f"cores.{len(cores)}", shape, cores[0].dtype))
+            fitting = cores[-1].shape[2], None, None
+            cores.append(archive.numbers(members, f"cores.{len(cores)}", fitting, cores[0].dtype))
         shape = _validation.tensor_shape((core.shape[1] for core in cores), least=1)
         _validation.tensor_shape((len(core) for core in cores), "ranks", least=1)
         sets = {"left_indices": (), "right_indices": ()}
@@ -280,6 +276,11 @@ def truncated_unfoldings(X, ranks, rtol):
     return [*cores, X.reshape(rank, shape[-1], 1)], lost, total
 
 
+def host_cores(train):
+    """The cores of a train as arrays of NumPy."""
+    return tuple(map(on_host, train.cores))
+
+
 def kept(s, cutting):
     """How many singular values are to be kept, one at least, so that the norm of the others is at most that."""
     tails = np.sqrt(np.cumsum(np.square(s / (s[0] or 1))[::-1]))[::-1]
@@ -314,13 +315,14 @@ def train_entries(cores, places):
 
 def contracted(train, weights):
     """A tensor train with some modes summed over with weights: a number where none is left."""
-    cores, before = [], np.ones((1, 1), train.dtype)
-    for n, core in enumerate(train.on_host):
+    cores, hosted = [], host_cores(train)
+    before = np.ones((1, 1), hosted[0].dtype)
+    for n, core in enumerate(hosted):
         if n in weights:
             before = before @ np.tensordot(core, weights[n], (1, 0))
         else:
             cores.append(np.tensordot(before, core, 1))
-            before = np.eye(core.shape[2], dtype=train.dtype)
+            before = np.eye(core.shape[2], dtype=core.dtype)
     if not cores:
         return before[0, 0].item()
     cores[-1] = np.tensordot(cores[-1], before, 1)
@@ -420,7 +422,8 @@ def train_ranks(ranks, shape) -> tuple[int, ...]:
         what = f"one for each of {len(most)} pairs of neighbouring modes"
         raise _validation.complain(ValueError, "ranks", what, _validation.describe(ranks))
     return tuple(
-        _validation.integer(rank, f"ranks[{n}]", 1, limit) for n, (rank, limit) in enumerate(zip(ranks, most, strict=True))
+        _validation.integer(rank, f"ranks[{n}]", 1, limit)
+        for n, (rank, limit) in enumerate(zip(ranks, most, strict=True))
     )
 
 
@@ -432,7 +435,7 @@ def train_ranks_or_rtol(ranks, rtol, shape, dtype):
     return (None, _validation.tolerance(rtol, dtype)) if ranks is None else (train_ranks(ranks, shape), None)
 
 
-def mode_list(modes, ndim):
+def mode_list(modes, ndim) -> list[int]:
     """Distinct modes in order, all of them for None; negative ones count from the last."""
     if modes is None:
         return list(range(ndim))
