@@ -311,7 +311,7 @@ def test_what_a_function_does_wrong_is_said(f, error, message):
 
 def test_what_is_too_large_is_refused_before_it_is_asked_for():
     train = ct.TensorTrain((np.ones((1, 20, 1)),) * 20)
-    with pytest.raises(ValueError, match="^the array must be of at most"):
+    with pytest.raises(ValueError, match=r"^the array must be of at most"):
         train.to_array()
     with pytest.raises(ValueError, match=r"^indices\[3\] must be from -20 to 19, got 20"):
         train.at([0, 0, 0, 20, *[0] * 16])

@@ -24,6 +24,7 @@ class Entries:
 
     whole = False  # whether all of X can be read at once, so that there is a sketch
     seen = True
+    counted = True  # whether entries are read anew each time
     seen_anywhere = True  # the error, on entries from everywhere and not from a few chunks alone
 
     def few(self, places, mode, rng):
