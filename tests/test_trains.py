@@ -89,13 +89,13 @@ def test_norms_of_trains_whose_squares_overflow_or_whose_size_does_are_right():
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_tensor_of_low_rank_comes_back_from_few_entries(dtype):
     shape, eps = (9,) * 7, float(np.finfo(dtype).eps)
-    cores, X = train_of(np.random.default_rng(2), shape, 3, dtype)
-    given = X.flags.writeable, X.copy()
+    _, X = train_of(np.random.default_rng(2), shape, 3, dtype)
+    given = X.copy()
     train = ct.tt_cross(X, rtol=1000 * eps, rng=0)
     assert train.converged and train.dtype == dtype and max(train.ranks) <= 4
     assert train.n_entries_read < X.size / 50
     assert relative(X, train.to_array()) < 1000 * eps
-    assert_array_equal(X, given[1])
+    assert_array_equal(X, given)
 
 
 EXACT = {

@@ -150,7 +150,7 @@ class FunctionEntries(Entries):
         self.n_read, self.seen = 1, False
 
     def read(self, indices):
-        """Entries as they are at broadcastable index arrays, all with as many axes; the function gets copies of these."""
+        """Entries as they are at broadcastable index arrays, all with as many axes; the function gets copies."""
         shape = np.broadcast_shapes(*(index.shape for index in indices))
         if self.batch is not None and math.prod(shape) > self.batch:
             axis = int(np.argmax(shape))

@@ -24,7 +24,9 @@ class QuanticsGrid:
     lower, upper : tuple of float
         The ends of each axis.
     bits : int
-        1 to 52.
+        Of a cell's number along an axis, 1 to 52.
+    shape : tuple of int
+        Two for each bit of each axis: the shape of the tensor.
 
     Examples
     --------

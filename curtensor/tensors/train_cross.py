@@ -14,13 +14,13 @@ from curtensor.tensors.decomposition import function_shape
 from curtensor.tensors.entries import Entries, FunctionEntries, random_places
 from curtensor.tensors.trains import (
     TensorTrain,
+    backward_cores,
     largest_ranks,
     orthogonalised,
     rescaled,
     train_entries,
     train_ranks_or_rtol,
     train_step,
-    turned,
 )
 
 BATCH = 2**20  # entries that one call asks for at most
@@ -32,7 +32,7 @@ SHARE = 4  # the cut of each unfolding, below rtol over the root of the number o
 GROWTH = 2  # new pivots: the rank over this
 STALLED = 0.5  # of the error before: not less than that
 TRIED = 3  # gates that are held, but show next to nothing, before that is said
-PLAINLY = 0.1  # of an entry, from which on it counts as missed
+PLAINLY = 0.5  # of an entry: a train that says less there misses it
 DOUBTFUL = 0.8  # of the norm left: an interpolation could be worse than nothing
 WORST = 10  # times rtol of the largest entry, which no entry seen may be off
 FAINT = 0.01  # of the train's mean square, which the mean square of entries seen anywhere counts for at least
@@ -352,7 +352,7 @@ def half_sweep(blocks, ahead, most, cut, backward):
         cores.append(core.reshape(r, length, -1))
         known.append(np.column_stack([known[-1][rows // length], rows % length]))
     if backward:
-        return turned(cores), [own[:, ::-1] for own in known[::-1]]
+        return backward_cores(cores), [own[:, ::-1] for own in known[::-1]]
     return cores, known
 
 
@@ -458,12 +458,12 @@ def sampled(cores, count, rng):
 
     One mode after the other, given those before (Ferris, Vidal 2012).
     """
-    reverse, exponent = orthogonalised(turned(cores))
-    first, more = rescaled(turned(reverse)[0])
+    reverse, exponent = orthogonalised(backward_cores(cores))
+    first, more = rescaled(backward_cores(reverse)[0])
     size = float(np.linalg.norm(first))
     if size == 0:
         return np.zeros((0, len(cores)), np.intp), 0.0
-    cores = [first / size, *turned(reverse)[1:]]
+    cores = [first / size, *backward_cores(reverse)[1:]]
     lengths = [core.shape[1] for core in cores]
     mean = np.log2(size) + exponent + more - sum(map(math.log2, lengths)) / 2
     points = np.empty((count, len(cores)), np.intp)
@@ -491,7 +491,7 @@ def worst(look, count):
     nor does a digit lost of a large one: entries of a peak that the train does not know are first, however small.
     """
     sizes = np.abs(look.values)
-    missed = np.where(look.gaps > PLAINLY * sizes, np.minimum(look.gaps, sizes), 0)
+    missed = np.where(np.abs(look.shown) < PLAINLY * sizes, np.minimum(look.gaps, sizes), 0)
     orders = (np.argsort(-key, kind="stable")[: (count + 1) // 2] for key in (look.gaps, missed))
     return distinct(look.places[np.stack(list(orders), axis=1).ravel()])[:count]
 
@@ -508,7 +508,7 @@ def climbed(blocks, cores, points, rounds):
     gaps = np.zeros(len(points))
     for _ in range(rounds):
         behind = [np.ones((len(points), 1))]
-        for core, place in zip(turned(cores)[:-1], points.T[:0:-1], strict=True):
+        for core, place in zip(backward_cores(cores)[:-1], points.T[:0:-1], strict=True):
             behind.append(train_step(behind[-1], core, place))
         rows = np.ones((len(points), 1))
         for n, core in enumerate(cores):
@@ -526,7 +526,7 @@ def climbed(blocks, cores, points, rounds):
 
 def nested_indices(cores):
     """Nested index sets before and behind, of rows and columns which hold the unfoldings of a train."""
-    return one_sided(cores), tuple(own[:, ::-1] for own in one_sided(turned(cores))[::-1])
+    return one_sided(cores), tuple(own[:, ::-1] for own in one_sided(backward_cores(cores))[::-1])
 
 
 def one_sided(cores):

@@ -379,15 +379,15 @@ def orthogonalised(cores):
     return found, exponent
 
 
-def turned(cores):
+def backward_cores(cores):
     """Cores of the tensor with its modes in the opposite order."""
     return [core.transpose(2, 1, 0) for core in cores[::-1]]
 
 
 def rounded(cores, rtol, most):
     """Cores of lower ranks, the norm of what is cut off and of all, both over the same power of two ([1], Alg. 2)."""
-    cores, exponent = orthogonalised(turned(cores))
-    cores = turned(cores)
+    cores, exponent = orthogonalised(backward_cores(cores))
+    cores = backward_cores(cores)
     total, lost = np.linalg.norm(cores[0]), 0.0
     cutting = 0 if rtol is None else rtol * total / math.sqrt(max(len(cores) - 1, 1))
     for n in range(len(cores) - 1):
