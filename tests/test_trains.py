@@ -272,6 +272,23 @@ def test_a_function_of_reals_on_a_quantics_grid_is_integrated():
     assert_allclose(train.mean() * grid.volume, exact.imag, rtol=1e-8)
 
 
+@pytest.mark.parametrize("scale", [1e-300, 1e300])
+def test_scale_does_not_matter(scale):
+    train = ct.tt_cross(lambda *i: scale * reciprocal(*i), shape=(10,) * 6, rtol=1e-5, rng=0)
+    places = fresh(train.shape)
+    assert train.converged and relative(reciprocal(*places), train.at(places) / scale) < 1e-5
+
+
+def test_torch_comes_back_as_torch():
+    torch = pytest.importorskip("torch")
+    X = torch.tensor(reciprocal(*np.ogrid[:9, :9, :9, :9]), dtype=torch.float32)
+    train = ct.tt_cross(X, rtol=1e-3, rng=0)
+    assert train.converged and all(isinstance(core, torch.Tensor) for core in train)
+    rest = train.round(1e-2).mean(0)
+    assert isinstance(rest.to_array(), torch.Tensor) and rest.dtype == torch.float32
+    assert float(torch.linalg.norm(rest.to_array() - X.mean(0)) / torch.linalg.norm(X.mean(0))) < 2e-2
+
+
 # Complaints
 
 
@@ -307,6 +324,14 @@ def test_arguments_that_make_no_sense_are_refused(arguments, error, message):
 def test_what_a_function_does_wrong_is_said(f, error, message):
     with pytest.raises(error, match=message):
         ct.tt_cross(f, shape=(5, 6), rtol=1e-3, rng=0)
+
+
+def test_a_function_with_two_answers_for_an_entry_is_noticed():
+    rng = np.random.default_rng(0)
+    with pytest.raises(
+        ValueError, match=r"^X\(\*indices\) must be the same whenever it is asked for, got .* and .* at"
+    ):
+        ct.tt_cross(lambda *i: reciprocal(*i) + rng.random(), shape=(20,) * 5, rtol=1e-3, rng=0)
 
 
 def test_what_is_too_large_is_refused_before_it_is_asked_for():

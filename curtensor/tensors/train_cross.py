@@ -105,7 +105,7 @@ def tt_cross(
         If X is no array of numbers and no callable, or another argument of the wrong kind.
     ValueError
         If X has fewer than two modes or is empty; if a callable comes without a shape, an array with one; if entries
-        read are not finite or of another shape; if not exactly one of `ranks` and `rtol` is given; if a number is out
+        read are not finite, of another shape, or other ones when asked for again; if not exactly one of `ranks` and `rtol` is given; if a number is out
         of range; if `max_entries` is too few for a first sweep. What the callable itself raises comes through.
 
     Notes
@@ -505,7 +505,7 @@ def climbed(blocks, cores, points, rounds):
     d, numbers = len(blocks.shape), np.arange(len(points))
     if cores is None:
         cores = [np.zeros((1, length, 1)) for length in blocks.shape]
-    gaps = np.zeros(len(points))
+    gaps, known = np.zeros(len(points)), None
     for _ in range(rounds):
         behind = [np.ones((len(points), 1))]
         for core, place in zip(backward_cores(cores)[:-1], points.T[:0:-1], strict=True):
@@ -517,11 +517,23 @@ def climbed(blocks, cores, points, rounds):
             ahead = (rows @ core.reshape(len(core), -1)).reshape(len(points), *core.shape[1:])
             values = blocks.read(line)
             here = np.abs(values - np.einsum("pnb,pb->pn", ahead, behind[d - 1 - n]))
+            if known is not None:
+                same_answers(known, values[numbers, points[:, n]], points)
             here[1::2] = np.minimum(here[1::2], np.abs(values[1::2]))
             gaps = here.max(1)
             points[:, n] = np.where(gaps > here[numbers, points[:, n]], here.argmax(1), points[:, n])
+            known = values[numbers, points[:, n]]
             rows = train_step(rows, core, points[:, n])
     return points, gaps
+
+
+def same_answers(first, second, points):
+    """Raise if a function has given two answers for an entry, more than half of the digits apart."""
+    far = np.abs(first - second) > np.sqrt(np.finfo(first.dtype).eps) * (np.abs(first) + np.abs(second))
+    if far.any():
+        n = int(far.argmax())
+        got = f"{first[n]} and {second[n]} at {tuple(points[n].tolist())}"
+        raise _validation.complain(ValueError, "X(*indices)", "the same whenever it is asked for", got)
 
 
 def nested_indices(cores):

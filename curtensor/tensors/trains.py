@@ -151,7 +151,7 @@ class TensorTrain(Result):
                 ValueError, "rtol or ranks", "given, one of the two", "neither" if rtol is None else "both"
             )
         if rtol is not None:
-            rtol = _validation.tolerance(rtol, self.dtype)
+            rtol = _validation.tolerance(rtol, host_cores(self)[0].dtype)
         most = None if ranks is None else train_ranks(ranks, self.shape)
         cores, lost, total = rounded(host_cores(self), rtol, most)
         error = self.error_estimate + lost / (total or 1) * (1 + self.error_estimate)
