@@ -105,8 +105,9 @@ def tt_cross(
         If X is no array of numbers and no callable, or another argument of the wrong kind.
     ValueError
         If X has fewer than two modes or is empty; if a callable comes without a shape, an array with one; if entries
-        read are not finite, of another shape, or other ones when asked for again; if not exactly one of `ranks` and `rtol` is given; if a number is out
-        of range; if `max_entries` is too few for a first sweep. What the callable itself raises comes through.
+        read are not finite, of another shape, or other ones when asked for again; if not exactly one of `ranks` and
+        `rtol` is given; if a number is out of range; if `max_entries` is too few for a first sweep. What the callable
+        itself raises comes through.
 
     Notes
     -----
