@@ -379,10 +379,8 @@ def interpolation(U):
     B = np.empty_like(U)
     B[rows] = np.eye(r, dtype=U.dtype)
     if n > r:
-        top = np.tril(factors[:r], -1) + np.eye(r, dtype=U.dtype)
-        B[order[r:]] = linalg.solve_triangular(
-            top, factors[r:].T, trans="T", lower=True, unit_diagonal=True, check_finite=False
-        ).T
+        (solve,) = linalg.get_blas_funcs(("trsm",), (U,))
+        B[order[r:]] = solve(1, factors[:r], factors[r:], side=1, lower=1, diag=1)
     for _ in range(4 * r):
         i, j = divmod(int(np.abs(B).argmax()), r)
         if abs(B[i, j]) <= SWAPPED:

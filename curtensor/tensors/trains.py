@@ -14,6 +14,7 @@ from curtensor.results import Result, in_kind, named
 from curtensor.tensors.entries import scaling
 
 PLACES = 4096  # entries formed at a time
+GATHERED = 2**17  # numbers up to which slices are gathered for places, and not places for slices
 LARGEST_ARRAY = 2**30  # entries of a tensor train that are formed at once
 
 
@@ -290,10 +291,11 @@ def kept(s, cutting):
 def train_step(rows, core, places):
     """Products of rows (p, r) with the slices of a core at places (p,)."""
     length = core.shape[1]
-    if len(places) < 4 * length:
+    few = 4 if rows.size * core.shape[2] > GATHERED else 32
+    if len(places) < few * length:
         return np.matmul(rows[:, None], core.transpose(1, 0, 2)[places])[:, 0]
     product = np.empty((len(rows), core.shape[2]), np.result_type(rows, core))
-    order = np.argsort(places, kind="stable")
+    order = np.argsort(places.astype(np.uint16) if length < 2**16 else places, kind="stable")  # by digits: faster
     bounds = np.searchsorted(places[order], np.arange(length + 1))
     for i in np.flatnonzero(np.diff(bounds)):
         here = order[bounds[i] : bounds[i + 1]]
