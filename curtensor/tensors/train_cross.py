@@ -26,7 +26,8 @@ from curtensor.tensors.trains import (
 BATCH = 2**20  # entries that one call asks for at most
 STARTS = 4  # points from which the first sweep begins, and the gate climbs
 PROBES = 400  # fresh entries looked at after every sweep
-GATE = 4000  # fresh entries that the error must be seen on, at most
+GATE = 4000  # fresh entries that the error must be seen on, or half of what was read where that is less
+SIXTEENTH = 16  # and at least so small a part of all that was read
 DRAWN = 500  # of them where the train is large
 SHARE = 4  # the cut of each unfolding, below rtol over the root of the number of modes
 GROWTH = 2  # new pivots: the rank over this
@@ -291,7 +292,7 @@ def crossed(entries, ranks, rtol, max_entries, max_sweeps, rng, callback):
             rank = max(core.shape[2] for core in cores)
             limit = max(1.5 * error, rounding) if rtol is None else rtol
             if error <= rtol if rtol is not None else error > STALLED * before:
-                count = min(max(entries.n_read // 2, PROBES), GATE)
+                count = max(min(max(entries.n_read // 2, PROBES), GATE), entries.n_read // SIXTEENTH)
                 gate = look + looked(blocks, cores, count, min(count // 2, DRAWN), rng)
                 drawn = PROBES // 2
                 found, gaps = climbed(blocks, cores, worst(gate, starts(entries, STARTS)), 1)
