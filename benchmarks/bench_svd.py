@@ -40,7 +40,7 @@ class Front:
         with common.skipped_where_missing():
             self.A = FAMILIES[family](1500, 1500, 0)
             if k >= min(self.A.shape):
-                raise NotImplementedError
+                raise NotImplementedError(f"{k} is no rank below full of this matrix")
             common.SVDS[method](self.A, k, 0)
 
     def time_svd(self, method, k, family):

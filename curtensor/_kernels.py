@@ -6,7 +6,7 @@ import numpy as np
 # Reductions may be reordered; NaN and infinity must survive, so never the whole of fastmath.
 REDUCTION = {"reassoc", "contract", "arcp", "nsz", "afn"}
 TILE = 1024
-SMALL = 2**17  # entries up to which callers ask NumPy: a first look at a small table shall not wait for a compiler
+SMALL = 2**17  # entries below which callers ask NumPy: a first look at a small table shall not wait for a compiler
 
 
 def kernel(function):

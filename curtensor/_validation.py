@@ -18,9 +18,9 @@ DTYPES = ("float32", "float64", "complex64", "complex128")
 
 
 def describe(value):
-    """What to show of a bad value: a repr cut to one short line."""
+    """What to show of a bad value: a repr in one short line, cut in the middle, since a path says most at its end."""
     text = " ".join(repr(value).split())
-    return text if len(text) <= 80 else text[:77] + "..."
+    return text if len(text) <= 80 else f"{text[:37]}...{text[-40:]}"
 
 
 def complain(error, name, what, got):
@@ -87,14 +87,20 @@ def rank_of_sizes(rank, rtol, n_columns, n_rows, shape):
     return min(integer(n_columns, "n_columns", 1, shape[1]), integer(n_rows, "n_rows", 1, shape[0]))
 
 
+def several(values, name, what):
+    """The parts of a sequence or an array, as a tuple; a string is none."""
+    try:
+        return tuple(None if isinstance(values, (str, bytes)) else values)
+    except Exception:  # each framework has its own
+        raise complain(TypeError, name, what, describe(values)) from None
+
+
 def multilinear_ranks(ranks, shape) -> tuple[int, ...]:
     """One rank for each mode, between 1 and its length; an int stands for all modes, cut to their lengths."""
     if isinstance(ranks, numbers.Integral):
         rank = integer(ranks, "ranks", 1, max(shape))
         return tuple(min(rank, length) for length in shape)
-    if isinstance(ranks, (str, bytes)) or not np.iterable(ranks):
-        raise complain(TypeError, "ranks", f"an integer or a sequence of {len(shape)} integers", describe(ranks))
-    ranks = tuple(ranks)
+    ranks = several(ranks, "ranks", f"an integer or a sequence of {len(shape)} integers")
     if len(ranks) != len(shape):
         raise complain(ValueError, "ranks", f"one for each of {len(shape)} modes", describe(ranks))
     return tuple(integer(rank, f"ranks[{mode}]", 1, shape[mode]) for mode, rank in enumerate(ranks))
@@ -116,8 +122,13 @@ def ranks_or_rtol(ranks, rtol, shape, dtype) -> tuple[tuple[int, ...] | None, fl
 
 def index_list(values, name, size):
     """Distinct integers in [0, size) as an index array."""
-    values = list(np.atleast_1d(values)) if np.ndim(values) <= 1 else values
-    indices = [integer(value, f"each index of {name}", 0, size - 1) for value in values]
+    try:
+        array = np.atleast_1d(np.asarray(values))
+    except Exception:  # each framework has its own for what it cannot hand on
+        array = np.empty((0, 0))
+    if array.ndim > 1:
+        raise complain(TypeError, name, "an integer or a sequence of integers", describe(values))
+    indices = [integer(value, f"each index of {name}", 0, size - 1) for value in array]
     if len(set(indices)) != len(indices):
         raise complain(ValueError, name, "distinct indices", describe(indices))
     return np.array(indices, dtype=np.intp)
@@ -145,8 +156,8 @@ def callback_function(callback):
 
 def array_dtype(dtype, name="A"):
     """The dtype to compute in: floats and complex numbers as they are, integers and bool as float64."""
-    if dtype.name in DTYPES:
-        return np.dtype(dtype.name)
+    if dtype.char in "fdFD":
+        return np.dtype(dtype.char)
     if dtype.kind in "iub":
         return np.dtype(float)
     raise complain(TypeError, name, f"an array of integers, bool, {', '.join(DTYPES)}", f"dtype {dtype}")
@@ -185,13 +196,6 @@ def rule_choice(indices, n, k, name="the choice of method"):
     if len(np.unique(indices)) < len(indices):
         raise complain(ValueError, name, "distinct row numbers", describe(indices))
     return indices.astype(np.intp, copy=False)
-
-
-def declared_chunk(chunk, kind, X, block_info=None):
-    """A chunk of a dask array, whose name is X."""
-    place = block_info[0]["array-location"]
-    where = f" for {X}[{', '.join(f'{start}:{stop}' for start, stop in place)}]"
-    return as_declared(chunk, tuple(stop - start for start, stop in place), kind, f"each chunk of {X}", where)
 
 
 def sound_sparse(A, name="A"):
@@ -257,58 +261,6 @@ def matrix_shape(shape):
     return shape
 
 
-def tensor(X, name="X", *, least=1) -> np.ndarray:
-    """A plain view of an array of numbers with at least so many modes, not empty."""
-    if hasattr(X, "dask") and hasattr(X, "map_blocks"):
-        X = X.map_blocks(declared_chunk, name=None, meta=X._meta, dtype=X.dtype, kind=X.dtype, X=name).compute()
-    X = plain_array(X, name)
-    array_dtype(X.dtype, name)
-    tensor_shape(X.shape, name, least=least)
-    return X
-
-
-def plain_array(X, name) -> np.ndarray:
-    """What NumPy reads an object as; a view where it can be, and never an array of one object."""
-    one_of_several(X, name)
-    try:
-        plain = in_memory(X) if hasattr(X, "detach") else np.asanyarray(X)
-    except Exception as error:
-        if isinstance(X, (list, tuple)) and isinstance(error, ValueError):
-            raise complain(ValueError, name, "nested lists of equal lengths", describe(X)) from None
-        got = f"{type_name(X)}, which NumPy does not read: {describe_error(error)}"
-        raise complain(TypeError, name, "an array of numbers", got) from error
-    if isinstance(plain, np.ma.MaskedArray) or isinstance(getattr(X, "_meta", None), np.ma.MaskedArray):
-        raise complain(TypeError, name, "an array without a mask", "a masked array")
-    if plain.dtype == object and plain.ndim == 0 and plain is not X:
-        dense = next((f"X.{way}()" for way in ("toarray", "todense") if hasattr(X, way)), None)
-        got = f"{type_name(X)}; {dense} is one" if dense else describe(X)
-        raise complain(TypeError, name, "an array of numbers", got)
-    return np.asarray(plain)
-
-
-def one_of_several(X, name):
-    """Raise if X is a dict, a group or a file of arrays, or a dataset that is closed or without any entries."""
-    try:
-        shape = getattr(X, "shape", ())
-    except Exception as error:
-        raise complain(ValueError, name, "open", describe(X)) from error
-    if hasattr(X, "keys") and shape == ():
-        raise complain(TypeError, name, f"one array, such as {name}[key] of it", describe(X))
-    if shape is None:
-        raise complain(ValueError, name, "not empty", describe(X))
-
-
-def in_memory(X):
-    """A tensor of torch as NumPy has it, without its graph, half precision as float32."""
-    return (X.float() if X.is_floating_point() and X.element_size() < 4 else X).numpy(force=True)
-
-
-def type_name(X):
-    """A type by its package and name."""
-    package = type(X).__module__.split(".")[0]
-    return type(X).__name__ + (f" of {package}" if package != "builtins" else "")
-
-
 def tensor_shape(shape, name="X", *, least=2) -> tuple[int, ...]:
     """A shape of at least so many positive lengths."""
     shape = tuple(shape)
@@ -321,9 +273,9 @@ def tensor_shape(shape, name="X", *, least=2) -> tuple[int, ...]:
 
 def lengths(shape, name="shape") -> tuple[int, ...]:
     """A tuple of positive lengths."""
-    if isinstance(shape, numbers.Integral) or not np.iterable(shape):
-        raise complain(TypeError, name, "a sequence of integers", describe(shape))
-    return tuple(integer(length, f"each length of {name}", 1, np.iinfo(np.intp).max) for length in shape)
+    most = np.iinfo(np.intp).max
+    shape = several(shape, name, "a sequence of integers")
+    return tuple(integer(length, f"each length of {name}", 1, most) for length in shape)
 
 
 def finite(operand, A, name="A"):

@@ -9,7 +9,8 @@ from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from curtensor import _validation, operands
-from curtensor.operands import dense, linear_operator, ndarray, scipy_sparse, times_power
+from curtensor.operands import linear_operator, ndarray, scipy_sparse
+from curtensor.operands.arithmetic import dense, row_slices, times_power
 from curtensor.sketching import gaussian, sketch_matrix
 from curtensor.svd import truncated_svd
 
@@ -33,9 +34,9 @@ def relative_error(
 
     Parameters
     ----------
-    A : array_like, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
+    A : array of any framework, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
         Real or complex.
-    approximation : array_like, sparse matrix, LinearOperator, CUR, SVD or ID, shape (m, n)
+    approximation : array of any framework, sparse matrix, LinearOperator, CUR, SVD or ID, shape (m, n)
         B; it is never formed whole.
     norm : "fro", "spectral" or "max", default "fro"
         Which norm.
@@ -83,7 +84,7 @@ def relative_error(
     0.75
     """
     operand, A = operands.find(A)
-    approximation = approximation_of(operands.on_host(approximation), A.shape)
+    approximation = approximation_of(approximation, A.shape)
     _validation.one_of(NORMS, norm, "norm")
     if n_probes is not None:
         n_probes = _validation.integer(n_probes, "n_probes", 1, 10**6)
@@ -100,22 +101,26 @@ def relative_error(
 
 def approximation_of(approximation, shape):
     """An approximation as a LinearOperator of the right shape."""
-    try:
-        if isinstance(approximation, (list, tuple)) or hasattr(approximation, "to_numpy"):
-            approximation = np.asarray(approximation)
-        if hasattr(approximation, "as_linear_operator"):
-            operator = approximation.as_linear_operator()
-        elif (isinstance(approximation, np.ndarray) or sparse.issparse(approximation)) and approximation.ndim == 2:
-            operator = array_operator(approximation)
-        else:
-            operator = aslinearoperator(approximation)
-    except TypeError:
-        got = type(approximation)
-        raise _validation.complain(TypeError, "approximation", "an array or a decomposition", got) from None
+    if hasattr(approximation, "as_linear_operator"):
+        operator = approximation.as_linear_operator()
+    elif hasattr(approximation, "matvec"):
+        operator = aslinearoperator(approximation)
+    else:
+        approximation = operands.plain(approximation, "approximation")
+        if not sparse.issparse(approximation):
+            approximation = operands.find_tensor(approximation, "approximation").host().X
+        if approximation.shape != tuple(shape):
+            raise of_other_shape(approximation, shape)
+        operator = array_operator(approximation)
     _validation.array_dtype(np.dtype(operator.dtype), "approximation")
-    if operator.shape != shape:
-        raise _validation.complain(ValueError, "approximation", f"of shape {tuple(shape)}", operator.shape)
+    if operator.shape != tuple(shape):
+        raise of_other_shape(operator, shape)
     return operator
+
+
+def of_other_shape(approximation, shape):
+    """The complaint about an approximation which is not of the shape of A."""
+    return _validation.complain(ValueError, "approximation", f"of shape {tuple(shape)}", approximation.shape)
 
 
 def array_operator(array):
@@ -142,7 +147,7 @@ def exact_error(operand, A, approximation, measure):
     axis = int(operand.by_columns(A))
     residuals, sizes = [0.0], [0.0]
     for rows, panel in operand.panels(A.T if axis == 1 else A):
-        for part in operands.row_slices(panel.shape, 0, panel.itemsize, panel.nbytes):
+        for part in row_slices(panel.shape, 0, panel.itemsize, panel.nbytes):
             block = panel[part]
             residual = block - dense_slices(approximation, rows.start + part.start, len(block), axis)
             residual /= scale
@@ -219,3 +224,15 @@ def ratio(error, size):
     if size == 0:
         return 0.0 if error == 0 else float("inf")
     return float(error / size)
+
+
+def residual_norm(operand, A, left, right):
+    """``||A - left @ right||_F`` from the residual itself, panel by panel, so that no digits cancel."""
+    if operand.by_columns(A):
+        A, left, right = A.T, right.T, left.T
+    total = 0.0
+    for rows, panel in operand.panels(A):
+        residual = left[rows] @ right
+        residual -= panel
+        total += float(np.vdot(residual, residual).real)
+    return np.sqrt(total)

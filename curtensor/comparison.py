@@ -191,7 +191,10 @@ def matrix_case(A):
 
 def tensor_case(A):
     """The case of a tensor."""
-    A = _validation.tensor(A, "A")
+    tensor = operands.find_tensor(A, "A")
+    if tensor.sparse:
+        raise _validation.complain(TypeError, "A", "a dense tensor", f"a sparse {type(A).__name__}")
+    A = tensor.whole()
 
     def error(approximation):
         return of_tensors.error(A, tensor_approximation(approximation, A.shape))
@@ -221,7 +224,7 @@ def compare(
 
     Parameters
     ----------
-    A : array_like, sparse matrix or DataFrame, shape (m, n) or (d_0, d_1, d_2, ...)
+    A : array of any framework, sparse matrix or DataFrame, shape (m, n) or (d_0, d_1, d_2, ...)
         Real or complex; integers and bool are taken as float64.
     ranks : int or sequence of int
         Distinct ranks, each 1 to min(m, n). Of a tensor, each from 1 to the length of its longest mode: the rank of
@@ -377,7 +380,7 @@ def tensor_approximation(approximation, shape):
     Y = (
         approximation.to_array()
         if hasattr(approximation, "to_array")
-        else _validation.tensor(approximation, "approximation")
+        else operands.find_tensor(approximation, "approximation").whole()
     )
     if Y.shape != shape:
         raise _validation.complain(ValueError, "approximation", f"of shape {shape}", f"shape {Y.shape}")
@@ -395,8 +398,7 @@ def finite_tensor(X, name="X"):
 
 def rank_list(ranks, shape):
     """Distinct ranks as a list of ints; a single one is a list of one."""
-    if isinstance(ranks, (str, bytes)) or not np.iterable(ranks):
-        ranks = [ranks]
+    ranks = _validation.several(ranks if np.iterable(ranks) else [ranks], "ranks", "an integer or several")
     ranks = [_validation.integer(rank, "each of ranks", 1, min(shape)) for rank in ranks]
     if not ranks or len(set(ranks)) != len(ranks):
         raise _validation.complain(ValueError, "ranks", "distinct and at least one", _validation.describe(ranks))
@@ -405,10 +407,7 @@ def rank_list(ranks, shape):
 
 def chosen_methods(table, methods):
     """A dict of the methods asked for by names or as functions, which go by their own names."""
-    if isinstance(methods, str) or not np.iterable(methods):
-        raise _validation.complain(
-            TypeError, "methods", "a sequence of names and functions", _validation.describe(methods)
-        )
+    methods = _validation.several(methods, "methods", "a sequence of names and functions")
     chosen = {}
     for method in methods:
         name = method if isinstance(method, str) else getattr(method, "__name__", _validation.describe(method))

@@ -13,7 +13,8 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, v
 from curtensor import _validation
 from curtensor.cur import cur_decomposition
 from curtensor.interpolative import interpolative_decomposition
-from curtensor.operands import dense, tables
+from curtensor.operands import tables
+from curtensor.operands.arithmetic import dense
 from curtensor.selection import select_columns, select_rows
 
 FLOAT_DTYPES = [np.float64, np.float32]

@@ -8,7 +8,8 @@ import numpy as np
 from scipy import linalg
 
 from curtensor import _validation, archive, operands
-from curtensor.operands import dense
+from curtensor.accuracy import residual_norm
+from curtensor.operands.arithmetic import dense
 from curtensor.results import MatrixResult, named, result_like, widened
 from curtensor.selection import chosen_rule, column_basis, project_out, sketch_size
 from curtensor.sketching import SKETCHES, error_by_energy, two_sided_sketch, unsketched
@@ -39,7 +40,7 @@ class ID(MatrixResult):
     ----------
     indices : ndarray of int, shape (k,)
         The chosen columns (``axis=1``) or rows (``axis=0``), distinct, in the order of choice.
-    coefficients : ndarray, shape (k, n) for columns, (m, k) for rows
+    coefficients : array, shape (k, n) for columns, (m, k) for rows
         A is close to ``A[:, indices] @ coefficients``, or to ``coefficients @ A[indices]``.
     skeleton : ndarray or sparse array, shape (m, k) or (k, n)
         The chosen columns or rows themselves.
@@ -118,7 +119,7 @@ def interpolative_decomposition(
 
     Parameters
     ----------
-    A : array_like, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
+    A : array of any framework, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
         Real or complex; integers and bool are taken as float64.
     rank : int, optional
         Number of columns or rows, 1 to min(m, n). Exactly one of `rank` and `rtol` is given.
@@ -269,7 +270,7 @@ def true_id(operand, A, sketched, span):
     error = error_by_energy(sketched.norm, span.image)
     result = id_of_span(operand, A, sketched, span, error or 0)
     if error is None:
-        residual = operands.residual_norm(sketched.operand, sketched.A, dense(span.slices), result.coefficients)
+        residual = residual_norm(sketched.operand, sketched.A, dense(span.slices), result.coefficients)
         result = replace(result, error_estimate=float(residual / (sketched.norm or 1)))
     return result
 

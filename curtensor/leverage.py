@@ -33,7 +33,7 @@ def leverage_scores(
 
     Parameters
     ----------
-    A : array_like, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
+    A : array of any framework, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
         Real or complex; integers and bool are taken as float64.
     rank : int, optional
         Number of leading singular vectors, 1 to min(m, n); by default the numerical rank.

@@ -1,5 +1,6 @@
 """The form of results: what all of them have, how they are named, multiplied, written to files and read again."""
 
+import abc
 import functools
 import math
 import operator
@@ -12,11 +13,12 @@ import numpy as np
 from scipy import sparse
 
 from curtensor import _validation, archive, labels
-from curtensor.operands import dense, kind_of, of_framework, on_host, tables
+from curtensor.operands import find_tensor, kind_of, of_framework, on_host, plain, tables
+from curtensor.operands.arithmetic import dense
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Result:
+class Result(abc.ABC):
     """An approximation: arrays from which it is made, its error, and what its slices are called.
 
     Attributes
@@ -40,9 +42,9 @@ class Result:
         """One entry of `names` for each mode."""
         object.__setattr__(self, "names", tuple(self.names) or (None,) * len(self.shape))
 
+    @abc.abstractmethod
     def __iter__(self) -> Iterator:
         """What it unpacks to."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         """The parts in one line, arrays by their shapes."""
@@ -50,9 +52,9 @@ class Result:
         return f"{type(self).__name__}({', '.join(parts)})"
 
     @property
+    @abc.abstractmethod
     def shape(self) -> tuple[int, ...]:
         """Shape of the approximation."""
-        raise NotImplementedError
 
     @property
     def ndim(self) -> int:
@@ -84,9 +86,9 @@ class Result:
         """The indices of the chosen slices of each mode, None where none were chosen."""
         return (None,) * self.ndim
 
+    @abc.abstractmethod
     def to_array(self) -> Any:
         """The approximation as a dense array."""
-        raise NotImplementedError
 
     def save(self, path: str | os.PathLike) -> None:
         """Write to an npz file, whole or not at all; `load` of the same class reads it, without pickle.
@@ -107,9 +109,9 @@ class Result:
             return replace(result, names=names, dims=archive.saved_dims(members, "dims", result.ndim))
 
     @staticmethod
+    @abc.abstractmethod
     def _checked(members: dict[str, np.ndarray]) -> dict[str, Any]:
         """The parts of a result, but for names, taken out of what a file holds."""
-        raise NotImplementedError
 
 
 class Named(Result):
@@ -130,9 +132,9 @@ class MatrixResult(Named):
     """An approximation of a matrix: a product of thin matrices, never multiplied out."""
 
     @property
+    @abc.abstractmethod
     def product(self) -> tuple[Any, ...]:
         """Matrices whose product the approximation is, each product taken from the right."""
-        raise NotImplementedError
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -174,11 +176,16 @@ def factor_of(result, x, axis):
 
 def beside(X, x):
     """What a result is multiplied by, as an array of the kind of the result's part X."""
-    if of_framework(X) and of_framework(x):
-        return x
-    x = on_host(x) if not sparse.issparse(x) else dense(x) if of_framework(X) else x
-    if not sparse.issparse(x):
-        x = np.asarray(x)
+    if of_framework(x):
+        x = kind_of(x).array_of_numbers(x, "x")
+        if of_framework(X):
+            return x
+    elif not isinstance(x, np.ndarray):
+        x = plain(x, "x")
+    if sparse.issparse(x):
+        x = dense(x) if of_framework(X) else x
+    elif type(x) is not np.ndarray:
+        x = find_tensor(x, "x").host().X
     if x.dtype.kind not in "biufc":
         raise _validation.complain(TypeError, "x", "an array of numbers", f"dtype {x.dtype}")
     return kind_of(X).like(X, x.astype(kind_of(X).dtype(X), casting="same_kind")) if of_framework(X) else x

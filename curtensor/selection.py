@@ -14,7 +14,7 @@ import numpy as np
 from scipy import linalg, sparse
 
 from curtensor import _validation, operands
-from curtensor.operands import dense
+from curtensor.operands.arithmetic import dense
 from curtensor.sketching import SKETCHES, gaussian, random_matrix, sketch_matrix
 
 RIDGE = 1e-2  # of the mean squared residual; anything in 1e-6..1e-1 does
@@ -22,7 +22,8 @@ TALL = 2**14  # rows of a sketch worked on at a time, to save memory
 PANEL = 1024  # candidates scanned at a time, to stay in the cache
 POOL = 256  # candidates that one stretch of the default rule looks at
 NOISE = 1e3  # times the dtype's epsilon, of ||A||: a residual which is smaller in all is rounding, and tells nothing
-CHOLESKY = 2**18  # entries from which on a basis of columns is worth two Cholesky factorisations
+CHOLESKY = 2**15  # entries from which on a basis of columns is worth two Cholesky factorisations
+NARROW = 3  # times as many rows as columns that they must have for it
 FITTED = 64  # rows looked at for each one that is added to those of the basis
 SCORE_RANK = 50  # of leverage scores by default: with many more vectors all candidates have the same score
 PATIENCE = 2  # how much worse than the worst of the pool a choice may be before all candidates are scanned again
@@ -146,30 +147,33 @@ def stretch(basis, residual, k, ridge, weights, limit, tie):
     """
     n, width = residual.shape
     residual = residual.astype(basis.dtype, copy=False)
-    whole, loss = row_norms_squared(basis), row_norms_squared(residual) + ridge
-    leverage = whole.copy()
+    leverage, loss = row_norms_squared(basis), row_norms_squared(residual) + ridge
+    floor, scores = 1e-8 * leverage, np.empty(n)
     along, pivots = np.empty((n, k), basis.dtype, order="F"), np.zeros((k, width + k), basis.dtype)
     chosen = np.empty(k, dtype=np.intp)
     for i in range(k):
-        left = leverage > (1e-8 * whole if i else 1e-24)
-        scores = np.where(left, loss, np.inf) / np.where(left, leverage * weights, 1)
+        scores.fill(np.inf)
+        np.divide(loss, leverage, out=scores, where=leverage > (floor if i else 1e-24))
+        scores /= weights
         best = scores.min()
         if best == np.inf or (i and best > limit):
             return chosen[:i]
-        p = chosen[i] = np.argmax(scores <= (1 + tie) * best)
-        height = np.sqrt(leverage[p])
-        known = along[p, :i]
-        pivot = -known @ pivots[:i]
-        pivot[:width] += residual[p]
+        p = chosen[i] = (scores <= (1 + tie) * best).argmax()
+        height, known = np.sqrt(leverage[p]), along[p, :i].copy()
+        pivot, column = pivots[i], along[:, i]
+        pivot[:width] = residual[p]
         pivot[width + i] = np.sqrt(ridge)
+        pivot -= known @ pivots[:i]
         pivot /= height
-        column = (basis @ basis[p].conj() - along[:, :i] @ known.conj()) / height
-        inner = residual @ pivot[:width].conj() - along[:, :i] @ (pivots[:i] @ pivot.conj())
-        share = np.abs(column) ** 2
+        column[:] = basis @ basis[p].conj()
+        column -= along[:, :i] @ known.conj()
+        column /= height
+        inner = residual @ pivot[:width].conj()
+        inner -= along[:, :i] @ (pivots[:i] @ pivot.conj())
+        share = (column * column.conj()).real
         loss += share * np.vdot(pivot, pivot).real - 2 * (column.conj() * inner).real
         leverage -= share
         leverage[p] = -1
-        along[:, i], pivots[i] = column, pivot
     return chosen
 
 
@@ -313,6 +317,8 @@ def rpcholesky(operand, A, k, rng, weights, include=()):
     """Randomly pivoted Cholesky of a positive semidefinite A: reads k columns (Chen and others 2024, Algorithm 2.1)."""
     m, n = A.shape
     diagonal = np.array(operand.diagonal(A)).astype(operand.dtype(A), copy=False)
+    if not np.isfinite(diagonal).all():
+        _validation.finite(operand, A)
     eps = np.finfo(diagonal.dtype).eps
     diagonal = diagonal.astype(np.result_type(diagonal, float))
     scale = np.abs(diagonal).max(initial=0)
@@ -483,10 +489,19 @@ def split_sketch(sketch, k, scale=0.0, rng=None):
         parts[:, :k] /= np.sqrt(squares[:k]).astype(sketch.real.dtype)
         return parts[:, :k], parts[:, k:]
     Q, R = np.linalg.qr(sketch)
-    W, s, _ = np.linalg.svd(R)
+    W, s, _ = careful_svd(R)
     k = min(k, np.count_nonzero(s > 8 * np.finfo(s.dtype).eps * max(s[0], scale)))
     parts = settled(Q @ W, s.astype(float) ** 2, k)
     return parts[:, :k], beyond_rounding(parts[:, k:] * s[k:], max(s[0], scale))
+
+
+def careful_svd(X):
+    """The singular value decomposition, with values that are right to a few roundings of the largest.
+
+    With vectors, divide and conquer raises smaller values to 32 roundings in newer releases of LAPACK.
+    """
+    U, _, Vh = np.linalg.svd(X, full_matrices=False)
+    return U, np.linalg.svd(X, compute_uv=False), Vh
 
 
 def settled(parts, squares, k):
@@ -512,7 +527,7 @@ def beyond_rounding(residual, scale):
 
 def orthonormal_rest(sketch, indices):
     """The sketch less its projection on some of its rows, which become zero."""
-    directions, s, _ = np.linalg.svd(sketch[indices].conj().T, full_matrices=False)
+    directions, s, _ = careful_svd(sketch[indices].conj().T)
     directions = directions[:, s > 8 * np.finfo(s.dtype).eps * s[0]]
     rest = sketch - (sketch @ directions) @ directions.conj().T
     rest[indices] = 0
@@ -560,30 +575,33 @@ def oversample(basis, residual, chosen, k):
     R = np.linalg.qr(basis[chosen], mode="r")
     if np.linalg.matrix_rank(R) < basis.shape[1]:
         return chosen
-    turned = linalg.solve_triangular(R, basis.T, trans="T").T  # squared row norms: q^H M^-1 q
+    turn = linalg.solve_triangular(R, np.eye(len(R), dtype=R.dtype))  # W with M^-1 = W W^H
+    turned = basis @ turn  # squared row norms: q^H M^-1 q
     for _ in range(min(k, len(basis)) - len(chosen)):
         scores = row_norms_squared(turned)
         scores[chosen] = -1
         best = np.sort(np.argsort(-scores, kind="stable")[: min(FITTED, len(basis) - len(chosen))])
-        growth = fit_growth(basis, residual, chosen, best)
+        growth = fit_growth(basis, residual, turn, turned, chosen, best)
         allowed = np.where(growth <= 0, scores[best], -1)
         p = int(best[first_largest(allowed, tie) if (growth <= 0).any() else growth.argmin()])
-        along = turned @ turned[p].conj()
+        direction = turned[p].copy()
         shrink = (1 - 1 / np.sqrt(1 + scores[p])) / (scores[p] or 1)
-        turned = turned - np.outer(along * shrink, turned[p])
+        for X in (turned, turn):
+            X -= np.outer(X @ (shrink * direction.conj()), direction)
         chosen = np.append(chosen, p)
     return chosen
 
 
-def fit_growth(basis, residual, chosen, others):
-    """By how much ``||basis[I]^+ residual[I]||_F^2``, I the chosen rows, grows with each of the others."""
-    Q, T = np.linalg.qr(basis[chosen])
-    error = linalg.solve_triangular(T, Q.conj().T @ residual[chosen])
-    gain = linalg.solve_triangular(T, basis[others].conj().T, trans="C")
-    step = (residual[others] - basis[others] @ error) / (1 + row_norms_squared(gain.T))[:, None]
-    gain = linalg.solve_triangular(T, gain)
-    slope = np.einsum("ij,ij->i", step.conj(), gain.conj().T @ error).real
-    return 2 * slope + row_norms_squared(step) * row_norms_squared(gain.T)
+def fit_growth(basis, residual, turn, turned, chosen, others):
+    """By how much ``||basis[I]^+ residual[I]||_F^2``, I the chosen rows, grows with each of the others.
+
+    The chosen rows of `turned`, which is ``basis @ turn``, have orthonormal columns.
+    """
+    error = turn @ (turned[chosen].conj().T @ residual[chosen])
+    gain = turned[others].conj() @ turn.T
+    step = (residual[others] - basis[others] @ error) / (1 + row_norms_squared(turned[others]))[:, None]
+    slope = row_products(step, gain.conj() @ error)
+    return 2 * slope + row_norms_squared(step) * row_norms_squared(gain)
 
 
 def choose_from_sketch(sketch, k, rule, rng, *, rank=None, weights=None, include=(), exclude=()):
@@ -647,7 +665,7 @@ def select_columns(
 
     Parameters
     ----------
-    A : array_like, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
+    A : array of any framework, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
         Real or complex; integers and bool are taken as float64.
     k : int
         Number of columns, 1 to min(m, n); with "leverage" and "uniform" up to all columns.
@@ -730,7 +748,7 @@ def select_rows(
 
     Parameters
     ----------
-    A : array_like, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
+    A : array of any framework, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
         Real or complex; integers and bool are taken as float64.
     k : int
         Number of rows, 1 to min(m, n); with "leverage" and "uniform" up to all rows.
@@ -885,8 +903,9 @@ def by_cholesky(C):
 
     None where the columns depend on each other too much for it.
     """
+    basis = C
     for _ in range(2):
-        gram = C.conj().T @ C
+        gram = basis.conj().T @ basis
         scales = np.sqrt(gram.diagonal().real)
         if not scales.all():
             return None
@@ -894,14 +913,24 @@ def by_cholesky(C):
         size = np.abs(R.diagonal())
         if failed or size.min() < 1e2 * np.finfo(C.dtype).eps ** 0.5:
             return None
-        C = C @ (linalg.solve_triangular(R, np.eye(len(R), dtype=R.dtype)) / scales[:, None])
-    return C
+        inverse, _ = linalg.lapack.get_lapack_funcs("trtri", (R,))(R)
+        basis = times_triangle(basis, inverse / scales[:, None], overwrite=basis is not C)
+    return basis
+
+
+def times_triangle(X, R, overwrite):
+    """``X @ R`` for an upper triangle R, which may take the place of X: half the work of a whole matrix."""
+    multiply = linalg.get_blas_funcs("trmm", (R,))
+    if X.flags.c_contiguous:
+        return multiply(1, R, X.T, trans_a=1, overwrite_b=overwrite).T
+    return multiply(1, R, X, side=1, overwrite_b=overwrite)
 
 
 def orthonormal_columns(C):
     """Q of C's QR factorisation; for sparse C sparse too, with C's nonzero rows."""
     if not sparse.issparse(C):
-        Q = by_cholesky(C) if C.size > CHOLESKY else None
+        narrow = C.size > CHOLESKY and C.shape[0] > NARROW * C.shape[1]
+        Q = by_cholesky(C) if narrow else None
         return linalg.qr(C, mode="economic", check_finite=False)[0] if Q is None else Q  # NumPy's QR has three copies
     C = sparse.csc_array(C)
     filled = np.unique(C.indices)
@@ -913,8 +942,8 @@ def orthonormal_columns(C):
 
 def candidate_weights(weights, size):
     """Finite weights above or equal to zero, one a candidate, scaled to a maximum of 1."""
-    array = np.asarray(weights)
-    if array.dtype.kind not in "fiub":
+    array = operands.find_tensor(weights, "weights").whole()
+    if array.dtype.kind == "c":
         raise _validation.complain(TypeError, "weights", "real numbers", _validation.describe(weights))
     if array.shape != (size,):
         raise _validation.complain(ValueError, "weights", f"of shape ({size},)", array.shape)

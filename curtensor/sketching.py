@@ -6,7 +6,8 @@ import numpy as np
 from scipy import sparse
 
 from curtensor import _validation
-from curtensor.operands import scaled, times_power
+from curtensor.operands import scaled
+from curtensor.operands.arithmetic import times_power
 
 ENERGY_FLOOR = 100  # square roots of epsilon, below which the difference of two norms shows no relative error
 ENTRIES = 4  # of a sparse-sign row: 2 failed once, 8 cost half as much again

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import linalg, sparse
 
 from curtensor import _validation, archive, operands
-from curtensor.operands import dense, times_power
+from curtensor.operands.arithmetic import dense, times_power
 from curtensor.results import MatrixResult, named, result_like
 from curtensor.sketching import ENERGY_FLOOR, SKETCHES, error_by_energy, gaussian, random_matrix, sketch_matrix
 
@@ -20,6 +20,7 @@ NOISE = 10  # times the dtype's epsilon, of ||A||_F: a direction no longer than 
 CONDITION = 10  # square roots of epsilon, below which a Gram matrix shows too few digits of the smaller directions
 STEPS = 4  # by default, where each is taken
 MOST_STEPS = 8  # by default, where no more are taken than serve
+DEEP_STEPS = 5  # where the error is too small to be followed
 MIN_GAIN = 1.5e-3  # of the error: what further blocks must be seen to gain, or they are not taken
 FLAT = 100  # times as much left as kept, above which the gain of what is kept counts, too
 STEEPEST = 0.1  # ratio of the gains of two blocks that is counted on, however steep the last fall was
@@ -35,11 +36,11 @@ class SVD(MatrixResult):
 
     Attributes
     ----------
-    U : ndarray, shape (m, k)
+    U : array, shape (m, k)
         Orthonormal left singular vectors.
-    s : ndarray, shape (k,)
+    s : array, shape (k,)
         Singular values, descending.
-    Vh : ndarray, shape (k, n)
+    Vh : array, shape (k, n)
         Orthonormal right singular vectors, as rows.
     error_estimate : float
         Estimate of ``||A - U diag(s) Vh||_F / ||A||_F``.
@@ -103,9 +104,6 @@ def subspace(operand, A, Y, steps, basis, images, scale):
         Y = operand.matmat(A, linalg.lu(operand.rmatmat(A, Y), permute_l=True)[0])
     block = new_directions(Y, [basis], scale)
     return np.hstack([basis, block]), np.hstack([images, operand.rmatmat(A, block)])
-
-
-SVD_METHODS = {"block_krylov": block_krylov, "subspace": subspace, "single_pass": None}
 
 
 def new_directions(Y, basis, scale):
@@ -186,7 +184,7 @@ def randomized_svd(
 
     Parameters
     ----------
-    A : array_like, sparse matrix, DataFrame, dask array, `row_blocks` or LinearOperator, shape (m, n)
+    A : array of any framework, sparse matrix, DataFrame, dask array, `row_blocks` or LinearOperator, shape (m, n)
         Real or complex; integers and bool are taken as float64.
     rank : int, optional
         Number of singular values, 1 to min(m, n). Exactly one of `rank` and `rtol` is given.
@@ -265,24 +263,20 @@ def randomized_svd(
     """
     given, (operand, A) = A, operands.find(A, only_products=True)
     rank, rtol = _validation.rank_or_rtol(rank, rtol, A.shape, operand.dtype(A))
-    _validation.one_of(SVD_METHODS, method, "method")
-    if method == "single_pass" and rank is None:
+    chosen = SVD_METHODS[_validation.one_of(SVD_METHODS, method, "method")]
+    if chosen.extend is None and rank is None:
         raise _validation.complain(ValueError, "method", "block_krylov or subspace where rtol is given", repr(method))
     oversampling = _validation.integer(oversampling, "oversampling", 0, np.inf)
     if power_iterations is None:
-        power_iterations = MOST_STEPS if method == "block_krylov" and rtol is None else STEPS
+        power_iterations = STEPS if rank is None else chosen.steps
     steps = _validation.integer(power_iterations, "power_iterations", 0, 100)
     sketch = _validation.choose(SKETCHES, sketch, "sketch")
     rng = _validation.generator(rng)
 
-    if method == "single_pass":
-        result = single_pass_svd(operand, A, rank, oversampling, sketch, rng)
-    elif rank is None:
-        result = svd_to_tolerance(operand, A, rtol, SVD_METHODS[method], steps, sketch, rng)
-    elif method == "subspace":
-        result = subspace_svd(operand, A, rank, oversampling, steps, sketch, rng)
+    if rank is None:
+        result = svd_to_tolerance(operand, A, rtol, chosen.extend, steps, sketch, rng)
     else:
-        result = truncated_svd(operand, A, rank, oversampling, steps, sketch, rng, MIN_GAIN)
+        result = chosen.of_rank(operand, A, rank, oversampling, steps, sketch, rng)
     return named(result_like(operand, A, result), given)
 
 
@@ -310,15 +304,14 @@ def truncated_svd(operand, A, rank, oversampling, steps, sketch, rng, min_gain=0
         return adjoint_times(gaussian(m, width, kind, rng))
 
     if width == n:  # no sketch beats the whole space
-        start = [norm * np.eye(n, dtype=kind)]
+        start = [np.eye(n, dtype=kind) * kind.type(norm)]
     square = norm**2 if knows_norm else 0
     basis, images, gram = krylov_basis(
         times, adjoint_times, m, start, norm, rank, rank + oversampling, steps, square, min_gain, another
     )
-    error = None
-    if knows_norm:
-        error = error_by_energy(norm, np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[-rank:], 0)))
-    V, s, Uh = svd_of_images(times, basis, images, gram, rank, beyond=error is None)
+    squares, Z = (part[..., ::-1] for part in np.linalg.eigh(gram))
+    error = error_by_energy(norm, np.sqrt(np.maximum(squares[:rank], 0))) if knows_norm else None
+    V, s, Uh = svd_of_images(times, basis, images, squares, Z, rank, beyond=error is None)
     if error is None:
         unseen = adjoint_times(probe_vectors(m, kind, rng))
         error = np.hypot(np.linalg.norm(s[rank:]), norm_outside(unseen, V)) / (norm or 1)
@@ -345,26 +338,30 @@ def krylov_basis(times, adjoint_times, m, start, scale, rank, size, steps, squar
     Y = start.pop()
     n = len(Y)
     basis, images = [], []
-    gram, gain = np.zeros((0, 0), Y.dtype), None
+    gram, gain, kept_before = np.zeros((0, 0), Y.dtype), None, -np.inf
     R = gram
     for step in itertools.count():
         width = Y.shape[1]
         block = new_directions(Y, basis, scale)
         values = np.linalg.eigvalsh(gram)[::-1]
         random = len(gram) + block.shape[1] < n and (block.shape[1] < width or may_repeat(values, rank, width))
-        if random:
+        kept = values[:rank].sum()
+        rest = max(square - kept, values[rank:].sum())
+        settled = random and len(gram) >= rank and kept - kept_before <= 2 * min_gain * rest
+        if random and not settled:
+            kept_before = kept
             block = np.hstack([block, new_directions(another(), [*basis, block], scale)])
         link = np.zeros((block.shape[1], len(gram)), Y.dtype)
         if step:
             link[:, -len(R) :] = (block.conj().T @ Y) @ R
         Y = None
-        last = not block.shape[1] or (step >= steps and len(gram) + block.shape[1] >= rank)
+        last = settled or not block.shape[1] or (step >= steps and len(gram) + block.shape[1] >= rank)
         before, gain = gain, None
         if step and not random:
             foreseen = values_with(gram, link)
             gain = foreseen[:rank].sum() - values[:rank].sum()
             if before is not None and not may_repeat(foreseen, rank, width):
-                last |= little_ahead(before, gain, values, rank, square, min_gain)
+                last |= little_ahead(before, gain, kept, rest, min_gain, step)
         if not last and len(gram) * (m + n) * gram.itemsize > BASIS_BYTES:
             images = None
             basis, gram, link = leading_part(basis, gram, link, size)
@@ -381,12 +378,13 @@ def krylov_basis(times, adjoint_times, m, start, scale, rank, size, steps, squar
 
 
 def may_repeat(values, rank, width):
-    """Whether one of the leading values is found as often as a block has vectors, to rounding."""
+    """Whether a value above that of the rank is found as often as a block has vectors, so that more may be there."""
     later = values[width - 1 :][:rank]
     first = values[: len(later)]
-    return bool(
-        (later > (1 - REPEATED) * first)[first > NOISE * np.finfo(values.dtype).eps * values.max(initial=0)].any()
+    least = max(
+        values[rank - 1] if len(values) >= rank else 0, NOISE * np.finfo(values.dtype).eps * values.max(initial=0)
     )
+    return bool(((1 - REPEATED) * first > least)[later > (1 - REPEATED) * first].any())
 
 
 def values_with(gram, link):
@@ -396,15 +394,15 @@ def values_with(gram, link):
     return np.linalg.eigvalsh(wider)[::-1]
 
 
-def little_ahead(before, gain, values, rank, square, min_gain):
+def little_ahead(before, gain, kept, rest, min_gain, step):
     """Whether further blocks would lower the error by no more than a share, the gains falling on as they fell.
 
-    Not where the Gram matrix does not show the error. After a gain that was mostly of what had been missing, little is
-    known of how they fall.
+    Where the Gram matrix does not show the error, a number of steps decides. After a gain that was mostly of what had
+    been missing, little is known of how they fall.
     """
-    kept = values[:rank].sum()
-    rest = max(square - kept, values[rank:].sum())
-    if gain >= before or rest <= ENERGY_FLOOR**2 * np.finfo(values.dtype).eps * values.sum():
+    if rest <= ENERGY_FLOOR**2 * np.finfo(kept.dtype).eps * kept:
+        return bool(min_gain) and step >= DEEP_STEPS
+    if gain >= before:
         return False
     fall = max(gain / before, STEEPEST if before < rest / 2 else 0.5)
     ahead = gain * fall / (1 - fall) ** 2  # a geometric series, and more of it where it is slow, which grows slower yet
@@ -425,14 +423,12 @@ def too_deep(squares, rank):
     return squares[rank - 1] <= CONDITION * np.sqrt(np.finfo(squares.dtype).eps) * squares[0]
 
 
-def svd_of_images(times, basis, images, gram, rank, beyond):
-    """The leading part of the SVD of ``basis @ images^H``, by a Gram matrix where that has the digits; else all of it.
+def svd_of_images(times, basis, images, squares, Z, rank, beyond):
+    """The leading part of the SVD of ``basis @ images^H`` by eigenvectors Z of a Gram matrix; all where digits lack.
 
     What the Gram matrix has lost of the digits, that of the vectors themselves brings back. `beyond` asks for what lies
     beyond the rank, as far as it goes.
     """
-    squares, Z = np.linalg.eigh(gram)
-    squares, Z = squares[::-1], Z[:, ::-1]
     if len(squares) < rank or too_deep(squares, rank):
         basis = np.hstack(basis)
         return svd_of_product(basis, times(basis) if images is None else np.hstack(images))
@@ -483,8 +479,8 @@ def left_over(sketched, basis, images, unseen, safety):
     return remainder, min(safety * remainder, ENERGY_FLOOR * np.sqrt(np.finfo(images.dtype).eps) * sketched.norm)
 
 
-def single_pass_svd(operand, A, rank, oversampling, sketch, rng):
-    """Range and co-range sketches in one pass, and a least-squares fit of the one by the other."""
+def single_pass_svd(operand, A, rank, oversampling, steps, sketch, rng):
+    """Range and co-range sketches in one pass, without steps, and a least-squares fit of the one by the other."""
     m, n = A.shape
     size = min(rank + oversampling, n)
     Y = random_matrix(sketch, m, 2 * size + 1, operand.dtype(A), rng)
@@ -546,3 +542,29 @@ def cut(U, s, Vh, rank, remainder, sketched):
     """The leading part, with its relative error, in A's own scale."""
     error = np.hypot(np.linalg.norm(s[rank:]), remainder) / (sketched.norm or 1)
     return SVD(U[:, :rank], times_power(s[:rank], -sketched.exponent), Vh[:rank], float(error))
+
+
+@dataclass(frozen=True)
+class SVDMethod:
+    """A method of `randomized_svd`: what it does for a rank and for a tolerance.
+
+    Attributes
+    ----------
+    of_rank : callable
+        ``(operand, A, rank, oversampling, steps, sketch, rng)`` to `SVD`.
+    extend : callable, optional
+        ``(operand, A, Y, steps, basis, images, scale)`` to a longer basis and its images; a tolerance needs it.
+    steps : int
+        Steps by default, where a rank is given.
+    """
+
+    of_rank: Callable
+    extend: Callable | None = None
+    steps: int = STEPS
+
+
+SVD_METHODS = {
+    "block_krylov": SVDMethod(partial(truncated_svd, min_gain=MIN_GAIN), block_krylov, MOST_STEPS),
+    "subspace": SVDMethod(subspace_svd, subspace),
+    "single_pass": SVDMethod(single_pass_svd),
+}

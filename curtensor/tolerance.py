@@ -10,7 +10,7 @@ import numpy as np
 from scipy import linalg, sparse
 
 from curtensor import _validation
-from curtensor.operands import dense
+from curtensor.operands.arithmetic import dense
 from curtensor.selection import choose_from_sketch, orthonormal_columns, row_norms_squared, weighted_sample
 from curtensor.sketching import random_matrix, sketch_matrix
 
@@ -24,6 +24,7 @@ CANDIDATES = 4  # for each, drawn by what is left of them
 ROWS = 60  # of that sketch
 TALL = 2  # times as many rows as columns: these are first reduced to a triangle
 LAPACK_BLOCK = 64  # columns for which there must be room, so that reflectors are multiplied by blocks
+DEPENDENT = 128  # roundings of the longest column, of which one that depends on others may have 60 left
 SPARE = 1.05  # by how much more than the last block's is the error of the next one expected
 
 
@@ -49,6 +50,7 @@ class Span(NamedTuple):
         old, new = indices[: len(self.indices)], indices[len(self.indices) :]
         inside = dense(self.basis.conj().T @ slices) if self.image is None else self.image[new].conj().T
         rest = slices - turned(self.basis, inside)
+        rest = rest - turned(self.basis, dense(self.basis.conj().T @ rest))  # the first time leaves rounding of slices
         fresh = orthonormal_columns(rest)
         free = beyond_dependence(dense(fresh.conj().T @ rest), inside)
         free &= np.cumsum(free) <= self.basis.shape[0] - self.basis.shape[1]
@@ -83,7 +85,7 @@ def beyond_dependence(triangle, inside):
     """Which columns have more than rounding outside of what is before them, by their parts outside and inside of it."""
     sizes = np.abs(triangle.diagonal())
     whole = np.hypot(np.linalg.norm(triangle, axis=0), np.linalg.norm(inside, axis=0)).max(initial=0)
-    return np.append(sizes, np.zeros(triangle.shape[1] - len(sizes))) > 64 * np.finfo(sizes.dtype).eps * whole
+    return np.append(sizes, np.zeros(triangle.shape[1] - len(sizes))) > DEPENDENT * np.finfo(sizes.dtype).eps * whole
 
 
 def orthogonal(fresh, basis):

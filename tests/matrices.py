@@ -5,6 +5,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import linalg, sparse
 
 from curtensor import operands
+from curtensor.operands.arithmetic import dense
 from curtensor.sketching import gaussian, sparse_sign
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
@@ -183,7 +184,7 @@ def assert_operations_equal_numpys(kind, dtype, rng, sparse_slices=None):
         taken = operand.take(A, np.array(indices), axis)
         assert taken.dtype == working
         assert sparse.issparse(taken) == sparse_slices
-        assert_array_equal(operands.dense(taken), np.take(B, indices, axis))
+        assert_array_equal(dense(taken), np.take(B, indices, axis))
     assert operand.first_nonfinite(A) is None
     assert operand.largest(A) == np.abs(np.ascontiguousarray(B).view(B.real.dtype)).max()
     square = np.linalg.norm(B) ** 2
@@ -191,7 +192,7 @@ def assert_operations_equal_numpys(kind, dtype, rng, sparse_slices=None):
         Y, X = make(37, 7, working, rng), make(29, 9, working, rng)
         left, right, total = operand.sketch_both(A, Y, X)
         assert left.dtype == right.dtype == working
-        assert_allclose(left, B.conj().T @ operands.dense(Y), atol=tolerance)
-        assert_allclose(right, B @ operands.dense(X), atol=tolerance)
+        assert_allclose(left, B.conj().T @ dense(Y), atol=tolerance)
+        assert_allclose(right, B @ dense(X), atol=tolerance)
         assert_allclose(total, square, rtol=100 * eps(working))
     return operand, A, B

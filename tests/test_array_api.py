@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import curtensor as ct
 from curtensor import operands
-from curtensor.operands import array_api, ndarray
+from curtensor.operands import arithmetic, array_api, ndarray
 from curtensor.selection import SELECTION_RULES
 from curtensor.sketching import SKETCHES
 
@@ -200,7 +200,7 @@ QUICK = ("cur", "given")
 @pytest.mark.parametrize("call", [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in CALLS])
 @pytest.mark.parametrize("view", LARGE)
 def test_torch_allocates_nothing_of_the_size_of_a_tensor_in_any_layout(view, call, rng, monkeypatch):
-    monkeypatch.setattr(operands, "SMALLEST_PANEL", 2**12)
+    monkeypatch.setattr(arithmetic, "SMALLEST_PANEL", 2**12)
     dtype = "complex128" if "conjugate" in view else "float64"
     A = LARGE[view](torch.from_numpy(low_rank(900, 600, 8, dtype, rng)))
     first = ct.cur_decomposition(A, 5, rng=0)

@@ -13,6 +13,7 @@ from scipy import sparse
 import curtensor as ct
 from curtensor import operands
 from curtensor.operands import blocks, sources
+from curtensor.operands.arithmetic import dense
 
 h5py = pytest.importorskip("h5py")
 zarr = pytest.importorskip("zarr")
@@ -525,8 +526,8 @@ def test_row_blocks_of_what_lies_in_memory_are_its_rows(kind, rng):
     expected = ct.cur_decomposition(A, 5, rng=0)
     result = ct.cur_decomposition(blocks_of, 5, rng=0)
     assert_array_equal(result.col_indices, expected.col_indices)
-    assert_array_equal(operands.dense(result.C), expected.C)
-    assert_array_equal(operands.dense(result.R), expected.R)
+    assert_array_equal(dense(result.C), expected.C)
+    assert_array_equal(dense(result.R), expected.R)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "complex128", "int32"])

@@ -213,7 +213,7 @@ own_svd.__name__ = "svd"
         ({"ranks": [2, 2]}, ValueError, r"ranks must be distinct and at least one, got \[2, 2\]"),
         ({"ranks": 2.0}, TypeError, "each of ranks must be an integer, got 2.0"),
         ({"ranks": True}, TypeError, "each of ranks must be an integer, got True"),
-        ({"ranks": "5"}, TypeError, "each of ranks must be an integer, got '5'"),
+        ({"ranks": "5"}, TypeError, "ranks must be an integer or several, got '5'"),
         ({"methods": "cur"}, TypeError, "methods must be a sequence of names and functions, got 'cur'"),
         ({"methods": 1}, TypeError, "methods must be a sequence of names and functions, got 1"),
         ({"methods": ["nix"]}, ValueError, "each of methods must be a function or one of svd, .*, got 'nix'"),

@@ -15,7 +15,8 @@ from scipy.sparse.linalg import aslinearoperator
 
 import curtensor as ct
 from curtensor import operands
-from curtensor.operands import array_api, contract, dense, linear_operator, ndarray, scaled, scipy_sparse
+from curtensor.operands import array_api, contract, linear_operator, ndarray, scaled, scipy_sparse
+from curtensor.operands.arithmetic import dense
 from curtensor.sketching import SKETCHES
 
 

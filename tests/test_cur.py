@@ -23,8 +23,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
 import curtensor as ct
-from curtensor.cur import CORES, Core
-from curtensor.operands import dense
+from curtensor.cur import CORES, Core, lstsq
+from curtensor.operands.arithmetic import dense
 from curtensor.selection import SELECTION_RULES
 from curtensor.sketching import SKETCHES
 
@@ -73,6 +73,16 @@ def test_exact_when_rank_is_reached(rule, core, shape, dtype, rng):
         assert result.error_estimate < (1e-5 if eps(dtype) > 1e-10 else 1e-13)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(20, 20), (30, 20), (20, 30)])
+@pytest.mark.parametrize("dependent", [False, True])
+def test_least_squares_are_the_least_ones_also_of_dependent_columns(dependent, shape, dtype, rng):
+    A, B = with_spectrum(*shape, np.geomspace(1, 1e-2, 20), dtype, rng), normal((shape[0], 7), dtype, rng)
+    if dependent:
+        A[:, 3] = A[:, 5]
+    assert_allclose(lstsq(A, B), np.linalg.lstsq(A, B)[0], atol=1e5 * eps(dtype))
+
+
 @pytest.mark.parametrize("sketch", SKETCHES)
 @pytest.mark.parametrize("core", CORES)
 def test_exact_for_every_sketch(core, sketch, rng):
@@ -89,6 +99,21 @@ def test_exact_for_sparse(dtype, core, kind, rng):
     assert result.rank == 5
     assert result.dtype == dtype
     assert relative(A.toarray(), result.to_array()) < 1e3 * eps(dtype)
+
+
+@pytest.mark.parametrize("kind", ["dense", "csr_array"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_wide_matrix_has_the_transpose_of_its_transpose_s_decomposition(dtype, kind, rng):
+    A = normal((300, 90), dtype, rng) / np.arange(1, 91).astype(dtype)
+    A = A if kind == "dense" else sparse.csr_array(A * (np.abs(A) > 0.02))
+    for first, second in ((A, A.T), (A[:, :80].T, A[:, :80])):
+        result, other = ct.cur_decomposition(first, 20, rng=3), ct.cur_decomposition(second, 20, rng=3)
+        assert_array_equal(result.col_indices, other.row_indices)
+        assert_array_equal(result.row_indices, other.col_indices)
+        assert_allclose(result.to_array(), other.to_array().T, atol=1e3 * eps(dtype))
+        more, others = result.refine(first, 30, rng=1), other.refine(second, 30, rng=1)
+        assert_array_equal(more.col_indices, others.row_indices)
+        assert_array_equal(more.row_indices[:20], result.row_indices)
 
 
 @pytest.mark.parametrize("core", CORES)

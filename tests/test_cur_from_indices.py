@@ -11,7 +11,7 @@ from scipy import sparse
 
 import curtensor as ct
 from curtensor.cur import CORES, Core
-from curtensor.operands import dense
+from curtensor.operands.arithmetic import dense
 
 
 @pytest.mark.parametrize("core", CORES)

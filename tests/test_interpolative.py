@@ -17,7 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
 import curtensor as ct
-from curtensor.operands import dense
+from curtensor.operands.arithmetic import dense
 from curtensor.selection import SELECTION_RULES
 
 GREEDY = set(SELECTION_RULES) - {"uniform", "leverage"}

@@ -24,6 +24,7 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator
 import curtensor as ct
 from curtensor import operands
 from curtensor.operands import blocks, ndarray, scipy_sparse
+from curtensor.operands.arithmetic import dense
 
 
 def memmap(A, folder):
@@ -286,7 +287,7 @@ def test_tables_of_any_kind_of_numbers_are_the_array_of_these(kind, rng):
     before = table.copy() if hasattr(table, "iloc") else table.clone()
     result, expected = ct.cur_decomposition(table, 2, rng=0), ct.cur_decomposition(B, 2, rng=0)
     assert_array_equal(result.col_indices, expected.col_indices)
-    assert_array_equal(operands.dense(result.C), B[:, result.col_indices])
+    assert_array_equal(dense(result.C), B[:, result.col_indices])
     assert result.dtype == expected.dtype
     assert sparse.issparse(result.C) == ("sparse" in kind)
     assert before.equals(table)
@@ -421,7 +422,7 @@ def test_the_matrix_of_an_anndata_is_taken_backed_or_as_a_view(view, tmp_path, r
     for X, rows in matrices.values():
         result = ct.cur_decomposition(X, 5, rng=0)
         assert_array_equal(result.col_indices, ct.cur_decomposition(sparse.csr_array(rows), 5, rng=0).col_indices)
-        assert_array_equal(operands.dense(result.C), rows[:, result.col_indices])
+        assert_array_equal(dense(result.C), rows[:, result.col_indices])
         assert sparse.issparse(result.C) == (view == "csr")
     backed.file.close()
 

@@ -199,7 +199,7 @@ def test_what_does_not_fit_is_not_multiplied(name):
         with pytest.raises(ValueError, match=r"^x must be of shape \(9,\) or \(p, 9\), got shape \("):
             np.ones(shape) @ result
     for text in ("abcdefg", np.array(list("abcdefg")), [None] * 7):
-        with pytest.raises(TypeError, match=r"^x must be an array of numbers, got dtype"):
+        with pytest.raises(TypeError, match=r"^x must be an array of .*, got dtype"):
             result @ text
     with pytest.raises(TypeError, match="unsupported operand"):
         result @ result
@@ -318,11 +318,16 @@ INDEXES = {
 }
 
 
+# pandas 3 warns where it is not said whether frequencies count, which pandas 2 does not know
+known = inspect.signature(pd.testing.assert_index_equal).parameters
+NO_FREQUENCIES = {"check_freq": False} if "check_freq" in known else {}
+
+
 def same_names(ours, theirs):
     """Raise if two sequences of names differ, or are of different kinds; a frequency is no part of a label."""
     assert type(ours) is type(theirs)
     if isinstance(ours, pd.Index):
-        pd.testing.assert_index_equal(ours, theirs, exact="equiv")
+        pd.testing.assert_index_equal(ours, theirs, exact="equiv", **NO_FREQUENCIES)
         assert str(ours.dtype) == str(theirs.dtype) and ours.names == theirs.names
     else:
         assert_array_equal(ours, theirs)

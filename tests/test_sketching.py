@@ -4,7 +4,8 @@ from matrices import DTYPES, FAMILIES, eps, normal
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import fft
 
-from curtensor.operands import dense, ndarray
+from curtensor.operands import ndarray
+from curtensor.operands.arithmetic import dense
 from curtensor.sketching import SKETCHES, random_matrix, sketch_matrix, sparse_sign, srtt
 
 REAL = {"float32": "float32", "float64": "float64", "complex64": "float32", "complex128": "float64"}

@@ -14,7 +14,8 @@ from scipy import sparse as scipy_sparse
 
 import curtensor as ct
 from curtensor import operands
-from curtensor.operands import contract, dense, dense_tensor, framework_tensor, sparse_tensor
+from curtensor.operands import contract, dense_tensor, framework_tensor, sparse_tensor
+from curtensor.operands.arithmetic import dense
 
 
 def memmap(X, folder):
@@ -80,7 +81,7 @@ def small_blocks(monkeypatch):
     """Several blocks even of small tensors."""
     monkeypatch.setattr(dense_tensor, "BLOCK_BYTES", 256)
     monkeypatch.setattr(dense_tensor, "PART_BYTES", 500)
-    monkeypatch.setattr(dense_tensor, "PANEL_BYTES", 1000)
+    monkeypatch.setattr(dense_tensor, "PANEL", 125)
     monkeypatch.setattr(framework_tensor, "BLOCK_BYTES", 1000)
     monkeypatch.setattr(sparse_tensor, "PART_BYTES", 500)
 

@@ -11,7 +11,7 @@ import curtensor as ct
 from curtensor.operands.dense_tensor import DenseTensor
 from curtensor.selection import SELECTION_RULES
 from curtensor.sketching import random_matrix, sparse_sign
-from curtensor.tensors import TENSOR_METHODS
+from curtensor.tensors import TENSOR_METHODS, decomposition
 from curtensor.tensors.decomposition import TENSOR_CORES
 from curtensor.tensors.entries import ArrayEntries, tucker_entries
 from curtensor.tensors.indices import MIXED, mixed_fibres, through
@@ -463,6 +463,39 @@ def test_tolerance_is_held(rtol, rng):
         result = ct.tensor_cur(X, rtol=rtol, rng=0)
         assert np.linalg.norm(X - result.to_array()) <= rtol * np.linalg.norm(X)
         assert result.error_estimate <= rtol
+
+
+@pytest.mark.parametrize("rtol", [0.3, 1e-2, 1e-4])
+@pytest.mark.parametrize("name, most", [("smooth", 1), ("noisy", 1), ("narrow others", 2), ("turned", 2)])
+def test_a_tolerance_is_met_by_the_first_try_or_the_second(name, most, rtol, monkeypatch, rng):
+    falling = 0.7 ** np.arange(36)
+    narrow = (rng.standard_normal((90, 36)) * falling @ rng.standard_normal((36, 36))).reshape(90, 6, 6)
+    X = {
+        "smooth": smooth(40),
+        "noisy": low_rank((40, 50, 60), 7, "float64", rng) + 1e-3 * rng.standard_normal((40, 50, 60)),
+        "narrow others": narrow,
+        "turned": np.asfortranarray(narrow.transpose(1, 0, 2)),
+    }[name]
+    tries, approximate = [], decomposition.approximate
+    monkeypatch.setattr(decomposition, "approximate", lambda *given: tries.append(given[1]) or approximate(*given))
+    assert relative(X, ct.tensor_cur(X, rtol=rtol, rng=0).to_array()) <= rtol
+    assert len(tries) <= most
+
+
+def test_a_tolerance_gives_each_mode_its_own_rank(rng):
+    X = ct.tucker_to_tensor(rng.standard_normal((12, 4, 3)), [rng.standard_normal((50, r)) for r in (12, 4, 3)])
+    sizes = ct.tensor_cur(X, rtol=1e-6, rng=0).core.shape
+    assert sizes[1] <= sizes[0] // 2 and sizes[2] <= sizes[0] // 2
+
+
+def test_a_sketch_keeps_its_rows_when_it_grows(rng):
+    entries = ArrayEntries(DenseTensor(rng.standard_normal((130, 100, 90))))
+    before = entries.sketch(2, rng).whole()
+    after, matrix = entries.sketch(40, rng).whole(), entries._test_matrix
+    assert len(after) > len(before)
+    assert_allclose(after[: len(before)], before * np.sqrt(len(before) / len(after)), atol=1e-12)
+    assert_allclose(after, np.tensordot(matrix, entries.X.whole(), 1), atol=1e-10)
+    assert_allclose(np.linalg.norm(after), entries.X.norm(), rtol=0.1)
 
 
 def test_tolerance_of_a_function_is_held_on_probes():

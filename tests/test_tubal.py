@@ -389,7 +389,7 @@ def test_another_file_is_refused(tmp_path):
 def test_large_tensors_are_transformed_in_panels(monkeypatch):
     X = normal((40, 30, 9), "float64", 1)
     whole = ct.tubal_cur(X, 5, rng=0)
-    monkeypatch.setattr(dense_tensor, "PANEL_BYTES", 7 * X[0].nbytes)
+    monkeypatch.setattr(dense_tensor, "PANEL", 7 * X[0].size)
     assert len(list(tubal.spectral_panels(DenseTensor(X)))) == 6
     panels = ct.tubal_cur(X, 5, rng=0)
     np.testing.assert_array_equal(whole.col_indices, panels.col_indices)
@@ -397,7 +397,7 @@ def test_large_tensors_are_transformed_in_panels(monkeypatch):
 
 
 def test_memory_is_that_of_the_slices_not_of_the_tensor(monkeypatch):
-    monkeypatch.setattr(dense_tensor, "PANEL_BYTES", 2**18)
+    monkeypatch.setattr(dense_tensor, "PANEL", 2**15)
     X = normal((200, 200, 64), "float64", 1)
     ct.tubal_cur(X[:20, :20, :20], 2, rng=0)
     tracemalloc.start()

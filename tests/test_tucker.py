@@ -11,6 +11,7 @@ from tensorly.datasets import load_indian_pines, load_kinetic
 import curtensor as ct
 from curtensor.operands import dense_tensor
 from curtensor.operands.dense_tensor import DenseTensor
+from curtensor.tensors import tucker
 from curtensor.tensors.tucker import TUCKER_METHODS
 
 DTYPES = ("f4", "f8", "c8", "c16")
@@ -241,6 +242,38 @@ def test_the_error_estimate_of_the_randomized_method_is_no_less_than_the_error(r
     assert result.error_estimate <= 1.02 * ct.st_hosvd(X, (5, 5, 5)).error_estimate
 
 
+FOLDED_SHAPES = [(20, 40, 60), (60, 20, 40), (40, 60, 20)]  # their shortest modes have long unfoldings
+
+
+@pytest.mark.parametrize("shape", FOLDED_SHAPES)
+@pytest.mark.parametrize("order", "CF")
+@pytest.mark.parametrize("dtype", ["f8", "c16"])
+def test_folded_unfoldings_cost_little_error_and_the_estimate_is_the_error(shape, order, dtype, monkeypatch, rng):
+    folded, fold = [], tucker.folded_gram
+    monkeypatch.setattr(tucker, "folded_gram", lambda X, mode, *rest: folded.append(mode) or fold(X, mode, *rest))
+    X = np.array(low_rank(rng, shape, (2, 2, 2), dtype) + 1e-3 * random_array(rng, shape, dtype), order=order)
+    result = ct.st_hosvd(X, 2, method="randomized", rng=0)
+    assert folded[0] == shape.index(20)
+    assert relative_error(X, result) <= 1.01 * ct.st_hosvd(X, 2).error_estimate
+    assert_allclose(relative_error(X, result), result.error_estimate, rtol=1e-3)
+
+
+def test_a_folded_unfolding_that_hides_directions_is_not_believed(monkeypatch, rng):
+    X = low_rank(rng, (20, 40, 60), (2, 2, 2)) + 1e-3 * random_array(rng, (20, 40, 60))
+    squares, vectors = np.linalg.eigh(ct.mode_gram(X, 0))
+    hidden = (vectors[:, :-1] * squares[:-1]) @ vectors[:, :-1].T  # as if columns had cancelled
+    monkeypatch.setattr(tucker, "folded_gram", lambda *arguments: hidden)
+    assert relative_error(X, ct.st_hosvd(X, 2, method="randomized", rng=0)) <= 1.01 * ct.st_hosvd(X, 2).error_estimate
+
+
+@pytest.mark.parametrize("shape", [(20, 40, 60), (90, 80, 10)])
+@pytest.mark.parametrize("scale", [1e170, 1e-170, 1e110])
+def test_the_randomized_method_is_the_same_at_any_scale(scale, shape, rng):
+    X = random_array(rng, shape)
+    one, other = (ct.st_hosvd(factor * X, 2, method="randomized", rng=0) for factor in (1.0, scale))
+    assert_allclose(other.error_estimate, one.error_estimate, rtol=1e-3)
+
+
 def test_the_shortest_modes_are_cut_first(monkeypatch, rng):
     order, X = [], low_rank(rng, (9, 5, 7), (2, 2, 2))
     product = DenseTensor.mode_product
@@ -425,7 +458,7 @@ X = np.ones((3, 4, 5))
         (
             lambda: ct.st_hosvd(X, rtol=0.1, method="randomized"),
             ValueError,
-            r"method must be auto, gram or qr where rtol",
+            r"method must be one of auto, gram, qr where",
         ),
         (
             lambda: ct.st_hosvd(X, (1, 1, 1), method="svd"),
@@ -443,7 +476,11 @@ X = np.ones((3, 4, 5))
         (lambda: ct.hooi(X), ValueError, r"ranks or rtol must be given, one of the two, got neither"),
         (lambda: ct.hooi(X, 1, rtol=0.1), ValueError, r"ranks or rtol must be given, one of the two, got both"),
         (lambda: ct.hooi(X, rtol=2), ValueError, r"rtol must be at least"),
-        (lambda: ct.hooi(X, rtol=0.1, method="randomized"), ValueError, r"method must be auto, gram or qr where rtol"),
+        (
+            lambda: ct.hooi(X, rtol=0.1, method="randomized"),
+            ValueError,
+            r"method must be one of auto, gram, qr where",
+        ),
         (lambda: ct.hooi(X, (1, 1, 1), max_sweeps=0), ValueError, r"max_sweeps must be between 1"),
         (lambda: ct.hooi(X, (1, 1)), ValueError, r"ranks must be one for each of 3 modes"),
         (lambda: ct.tucker_to_tensor(X, [np.ones((2, 3))] * 2), ValueError, r"factors must be one for each of 3 modes"),

@@ -316,9 +316,9 @@ def test_normalize_is_checked():
 
 
 def test_approximations_are_checked():
-    for B in (np.ones((7, 9)), np.ones((9, 8)), np.ones(9), sparse.csr_array((3, 3)), [1.0, 2.0]):
+    for B in (np.ones((7, 9)), np.ones((9, 8)), np.ones(9), sparse.csr_array((3, 3)), [1.0, 2.0], 1.0):
         assert complaint(ValueError, lambda B=B: ct.relative_error(GOOD, B)).startswith("approximation must be ")
-    for B in (None, 1.0, "matrix", {}, np.full((9, 7), "a"), np.full((9, 7), None), object()):
+    for B in (None, "matrix", {}, np.full((9, 7), "a"), np.full((9, 7), None), object()):
         assert complaint(TypeError, lambda B=B: ct.relative_error(GOOD, B)).startswith("approximation must be ")
     for n_probes in (0, -1):
         complaint(ValueError, lambda n=n_probes: ct.relative_error(GOOD, GOOD, n_probes=n))
@@ -484,3 +484,84 @@ def test_what_a_rule_chooses_is_checked(wrong):
     for name in ("select_columns", "select_rows", "interpolative_decomposition", "cur_decomposition"):
         found = complaint(error, lambda name=name: FUNCTIONS[name](TALL, method=lambda b, r, k, rng: give(k), rng=0))
         assert found.startswith("the choice of method must be ") and message in found
+
+
+X = np.random.default_rng(1).standard_normal((6, 5, 4))
+# Functions by what they are given besides the data, and what their messages call it.
+BESIDE = {
+    "approximation": lambda B: ct.relative_error(GOOD, B),
+    "x": lambda B: ct.cur_decomposition(GOOD, 2, rng=0) @ B,
+    "weights": lambda B: ct.select_columns(GOOD, 2, weights=B),
+    "include": lambda B: ct.select_columns(GOOD, 2, include=B),
+    "columns": lambda B: ct.cur_from_indices(GOOD, B, [0]),
+    "Ms": lambda B: ct.multi_mode_dot(X, B),
+    "modes": lambda B: ct.multi_mode_dot(X, [np.ones((2, 6))], modes=B),
+    "factors": lambda B: ct.tucker_to_tensor(X, B),
+    "n_samples": lambda B: ct.tensor_cur(X, 1, n_samples=B),
+    "ranks": lambda B: ct.st_hosvd(X, B),
+    "shape": lambda B: ct.fold(np.ones((6, 20)), 0, B),
+}
+
+
+def odd_tensors():
+    torch = pytest.importorskip("torch")
+    with torch.no_grad():
+        yield torch.eye(7).to_sparse()
+        yield torch.ones((7, 7), device="meta")
+        yield torch.ones((7, 7)).to(torch.float8_e4m3fn)
+        yield torch.ones((7, 7)).to(torch.complex32)
+
+
+@pytest.mark.filterwarnings("ignore")  # what PyTorch says of such tensors
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_is_given_beside_the_data_is_refused_by_its_name(name):
+    wrong = [np.full((2, 2), "a"), object(), lambda: None, [[1.0, 2.0], [3.0]], "text", 1j, *odd_tensors()]
+    for value in wrong:
+        with pytest.raises((TypeError, ValueError), match=rf"^(each (\w+ )?of )?{name}(\[\d\])? must be .+, got "):
+            BESIDE[name](value)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_nested_tensors_are_refused_by_matrix_and_tensor_functions():
+    torch = pytest.importorskip("torch")
+    nested = torch.nested.nested_tensor([torch.ones(2, 2), torch.ones(3, 2)])
+    for function in (lambda A: ct.cur_decomposition(A, 1), lambda A: ct.st_hosvd(A, 1), lambda A: ct.unfold(A, 0)):
+        assert "must be a dense tensor, got nested" in complaint(TypeError, lambda f=function: f(nested))
+
+
+WRONG_FUNCTIONS = {
+    "core": lambda f: ct.cur_decomposition(GOOD, 2, core=f),
+    "core of given indices": lambda f: ct.cur_from_indices(GOOD, [0, 1], [0, 1], core=f),
+    "core of a tensor": lambda f: ct.tensor_cur(X, 2, core=f),
+    "tubal core": lambda f: ct.tubal_cur(X, 2, core=f),
+    "method of tensor_cur": lambda f: ct.tensor_cur(X, 2, method=f),
+    "method of st_hosvd": lambda f: ct.st_hosvd(X, 2, method=f),
+    "method of hooi": lambda f: ct.hooi(X, 2, method=f),
+}
+
+
+@pytest.mark.parametrize("gives", [None, "text", 1.0, np.ones(3), (np.ones((2, 3)), [np.ones((6, 2))])])
+@pytest.mark.parametrize("name", WRONG_FUNCTIONS)
+def test_what_a_core_or_a_method_gives_is_checked(name, gives):
+    with pytest.raises((TypeError, ValueError), match=r"^(what \w+ gives|core|factors)[^,]* must be .+, got "):
+        WRONG_FUNCTIONS[name](lambda *arguments: gives)
+
+
+def test_a_core_in_another_precision_is_taken_in_that_of_the_data():
+    A = GOOD.astype("f4")
+    result = ct.cur_decomposition(A, 2, core=lambda operand, A, left, right, R, rows: np.eye(2), rng=0)
+    assert result.middle.dtype == "f4" and result.to_array().dtype == "f4"
+
+
+def test_rpcholesky_of_nan_is_refused():
+    A = np.eye(5)
+    A[2, 2] = np.nan
+    for kind in (np.asarray, sparse.csr_array):
+        assert "first at (2, 2)" in complaint(
+            ValueError, lambda k=kind: ct.select_columns(k(A), 2, method="rpcholesky")
+        )
+
+
+def test_the_shape_and_dtype_of_row_blocks_are_checked():
+    for options in ({"dtype": "abc"}, {"dtype": dict}, {"shape": "ab"}, {"shape": 3}, {"shape": (2.0, 3)}):
+        complaint(TypeError, lambda options=options: ct.row_blocks(lambda: iter([GOOD]), **options))

@@ -7,7 +7,6 @@ import importlib
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 from curtensor import _validation
 from curtensor.operands.contract import Operand
@@ -37,8 +36,6 @@ TENSORS = {
     "sparse": "sparse_tensor",
 }
 BLOCK_BYTES = 2**28  # of memory for what is read of a store
-PANELS = 128  # of a large array: a few copies of a panel are a few percent of it
-SMALLEST_PANEL = 2**19  # bytes, below which kernels and products slow down
 
 
 def find(A: Any, *, only_products: bool = False, gradients: bool = False) -> tuple[Operand, Any]:
@@ -63,15 +60,27 @@ def find(A: Any, *, only_products: bool = False, gradients: bool = False) -> tup
 def find_tensor(X, name="X", least=1, *, gradients=False):
     """A `contract.Tensor` of X, with at least so many modes; not cut off from gradients that go on."""
     X = unlabelled(X, name) if labelled(X) else X
-    _validation.one_of_several(X, name)
     if of_framework(X):
         module = importlib.import_module("curtensor.operands.framework_tensor")
         return (module.followable if gradients else module.wrap)(X, name, least)
+    one_of_several(X, name)
     for base in type(X).__mro__:
         for prefix, module in TENSORS.items():
             if f"{base.__module__}.{base.__qualname__}.".startswith(prefix + ".") and hasattr(X, "shape"):
                 return importlib.import_module(f"curtensor.operands.{module}").wrap(X, name, least)
     return importlib.import_module("curtensor.operands.dense_tensor").wrap(X, name, least)
+
+
+def one_of_several(X, name):
+    """Raise if X is a dict, a group or a file of arrays, or a dataset that is closed or without any entries."""
+    try:
+        shape = getattr(X, "shape", ())
+    except Exception as error:
+        raise _validation.complain(ValueError, name, "open", _validation.describe(X)) from error
+    if hasattr(X, "keys") and shape == ():
+        raise _validation.complain(TypeError, name, f"one array, such as {name}[key] of it", _validation.describe(X))
+    if shape is None:
+        raise _validation.complain(ValueError, name, "not empty", _validation.describe(X))
 
 
 def plain(A, name="A"):
@@ -134,11 +143,11 @@ def kind_of(X):
     return importlib.import_module(f"curtensor.operands.{'array_api' if of_framework(X) else 'ndarray'}")
 
 
-def on_host(X):
+def on_host(X, name="X"):
     """A framework's array, also in a list or tuple of such, as one of NumPy; all else as it is."""
     if isinstance(X, (list, tuple)):
-        return type(X)(map(on_host, X))
-    return kind_of(X).to_numpy(X) if of_framework(X) else X
+        return type(X)(on_host(part, name) for part in X)
+    return kind_of(X).to_numpy(kind_of(X).array_of_numbers(X, name)) if of_framework(X) else X
 
 
 def conjugated(X):
@@ -159,47 +168,6 @@ def columns(A, indices):
 def followed(X):
     """Whether gradients are followed through an array."""
     return of_framework(X) and kind_of(X).differentiated(X)
-
-
-def row_slices(shape, nbytes, itemsize, most):
-    """Slices of rows which make panels of an array that has so many bytes, none of more than `most` bytes."""
-    height = max(1, min(most, max(SMALLEST_PANEL, nbytes // PANELS)) // (shape[1] * itemsize))
-    for start in range(0, shape[0], height):
-        yield slice(start, min(start + height, shape[0]))
-
-
-def residual_norm(operand, A, left, right):
-    """``||A - left @ right||_F`` from the residual itself, panel by panel, so that no digits cancel."""
-    if operand.by_columns(A):
-        A, left, right = A.T, right.T, left.T
-    total = 0.0
-    for rows, panel in operand.panels(A):
-        residual = left[rows] @ right
-        residual -= panel
-        total += float(np.vdot(residual, residual).real)
-    return np.sqrt(total)
-
-
-def times_power(X, exponent):
-    """X times 2^exponent, in two steps, since 2^1074 is no float; X itself where the exponent is 0."""
-    if exponent == 0:
-        return X
-    half = exponent // 2
-    return X * 2.0**half * 2.0 ** (exponent - half)
-
-
-def dense(X):
-    """A sparse array as an ndarray; an ndarray itself."""
-    return X.toarray() if sparse.issparse(X) else X
-
-
-def declared(part, shape, dtype, name, where=""):
-    """What a store, a chunk or a user's object gives for a part of A, as an ndarray of the shape and dtype it said."""
-    if sparse.issparse(part):
-        part = _validation.sound_sparse(part, name).toarray()
-    elif of_package(part, "sparse"):
-        part = part.todense()
-    return _validation.as_declared(part, shape, dtype, name, where)
 
 
 def of_package(X, *names):

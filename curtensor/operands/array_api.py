@@ -12,7 +12,7 @@ import numpy as np
 from scipy import sparse
 
 from curtensor import _validation
-from curtensor.operands import dense, row_slices, times_power
+from curtensor.operands.arithmetic import dense, row_slices, times_power
 from curtensor.operands.usual import copies_multiples as copies_multiples
 from curtensor.operands.usual import knows_norm as knows_norm
 
@@ -43,8 +43,9 @@ def untraced(A, name):
 
 def array_of_numbers(A, name):
     """A dense array of numbers, of any shape, that has data."""
-    if compat.is_torch_array(A) and (A.is_sparse or A.layout != sys.modules["torch"].strided or A.is_quantized):
-        raise _validation.complain(TypeError, name, "a dense tensor", f"{A.layout}, {A.dtype}")
+    if compat.is_torch_array(A) and (A.layout != sys.modules["torch"].strided or A.is_quantized or A.is_nested):
+        got = f"{'nested, ' if A.is_nested else ''}{A.layout}, {A.dtype}"
+        raise _validation.complain(TypeError, name, "a dense tensor", got)
     if compat.is_torch_array(A) and A.is_meta:
         raise _validation.complain(ValueError, name, "a tensor with data", "one on the meta device")
     if not (hasattr(A, "__dlpack__") or traced(A)):

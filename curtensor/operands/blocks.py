@@ -13,6 +13,7 @@ from scipy import sparse
 
 from curtensor import _validation, operands
 from curtensor.operands import BLOCK_BYTES, ndarray, scipy_sparse, sources
+from curtensor.operands.arithmetic import dense
 from curtensor.operands.usual import knows_norm as knows_norm
 from curtensor.operands.usual import like as like
 
@@ -167,7 +168,7 @@ def in_blocks(source, shape, dtype, block_bytes, callback, name):
         if callable(source):
             raise
         raise _validation.unreadable_store(error, name) from error
-    kind = _validation.array_dtype(found.dtype if dtype is None else np.dtype(dtype))
+    kind = _validation.array_dtype(found.dtype) if dtype is None else sources.dtype_asked_for(dtype)
     cuts = found.cuts(block_bytes // 2, kind.itemsize)
     return RowBlocks(found, kind, cuts, callback, Counts(), unknown(found.shape[0], kind), sources.by_columns(source))
 
@@ -199,7 +200,7 @@ def matmat(A, X):
         return rmatmat(A.T, X.conj()).conj()
     product = np.empty((A.shape[0], X.shape[1]), A.dtype)
     for rows, block in in_turn(A):
-        product[rows] = operands.dense(block @ X)
+        product[rows] = dense(block @ X)
     return product
 
 
@@ -219,7 +220,7 @@ def normal_product(A, X):
         return rmatmat(A, matmat(A, X))
     product = np.zeros((A.shape[1], X.shape[1]), A.dtype)
     for _, block in in_turn(A):
-        product += operand_of(block).rmatmat(block, operands.dense(block @ X))
+        product += operand_of(block).rmatmat(block, dense(block @ X))
     return product
 
 
@@ -270,7 +271,7 @@ def panels(A):
     height = max(1, max(np.diff(A.cuts), default=1) * A.shape[0] // A.shape[1])
     for start in range(0, A.shape[0], height):
         rows = slice(start, min(start + height, A.shape[0]))
-        yield rows, np.ascontiguousarray(operands.dense(take(A, np.arange(rows.start, rows.stop), 0)))
+        yield rows, np.ascontiguousarray(dense(take(A, np.arange(rows.start, rows.stop), 0)))
 
 
 def first_nonfinite(A):
@@ -419,7 +420,7 @@ def joined_rows(parts, shape, kind):
         return sparse.vstack([sparse.csr_array(part) for part in (first, *parts)], format="csr")
     whole, done = np.empty(shape, kind), 0
     for part in itertools.chain([first], parts):
-        whole[done : done + len(part)] = operands.dense(part)
+        whole[done : done + len(part)] = dense(part)
         done += len(part)
     return whole
 

@@ -19,7 +19,8 @@ from dask.delayed import delayed
 from dask.highlevelgraph import HighLevelGraph
 
 from curtensor import _validation
-from curtensor.operands import declared, ndarray
+from curtensor.operands import ndarray
+from curtensor.operands.arithmetic import declared
 from curtensor.operands.usual import by_columns as by_columns
 from curtensor.operands.usual import knows_norm as knows_norm
 from curtensor.operands.usual import like as like
@@ -85,7 +86,7 @@ def sketched_block(block, Y, X):
     return left, (right, square)
 
 
-def summed_pairs(pairs):
+def summed_pairs(*pairs):
     """Pairs added up."""
     return tuple(sum(parts) for parts in zip(*pairs, strict=True))
 
@@ -282,10 +283,15 @@ def picked(index, block):
     return block[index]
 
 
-def total(parts, add=sum):
+def summed(*parts):
+    """Parts added up."""
+    return sum(parts)
+
+
+def total(parts, add=summed):
     """The sum of what is computed in parts, as a tree of sums."""
-    while len(parts) > 1:
-        parts = [delayed(add)(list(parts[start : start + FAN])) for start in range(0, len(parts), FAN)]
+    while len(parts) > 1:  # not in a list, of which dask would make one layer of a graph
+        parts = [delayed(add)(*parts[start : start + FAN]) for start in range(0, len(parts), FAN)]
     return parts[0]
 
 

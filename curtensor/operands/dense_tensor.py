@@ -6,12 +6,12 @@ import math
 import numpy as np
 
 from curtensor import _kernels, _validation
-from curtensor.operands import times_power
+from curtensor.operands.arithmetic import times_power
 from curtensor.operands.tensor_blocks import InBlocks
 
 PART_BYTES = 2**19  # of what a residual is formed of at a time
 BLOCK_BYTES = 2**19  # copied at a time: small enough for the second-level cache
-PANEL_BYTES = 2**20  # of horizontal slices at a time
+PANEL = _kernels.SMALL  # entries of horizontal slices at a time, or so few more that kernels are worth it
 COLUMNS = 256  # at least, so that the additions to the Gram matrix are few
 SHORT = 64  # trailing entries, below which the kernel packs faster than NumPy
 LONG = 2**31  # columns of an unfolding from which on BLAS cannot count them
@@ -19,7 +19,36 @@ LONG = 2**31  # columns of an unfolding from which on BLAS cannot count them
 
 def wrap(X, name="X", least=1):
     """A tensor of what NumPy reads as an array of numbers."""
-    return DenseTensor(_validation.tensor(X, name, least=least))
+    X = plain_array(X, name)
+    _validation.array_dtype(X.dtype, name)
+    _validation.tensor_shape(X.shape, name, least=least)
+    return DenseTensor(X)
+
+
+def plain_array(X, name) -> np.ndarray:
+    """What NumPy reads an object as; a view where it can be, and never an array of one object."""
+    try:
+        plain = np.asanyarray(X)
+    except Exception as error:
+        if isinstance(X, (list, tuple)) and isinstance(error, ValueError):
+            raise _validation.complain(
+                ValueError, name, "nested lists of equal lengths", _validation.describe(X)
+            ) from None
+        got = f"{type_name(X)}, which NumPy does not read: {_validation.describe_error(error)}"
+        raise _validation.complain(TypeError, name, "an array of numbers", got) from error
+    if isinstance(plain, np.ma.MaskedArray) or isinstance(getattr(X, "_meta", None), np.ma.MaskedArray):
+        raise _validation.complain(TypeError, name, "an array without a mask", "a masked array")
+    if plain.dtype == object and plain.ndim == 0 and plain is not X:
+        dense = next((f"X.{way}()" for way in ("toarray", "todense") if hasattr(X, way)), None)
+        got = f"{type_name(X)}; {dense} is one" if dense else _validation.describe(X)
+        raise _validation.complain(TypeError, name, "an array of numbers", got)
+    return np.asarray(plain)
+
+
+def type_name(X):
+    """A type by its package and name."""
+    package = type(X).__module__.split(".")[0]
+    return type(X).__name__ + (f" of {package}" if package != "builtins" else "")
 
 
 class DenseTensor(InBlocks):
@@ -117,7 +146,7 @@ class DenseTensor(InBlocks):
 
     def horizontal(self):
         """Slices of the first mode and what lies in them, contiguous, in the dtype to compute in."""
-        height = max(1, PANEL_BYTES // self.X[0].nbytes)
+        height = -(-PANEL // self.X[0].size)
         for start in range(0, self.shape[0], height):
             rows = slice(start, min(start + height, self.shape[0]))
             yield rows, np.ascontiguousarray(self.X[rows], dtype=self.dtype)
@@ -138,7 +167,7 @@ class DenseTensor(InBlocks):
             else:
                 columns = columns + offsets.reshape(-1)
         flat, rows = self.X.transpose(self.axes).reshape(-1), rows.reshape(-1)
-        if rows.size * columns.size <= _kernels.SMALL:
+        if rows.size * columns.size < _kernels.SMALL:
             out = flat[rows[:, None] + columns]
         else:
             out = np.empty((rows.size, columns.size), self.X.dtype)
@@ -227,7 +256,7 @@ def packed(slabs, kind):
     """Slabs (l, d, R) side by side, as (d, l R)."""
     l, d, R = slabs.shape
     panel = np.empty((d, l * R), kind)
-    if R < SHORT and slabs.dtype.kind in "fc" and slabs.size > _kernels.SMALL:
+    if R < SHORT and slabs.dtype.kind in "fc" and slabs.size >= _kernels.SMALL:
         _kernels.pack_panel(slabs, panel)
     else:
         panel.reshape(d, l, R)[:] = slabs.transpose(1, 0, 2)

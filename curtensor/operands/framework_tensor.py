@@ -9,7 +9,8 @@ import array_api_compat as compat
 import numpy as np
 
 from curtensor import _validation
-from curtensor.operands import array_api, on_host, times_power
+from curtensor.operands import array_api, on_host
+from curtensor.operands.arithmetic import times_power
 from curtensor.operands.dense_tensor import DenseTensor
 from curtensor.operands.tensor_blocks import InBlocks
 

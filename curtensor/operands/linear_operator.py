@@ -4,7 +4,7 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 from curtensor import _validation
-from curtensor.operands import dense
+from curtensor.operands.arithmetic import dense
 from curtensor.operands.usual import like as like
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 from scipy import sparse
 
-from curtensor import _kernels, _validation, operands
+from curtensor import _kernels, _validation
+from curtensor.operands.arithmetic import dense, row_slices, times_power
 from curtensor.operands.usual import copies_multiples as copies_multiples
 from curtensor.operands.usual import knows_norm as knows_norm
 from curtensor.operands.usual import like as like
@@ -70,27 +71,28 @@ def add_sketch(A, Y, X, left):
     """Add ``Y^T @ A`` to left, and return ``(A @ X)^T`` and the squared norm, for real Y and X."""
     if not (_even(Y) and _even(X)):
         if Y.shape[1]:
-            left += rmatmat(A, operands.dense(Y)).conj().T
-        return matmat(A, operands.dense(X)).T, squared_norm(A)
+            left += rmatmat(A, dense(Y)).conj().T
+        return matmat(A, dense(X)).T, squared_norm(A)
     kind = dtype(A)
-    if A.size <= _kernels.SMALL:
+    if A.size < _kernels.SMALL:
         A = A.astype(kind, copy=False)
         left += Y.T @ A
         return X.T @ A.T, squared_norm(A)
     right = np.zeros((X.shape[1], A.shape[0]), kind)
-    square = 0.0
+    (targets, signs), columns, square = _signs(Y, kind), _signs(X, kind), 0.0
     for rows, panel in [(slice(0, len(A)), A)] if _ready(A) else panels(A):
-        share = np.zeros((X.shape[1], len(panel)), kind)
-        square += _kernels.sketch_panel(panel, *_signs(Y[rows], kind), *_signs(X, kind), left, share)
-        right[:, rows] = share
+        share = right if len(panel) == len(A) else np.zeros((X.shape[1], len(panel)), kind)
+        square += _kernels.sketch_panel(panel, targets[rows], signs[rows], *columns, left, share)
+        if share is not right:
+            right[:, rows] = share
     return right, square
 
 
 def squared_norm(A, exponent=0):
     """``||2^exponent A||_F^2``."""
     A = A.T if by_columns(A) else A
-    moduli = moduli_squared if A.size <= _kernels.SMALL else _kernels.squared_moduli
-    return sum(moduli(operands.times_power(panel, exponent)) for _, panel in panels(A))
+    moduli = moduli_squared if A.size < _kernels.SMALL else _kernels.squared_moduli
+    return sum(moduli(times_power(panel, exponent)) for _, panel in panels(A))
 
 
 def moduli_squared(panel):
@@ -111,8 +113,11 @@ def _signs(S, kind):
 
 
 def take(A, indices, axis):
-    """Copies of rows (axis 0) or columns (axis 1)."""
-    taken = A[indices] if axis == 0 else A[:, indices]  # np.take copies all of what is not in C order
+    """Copies of rows (axis 0) or columns (axis 1), in the order of A."""
+    if by_columns(A):
+        return take(A.T, indices, 1 - axis).T
+    in_order = axis == 1 and A.flags.c_contiguous and A.flags.aligned  # np.take copies all of what is not
+    taken = np.take(A, indices, 1) if in_order else A[indices] if axis == 0 else A[:, indices]
     return taken.astype(dtype(A), order="C", copy=False)
 
 
@@ -124,7 +129,7 @@ def panels(A):
 
 def panel_slices(A):
     """Slices of few rows."""
-    return operands.row_slices(A.shape, A.nbytes, dtype(A).itemsize, PANEL_BYTES)
+    return row_slices(A.shape, A.nbytes, dtype(A).itemsize, PANEL_BYTES)
 
 
 def _ready(A):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from curtensor.operands import times_power
+from curtensor.operands.arithmetic import times_power
 from curtensor.operands.contract import Operand
 from curtensor.operands.usual import knows_norm as knows_norm
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from curtensor import _kernels, _validation, operands
+from curtensor import _kernels, _validation
+from curtensor.operands.arithmetic import dense, row_slices, times_power
 from curtensor.operands.usual import copies_multiples as copies_multiples
 from curtensor.operands.usual import knows_norm as knows_norm
 from curtensor.operands.usual import like as like
@@ -31,12 +32,12 @@ def dtype(A):
 
 def matmat(A, X):
     """``A @ X``."""
-    return operands.dense(A @ X)
+    return dense(A @ X)
 
 
 def rmatmat(A, Y):
     """``A^H @ Y``."""
-    return operands.dense(A.T @ Y.conj()).conj()  # without a copy of A, which even a real one's conj() is
+    return dense(A.T @ Y.conj()).conj()  # without a copy of A, which even a real one's conj() is
 
 
 def sketch_both(A, Y, X):
@@ -65,7 +66,7 @@ def panels(A):
     """Dense panels of rows with their slices."""
     nbytes = A.data.nbytes + A.indices.nbytes
     A = A.tocsr()
-    for rows in operands.row_slices(A.shape, nbytes, A.dtype.itemsize, PANEL_BYTES):
+    for rows in row_slices(A.shape, nbytes, A.dtype.itemsize, PANEL_BYTES):
         yield rows, A[rows].toarray()
 
 
@@ -77,7 +78,7 @@ def pieces(A):
 
 def squared_norm(A, exponent=0):
     """``||2^exponent A||_F^2``."""
-    return sum(_kernels.squared_moduli(operands.times_power(part, exponent)[None]) for part in pieces(A)) or 0.0
+    return sum(_kernels.squared_moduli(times_power(part, exponent)[None]) for part in pieces(A)) or 0.0
 
 
 def first_nonfinite(A):

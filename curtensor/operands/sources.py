@@ -11,6 +11,7 @@ from scipy import sparse
 
 from curtensor import _validation, operands
 from curtensor.operands import is_group
+from curtensor.operands.arithmetic import declared
 
 CACHED_BYTES = 2**24  # of a block where the store's chunks are no larger: what a processor's cache may hold
 
@@ -144,7 +145,7 @@ def function_source(start, shape, dtype):
     if first is None and dtype is None:
         first = next(iter(start()), None)
         some_blocks(first)
-    kind = _validation.array_dtype(np.dtype(dtype)) if dtype is not None else working_dtype(first)
+    kind = dtype_asked_for(dtype) if dtype is not None else working_dtype(first)
     return Source(
         shape, kind, lambda cuts: iter(start()), None, lambda: shape, lambda limit, itemsize: [], size_in_memory
     )
@@ -196,7 +197,7 @@ def slices_of(array):
             begin = root.offset + array.ctypes.data - root.ctypes.data
             return partial(read_file, array.filename, begin, array.shape[1:], array.dtype)
     shape, kind = tuple(array.shape), np.dtype(array.dtype)
-    return lambda start, stop: operands.declared(array[start:stop], (stop - start, *shape[1:]), kind, "each block of A")
+    return lambda start, stop: declared(array[start:stop], (stop - start, *shape[1:]), kind, "each block of A")
 
 
 def read_file(path, begin, width, dtype, start, stop):
@@ -242,11 +243,20 @@ def given_shape(shape, found):
         )
 
 
+def dtype_asked_for(dtype):
+    """The dtype to compute in that a user's argument says."""
+    try:
+        return _validation.array_dtype(np.dtype(dtype), "dtype")
+    except (TypeError, ValueError):
+        what = f"integers, bool, {', '.join(_validation.DTYPES)}"
+        raise _validation.complain(TypeError, "dtype", what, _validation.describe(dtype)) from None
+
+
 def shape_of_two(shape):
     """Two positive lengths as ints."""
     if shape is None:
         raise _validation.complain(ValueError, "shape", "given where the source does not say it", "None")
-    return _validation.matrix_shape(_validation.lengths(tuple(map(int, shape))))
+    return _validation.matrix_shape(_validation.lengths(shape))
 
 
 def some_blocks(first):

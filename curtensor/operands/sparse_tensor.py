@@ -12,7 +12,7 @@ import numpy as np
 from scipy import sparse
 
 from curtensor import _validation
-from curtensor.operands import times_power
+from curtensor.operands.arithmetic import times_power
 from curtensor.operands.dense_tensor import COLUMNS, DenseTensor
 from curtensor.operands.tensor_blocks import InBlocks
 
@@ -43,7 +43,7 @@ def wrap(X, name="X", least=1):
             raise _validation.complain(ValueError, name, what, got)
     keys = sum((index.astype(np.int64) * step for index, step in zip(coords, place_steps(shape), strict=True)))
     values = values.astype(_validation.array_dtype(values.dtype, name), copy=False)
-    keys, values = summed(keys, values)
+    keys, values = with_each_place_once(keys, values)
     filled = values != 0  # some kinds keep zeros, too
     return SparseTensor(keys[filled], values[filled], shape, X, name)
 
@@ -257,7 +257,7 @@ def place_steps(shape):
     return [math.prod(shape[mode + 1 :]) for mode in range(len(shape))]
 
 
-def summed(keys, values):
+def with_each_place_once(keys, values):
     """Places in ascending order, each once, and what their entries add up to."""
     if (np.diff(keys) > 0).all():
         return keys, values

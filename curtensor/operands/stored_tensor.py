@@ -13,8 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from curtensor import _validation, operands
+from curtensor import _validation
 from curtensor.operands import dense_tensor
+from curtensor.operands.arithmetic import declared
 from curtensor.operands.dense_tensor import DenseTensor
 from curtensor.operands.tensor_blocks import InBlocks
 
@@ -164,7 +165,7 @@ class StoredTensor(InBlocks):
         if np.shape(box) != lengths:
             what, got = "of the same shape in every pass", f"shape {np.shape(box)} for {lengths}"
             raise _validation.complain(ValueError, self.name, what, got)
-        return operands.declared(box, lengths, self.stored_dtype, f"each box of {self.name}")
+        return declared(box, lengths, self.stored_dtype, f"each box of {self.name}")
 
     def at(self, indices):
         """Entries at broadcastable index arrays, each along the last axis or along all others."""

@@ -30,14 +30,16 @@ def of_xarray(X, name):
 
 def of_pandas(X, name):
     """A view where pandas has one array, a copy by columns else."""
-    kinds = [pandas_kind(dtype) for dtype in X.dtypes]
-    all_numbers(kinds, X.columns, X.dtypes, name)
-    if len(set(X.dtypes)) <= 1 and all(isinstance(dtype, np.dtype) for dtype in X.dtypes):
+    dtypes = list(X.dtypes)
+    kinds = {dtype: pandas_kind(dtype) for dtype in set(dtypes)}
+    all_numbers(kinds, X.columns, dtypes, name)
+    of_numpy = all(isinstance(dtype, np.dtype) for dtype in kinds)
+    if of_numpy and len(kinds) <= 1:
         return X.to_numpy()
-    kind = np.result_type(*kinds)
-    if any(is_sparse(dtype) for dtype in X.dtypes):
+    kind = np.result_type(*kinds.values())
+    if any(map(is_sparse, kinds)):
         return of_sparse_columns(X, kind, name)
-    if all(isinstance(dtype, np.dtype) for dtype in X.dtypes):
+    if of_numpy:
         return X.to_numpy(dtype=kind)
     return X.to_numpy(dtype=np.result_type(kind, np.float32) if kind.kind in "fc" else float, na_value=np.nan)
 
@@ -72,9 +74,9 @@ def of_sparse_columns(X, kind, name):
 
 def of_polars(X, name):
     """Polars' own array, or a copy by columns where some are of another kind or have gaps."""
-    kinds = [polars_kind(dtype) for dtype in X.dtypes]
+    kinds = {dtype: polars_kind(dtype) for dtype in set(X.dtypes)}
     all_numbers(kinds, X.columns, X.dtypes, name)
-    if "b" not in kinds:
+    if "b" not in kinds.values():
         return X.to_numpy()
     return np.stack([column.to_numpy().astype(float) for column in X.iter_columns()], axis=1)
 
@@ -109,11 +111,11 @@ def texts(names):
 
 
 def all_numbers(kinds, columns, dtypes, name="A"):
-    """Raise if a column of a table is of no kind of numbers."""
-    for kind, column, dtype in zip(kinds, columns, dtypes, strict=True):
-        if kind is None:
-            got = f"column {_validation.describe(column)} of dtype {describe_dtype(dtype)}"
-            raise _validation.complain(TypeError, name, "an array, or a table of numbers in all columns", got)
+    """Raise if a column of a table is of a dtype that is no kind of numbers."""
+    if any(kind is None for kind in kinds.values()):  # NumPy's dtypes call None equal to float64
+        column, dtype = next(pair for pair in zip(columns, dtypes, strict=True) if kinds[pair[1]] is None)
+        got = f"column {_validation.describe(column)} of dtype {describe_dtype(dtype)}"
+        raise _validation.complain(TypeError, name, "an array, or a table of numbers in all columns", got)
 
 
 def describe_dtype(dtype):

@@ -4,22 +4,31 @@ import math
 import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
 from curtensor import _validation
-from curtensor.operands import find_tensor, times_power
+from curtensor.operands import find_tensor
+from curtensor.operands.arithmetic import times_power
 from curtensor.results import in_kind, named
 from curtensor.selection import chosen_rule
 from curtensor.tensors.entries import ArrayEntries, FunctionEntries, StoreEntries
-from curtensor.tensors.indices import fibre_factor, mixed_fibres
+from curtensor.tensors.indices import KEPT, fibre_factor, mixed_fibres
 from curtensor.tensors.methods import TENSOR_METHODS, TensorMethod
 from curtensor.tensors.result import TensorCUR
+from curtensor.tensors.tucker import auto_basis, sequential, tucker_parts
 
 SAMPLES = 4  # slices of a mode, over its rank
 DOUBTFUL = 0.8  # of the norm left: an interpolation could be worse than nothing
-GROWTH = 1.5  # of the ranks, while the error is above rtol
+GROWTH = 1.5  # of the ranks of a function, and of a sketch's rows, while they are too few
+STEP = 1.2  # of those of an array, at least, where what its sketch had promised was not held
+FEWEST = 2  # for a tolerance: slices of rank 1 interpolate badly
+ENOUGH = 0.8  # of the rows of a sketch, that a rank in its mode may be
+MARGIN = 0.8  # of rtol, that a truncated HOSVD of the sketch is to have
+CLOSER = 0.95  # of the error that would do, from what the last try has shown
+SURELY = 1.1  # times rtol, from which on the sketch's error is believed
 LARGEST_CORE = 2**27  # entries, from which on a function's rtol is given up
 GOOD = 1.5  # times the tail: what the error may be for a converged result
 
@@ -46,7 +55,7 @@ def tensor_cur(
 
     Parameters
     ----------
-    X : array_like, sparse array, DataArray or callable, shape (d_0, ..., d_{N-1})
+    X : array of any framework or store, sparse array, DataArray or callable, shape (d_0, ..., d_{N-1})
         Real or complex, with two modes or more; integers and bool are taken as float64. Coordinates and dimensions of
         an xarray DataArray are kept as names. A callable is given one integer array for each mode, its own to change,
         which broadcast to a common shape, and returns the entries there in that shape.
@@ -103,6 +112,10 @@ def tensor_cur(
     more, and about as much again in pieces and thin factors; up to twice X below a million entries; a copy of X where
     squares of its entries would overflow or vanish. The choice follows from the data and the seed alone, whatever
     their order in memory and kind of store, ties of symmetric tensors apart.
+
+    With `rtol` about twice as many operations as with the ranks found: the sketch, which grows by what it lacks, tells
+    the ranks, and one more pass the error; seldom a second try. Ranks of a mode may then be above the product of the
+    others; factors twice as wide are what holds the tolerance.
 
     Function: O(N d r + N r p) entries a sweep, p = 8192 fibres of which a mode's are chosen. HDF5, zarr or dask by
     "cross": each chunk once where all of them fit into 128 MiB; in larger stores random places are taken from few
@@ -214,9 +227,16 @@ class TensorCore:
     sees: Literal["entries", "tensor"] = "entries"
     best: bool = False
 
-    def __call__(self, *arguments: Any) -> tuple[np.ndarray, list[np.ndarray]]:
-        """The core and the factors."""
-        return self.function(*arguments)
+    def __call__(self, entries: Any, indices: Any, factors: Any) -> tuple[np.ndarray, list[np.ndarray]]:
+        """The core and the factors, checked, since they may come from a user's function."""
+        made = _validation.several(self.function(entries, indices, factors), "what core gives", "a core and factors")
+        if len(made) != 2:
+            raise _validation.complain(ValueError, "what core gives", "a core and factors", f"{len(made)} parts")
+        core, factors = tucker_parts(*made)
+        lengths = tuple(factor.shape[0] for factor in factors)
+        if lengths != tuple(entries.shape):
+            raise _validation.complain(ValueError, "factors", f"of lengths {tuple(entries.shape)}", lengths)
+        return core.whole(), factors
 
 
 def subtensor_core(entries, indices, factors):
@@ -237,22 +257,75 @@ TENSOR_CORES = {
 
 
 def smallest_ranks(entries, attempt, rtol, rng):
-    """A result whose error, seen on what the choice has not, is at most rtol."""
-    rank = 2
+    """A result whose error, seen on what the choice has not, is at most rtol.
+
+    Of a function by whole decompositions of growing ranks; of an array at once at those that its sketch shows to do.
+    """
+    ranks, wanted = (1,) * len(entries.shape), MARGIN * rtol
     while True:
-        ranks = _validation.possible_ranks(min(rank, length) for length in entries.shape)
+        ranks = larger_ranks(entries, ranks, wanted, rng)
         sizes = tuple(min(SAMPLES * r, length) for r, length in zip(ranks, entries.shape, strict=True))
         result = attempt(ranks, sizes)
-        core = times_power(result.core, entries.exponent)
-        error = entries.true_error(core, result.factors, result.indices, rng)
+        error = result.error_estimate
+        if error <= SURELY * rtol or not entries.whole:  # above, every entry says no other
+            core = times_power(result.core, entries.exponent)
+            error = entries.true_error(core, result.factors, result.indices, rng)
         if error <= rtol:
             return replace(result, error_estimate=error, converged=True)
         if not entries.seen:
             what = "other than zero at some of the entries sampled, where rtol is given"
             raise _validation.complain(ValueError, "X", what, f"{entries.n_read} zeros")
-        if ranks == _validation.possible_ranks(entries.shape) or math.prod(sizes) > LARGEST_CORE:
+        if exhausted(entries, ranks) or math.prod(sizes) > LARGEST_CORE:
             raise _validation.complain(ValueError, "rtol", f"at least {error:.2g} for this X", rtol)
-        rank = math.ceil(GROWTH * rank)
+        wanted *= CLOSER * rtol / error
+
+
+def larger_ranks(entries, ranks, wanted, rng):
+    """The ranks to try after some: of an array those whose factors, `KEPT` times as wide, span what is wanted."""
+    if not entries.whole:
+        rank = math.ceil(GROWTH * max(ranks))
+        return _validation.possible_ranks(min(rank, length) for length in entries.shape)
+    spans = wanted_spans(entries, max(wanted, 32 * np.finfo(entries.dtype).eps), max(ranks), rng)
+    fewest = [min(FEWEST, length) for length in entries.shape]
+    found = [max(math.ceil(span / KEPT), few) for span, few in zip(spans, fewest, strict=True)]
+    if max(ranks) > 1:  # what was promised before has not been held
+        least = [min(math.ceil(STEP * rank), length) for rank, length in zip(ranks, entries.shape, strict=True)]
+        found = map(max, found, least)
+    return tuple(found)
+
+
+def exhausted(entries, ranks):
+    """Whether larger ranks would show no more of the tensor."""
+    if entries.whole:
+        return all(KEPT * rank >= length for rank, length in zip(ranks, entries.shape, strict=True))
+    return ranks == _validation.possible_ranks(entries.shape)
+
+
+def wanted_spans(entries, wanted, rank, rng):
+    """Ranks of a truncated HOSVD of a wanted error, seen on a sketch whose rows grow until they show them."""
+    while True:
+        sketch = entries.sketch(rank, rng)
+        mode, rows = entries.sketched_mode, sketch.shape[entries.sketched_mode]
+        if rows == entries.shape[mode]:
+            return sequential(sketch, None, wanted, auto_basis, rng, 1).ranks
+        spans = sequential(sketch, None, wanted, partial(unsketched_basis, mode), rng, 1).ranks
+        if spans[mode] <= ENOUGH * rows:
+            return spans
+        rank = math.ceil(GROWTH * rows)
+
+
+def unsketched_basis(sketched_mode, X, mode, rank, rtol, rng):
+    """`auto_basis`, and in the sketched mode the shares that are lost of the tensor itself.
+
+    Vectors fitted to few rows leave less of them than of what the rows are of: of l rows of noise r vectors leave
+    1 - r / l.
+    """
+    found = auto_basis(X, mode, rank, rtol, rng)
+    if mode != sketched_mode:
+        return found
+    count, rows = len(found.shares), X.shape[mode]
+    losses = found.losses / (1 - np.minimum(np.arange(count + 1), rows - 1) / rows)
+    return found._replace(shares=-np.diff(losses), rest=losses[-1])
 
 
 def function_shape(shape) -> tuple[int, ...]:
@@ -273,7 +346,7 @@ def sample_sizes(n_samples, ranks, shape, times) -> tuple[int, ...]:
         n_samples = [
             min(_validation.integer(n_samples, "n_samples", max(ranks), max(shape)), length) for length in shape
         ]
-    sizes = tuple(n_samples)
+    sizes = _validation.several(n_samples, "n_samples", f"an integer or a sequence of {len(shape)} integers")
     if len(sizes) != len(shape):
         raise _validation.complain(
             ValueError, "n_samples", f"of length {len(shape)}, one for each mode", _validation.describe(n_samples)

@@ -5,8 +5,9 @@ import math
 import numpy as np
 
 from curtensor import _validation
-from curtensor.operands import on_host, times_power
-from curtensor.operands.dense_tensor import DenseTensor
+from curtensor.operands import on_host
+from curtensor.operands.arithmetic import times_power
+from curtensor.operands.dense_tensor import DenseTensor, plain_array
 from curtensor.operands.stored_tensor import BOX_BYTES, Recent
 
 PROBES = 10000  # entries of a function looked at for its error, of each kind
@@ -90,20 +91,32 @@ class ArrayEntries(Entries):
         length = self.shape[self.sketched_mode]
         room = length if self.X.size <= SMALL else length // SHARE
         size = max(rank + SPARE, min(max(2 * rank, SKETCH_WORK // self.X.size), 4 * rank + 20, room))
-        if min(size, length) <= len(self._test_matrix):
+        before = len(self._test_matrix)
+        if min(size, length) <= before:
             return self._sketch
         self.n_read += self.X.size
         if size >= length:
             self._test_matrix = np.eye(length, dtype=self.dtype)
             self._sketch = self.X.host()
+        elif before:  # grown by the rows that it lacks
+            shrunk, more = np.sqrt(before / size), self._random_rows(size - before, size, rng)
+            rows = self.X.mode_product(more, self.sketched_mode).host().whole()
+            rows = np.concatenate([shrunk * self._sketch.whole(), rows], axis=self.sketched_mode)
+            self._test_matrix = np.concatenate([shrunk * self._test_matrix, more]).astype(self.dtype, copy=False)
+            self._sketch = DenseTensor(rows.astype(self.dtype, copy=False))
+            return self._sketch
         else:
-            self._test_matrix = (rng.standard_normal((size, length)) / np.sqrt(size)).astype(self.dtype)
+            self._test_matrix = self._random_rows(size, size, rng)
             self._sketch = self.X.mode_product(self._test_matrix, self.sketched_mode).host()
         exponent = scaling(self.X, self._sketch)
         if exponent:
             self.X, self.exponent = times_power(self.X, exponent), self.exponent + exponent
             self._sketch = self.X.mode_product(self._test_matrix, self.sketched_mode).host()
         return self._sketch
+
+    def _random_rows(self, count, size, rng):
+        """Some rows of a test matrix of `size` rows."""
+        return (rng.standard_normal((count, self.shape[self.sketched_mode])) / np.sqrt(size)).astype(self.dtype)
 
     def error(self, core, factors, indices, rng):
         """Relative error as the sketch shows it, in which every entry has its share."""
@@ -305,12 +318,12 @@ def scaling(X, sketch):
 
 def function_dtype(values) -> np.dtype:
     """The dtype to compute in with a function's values."""
-    return _validation.array_dtype(_validation.plain_array(on_host(values), "X(*indices)").dtype, "X(*indices)")
+    return _validation.array_dtype(plain_array(on_host(values), "X(*indices)").dtype, "X(*indices)")
 
 
 def function_values(values, indices, dtype):
     """Values of a function of index arrays: finite, and of their common shape; a copy, since it may use them again."""
-    values = _validation.plain_array(on_host(values), "X(*indices)")
+    values = plain_array(on_host(values), "X(*indices)")
     found = _validation.array_dtype(values.dtype, "X(*indices)")
     shape = np.broadcast_shapes(*(index.shape for index in indices))
     if values.shape != shape:

@@ -125,6 +125,6 @@ def through(indices, mode):
 
 def fibre_factor(C, indices, rank):
     """``C U^+`` with U = C[indices] cut to its leading singular values; the pseudo-inverse itself is never formed."""
-    W, s, Vh = np.linalg.svd(C[indices], full_matrices=False)
+    W, s, Vh = selection.careful_svd(C[indices])
     count = min(KEPT * rank, np.count_nonzero(s > 8 * np.finfo(s.dtype).eps * s[0]))
     return (C @ Vh[:count].conj().T / s[:count]) @ W[:, :count].conj().T

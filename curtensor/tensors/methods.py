@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from curtensor import _validation
 from curtensor.operands.dense_tensor import DenseTensor
 from curtensor.tensors.entries import between, random_places
 from curtensor.tensors.indices import choices_by_sketch, choose_slices, fibre_factor, fibres, through
@@ -35,9 +36,14 @@ class TensorMethod:
     function: Callable
     sees: Literal["tensor", "entries"] = "tensor"
 
-    def __call__(self, *arguments: Any) -> "Chosen":
-        """What the function chooses."""
-        return self.function(*arguments)
+    def __call__(self, entries: Any, ranks: Any, sizes: Any, rule: Any, rng: Any, sweeps: Any) -> "Chosen":
+        """What the function chooses, its indices checked, since it may be a user's."""
+        chosen = self.function(entries, ranks, sizes, rule, rng, sweeps)
+        if not isinstance(chosen, Chosen) or not len(chosen.indices) == len(chosen.places) == len(sizes):
+            what = f"Chosen of {len(sizes)} modes"
+            raise _validation.complain(TypeError, "what method gives", what, _validation.describe(chosen))
+        each = zip(chosen.indices, entries.shape, sizes, strict=True)
+        return chosen._replace(indices=[_validation.rule_choice(*one, "what method chooses") for one in each])
 
 
 class Chosen(NamedTuple):

@@ -67,9 +67,9 @@ class Tucker(CoreAndFactors):
 
     Attributes
     ----------
-    core : ndarray, shape (r_0, ..., r_{N-1})
+    core : array, shape (r_0, ..., r_{N-1})
         Coefficients in the factors' bases.
-    factors : tuple of ndarray, shapes (d_n, r_n)
+    factors : tuple of arrays, shapes (d_n, r_n)
         Orthonormal columns.
     error_estimate : float
         ``||X - approximation||_F / ||X||_F``: exact up to rounding, where it comes from Gram matrices above 1e-7.
@@ -91,9 +91,9 @@ class TensorCUR(CoreAndFactors):
 
     Attributes
     ----------
-    core : ndarray, shape (s_0, ..., s_{N-1})
+    core : array, shape (s_0, ..., s_{N-1})
         ``X[np.ix_(*indices)]`` to the bit for the intersection core.
-    factors : tuple of ndarray, shapes (d_n, s_n)
+    factors : tuple of arrays, shapes (d_n, s_n)
         Interpolation of each mode from its chosen slices.
     indices : tuple of ndarray of int
         The chosen slices of each mode, distinct, in the order of choice.

@@ -9,7 +9,7 @@ import numpy as np
 
 from curtensor import _validation, archive
 from curtensor.operands import find_tensor, on_host
-from curtensor.operands.dense_tensor import DenseTensor
+from curtensor.operands.dense_tensor import DenseTensor, plain_array
 from curtensor.results import Result, in_kind, named
 from curtensor.tensors.entries import scaling
 
@@ -455,7 +455,7 @@ def weight_list(weights, lengths):
         raise _validation.complain(ValueError, "weights", f"one array for each of {len(lengths)} modes", len(weights))
     found = []
     for n, (own, length) in enumerate(zip(weights, lengths, strict=True)):
-        own = _validation.plain_array(own, f"weights[{n}]")
+        own = plain_array(own, f"weights[{n}]")
         own = own.astype(_validation.array_dtype(own.dtype, f"weights[{n}]"))
         if own.shape != (length,):
             raise _validation.complain(ValueError, f"weights[{n}]", f"of shape ({length},)", own.shape)
@@ -472,7 +472,7 @@ def index_arrays(indices, shape):
         raise _validation.complain(ValueError, "indices", f"one for each of {len(shape)} modes", len(indices))
     found = []
     for n, (index, length) in enumerate(zip(indices, shape, strict=True)):
-        index = _validation.plain_array(index, f"indices[{n}]")
+        index = plain_array(index, f"indices[{n}]")
         if index.dtype.kind not in "iu":
             raise _validation.complain(TypeError, f"indices[{n}]", "integers", f"dtype {index.dtype}")
         if index.size and not -length <= index.min() <= index.max() < length:

@@ -13,7 +13,8 @@ import numpy as np
 from scipy import fft
 
 from curtensor import _validation, archive, operands
-from curtensor.operands import horizontal_slices, times_power
+from curtensor.operands import horizontal_slices
+from curtensor.operands.arithmetic import times_power
 from curtensor.results import Named, in_kind, named, result_on_host
 from curtensor.selection import (
     beyond_rounding,
@@ -75,14 +76,14 @@ def t_product(X: Any, Y: Any, /) -> Any:
 
     Parameters
     ----------
-    X : array_like, shape (d1, p, d3)
+    X : array of any framework or store, shape (d1, p, d3)
         Real or complex; integers and bool are taken as float64.
-    Y : array_like, shape (p, d2, d3)
+    Y : array of any framework or store, shape (p, d2, d3)
         The same.
 
     Returns
     -------
-    Z : ndarray, shape (d1, d2, d3)
+    Z : array of X's kind, shape (d1, d2, d3)
         Real if both are; single precision if both are.
 
     Raises
@@ -138,12 +139,12 @@ def t_adjoint(X: Any, /) -> Any:
 
     Parameters
     ----------
-    X : array_like, shape (d1, d2, d3)
+    X : array of any framework or store, shape (d1, d2, d3)
         Numbers of any dtype.
 
     Returns
     -------
-    Y : ndarray, shape (d2, d1, d3)
+    Y : array of X's kind, shape (d2, d1, d3)
         In X's dtype.
 
     Raises
@@ -181,11 +182,11 @@ class TubalSVD(Named):
 
     Attributes
     ----------
-    U : ndarray, shape (d1, k, d3)
+    U : array, shape (d1, k, d3)
         ``t_product(t_adjoint(U), U)`` is the identity, whose first frontal slice is that of matrices, the others zero.
-    s : ndarray, shape (k, d3)
+    s : array, shape (k, d3)
         The singular tubes: the diagonal of S. Their transform holds the singular values of each slice, descending.
-    Vh : ndarray, shape (k, d2, d3)
+    Vh : array, shape (k, d2, d3)
         ``t_product(Vh, t_adjoint(Vh))`` is the identity.
     error_estimate : float
         Relative error in the Frobenius norm, exact up to rounding.
@@ -247,7 +248,7 @@ def tubal_svd(X: Any, /, rank: int | None = None, *, rtol: float | None = None) 
 
     Parameters
     ----------
-    X : array_like, shape (d1, d2, d3)
+    X : array of any framework or store, shape (d1, d2, d3)
         Real or complex; integers and bool are taken as float64.
     rank : int, optional
         Number of singular tubes, 1 to min(d1, d2). Exactly one of `rank` and `rtol` is given.
@@ -344,9 +345,9 @@ class TubalCUR(Named):
 
     Attributes
     ----------
-    C : ndarray, shape (d1, c, d3)
+    C : array, shape (d1, c, d3)
         Lateral slices ``X[:, col_indices]`` to the bit.
-    R : ndarray, shape (r, d2, d3)
+    R : array, shape (r, d2, d3)
         Horizontal slices ``X[row_indices]`` to the bit.
     col_indices, row_indices : ndarray of int
         Distinct, in the order of choice.
@@ -491,9 +492,16 @@ class TubalCore:
     slices: float = 1
     solves: bool = False
 
-    def __call__(self, *arguments: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The factored form."""
-        return self.function(*arguments)
+    def __call__(self, X: Any, C: Any, R: Any, rows: Any, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The factored form, checked, since it may come from a user's function."""
+        parts = _validation.several(self.function(X, C, R, rows, rank), "what core gives", "left, middle, right")
+        shapes = [np.shape(part) for part in parts]
+        left, _, right = shapes if list(map(len, shapes)) == [3, 3, 3] else ((0, 0, 0),) * 3
+        fitting = [(*C.shape[:2], left[2]), (len(C), left[2], right[1]), (len(R), right[1], R.shape[2])]
+        if shapes != fitting:
+            what = "left, middle, right of shapes (h, d1, p), (h, p, q), (h, q, d2)"
+            raise _validation.complain(ValueError, "what core gives", what, f"shapes {shapes}")
+        return parts
 
 
 def tubal_projection(X, C, R, rows, rank):
@@ -545,7 +553,7 @@ def tubal_cur(
 
     Parameters
     ----------
-    X : array_like, shape (d1, d2, d3)
+    X : array of any framework or store, shape (d1, d2, d3)
         Real or complex; integers and bool are taken as float64.
     rank : int, optional
         Tubal rank, 1 to min(d1, d2). Exactly one of `rank` and `rtol` is given, or neither where both `n_columns` and

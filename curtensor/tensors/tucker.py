@@ -1,14 +1,15 @@
 """Tucker decompositions: a small core times an orthonormal factor in each mode."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import linalg
 
 from curtensor import _validation, operands
-from curtensor.operands import dense, on_host, times_power
+from curtensor.operands import on_host
+from curtensor.operands.arithmetic import dense, times_power
 from curtensor.operands.dense_tensor import DenseTensor
 from curtensor.operands.tensor_blocks import norm
 from curtensor.results import in_kind, named
@@ -19,6 +20,9 @@ from curtensor.tensors.unfolding import mode_factor, products
 EPS = float(np.finfo(float).eps)
 OVERSAMPLING = 10  # vectors of the randomized method beyond the rank
 NEARLY = 0.1  # of the last share within the rank: vectors with more may change places once other modes are cut down
+FOLDED = 100  # columns of a folded unfolding, over the rank: it costs the error half a part in so many
+FOLDS = 8  # columns of the unfolding, over these, from which on folding pays
+TRUE = 1.05  # times what a folded unfolding loses, that the unfolding itself may
 WIDTH = 1024  # columns of an unfolding taken at a time where it is cut
 
 
@@ -29,6 +33,7 @@ class Basis(NamedTuple):
     shares: np.ndarray  # of each vector
     rest: float  # of all that has no vector here
     doubt: float  # by how much rounding may have changed these
+    folded: float = 0.0  # squared norm of the tensor, where the shares are seen on random sums of its columns
 
     @property
     def losses(self):
@@ -94,9 +99,16 @@ def basis_from_svd(U, s):
 
 
 def randomized_basis(X, mode, rank, rtol, rng):
-    """Eigenvectors of a Nystrom approximation of the Gram matrix: fast where the rank is far below the length."""
+    """Eigenvectors of a Nystrom approximation of the Gram matrix: fast where the rank is far below the length.
+
+    Of long unfoldings in memory those of random sums of columns, in a fraction of a pass; `sequential` checks them.
+    """
     d = X.shape[mode]
     wanted = rank + spare(rank)
+    width = max(FOLDED * rank, 4 * d)
+    double = np.finfo(X.dtype).eps == EPS  # whose norm shows what is lost
+    if double and X.in_memory and not X.sparse and wanted < d and X.size // d > FOLDS * width:
+        return folded_basis(X, mode, wanted, width, rng)
     size = wanted + OVERSAMPLING
     if 2 * size >= d:
         return gram_basis(X, mode, rank, rtol, rng)
@@ -112,6 +124,19 @@ def randomized_basis(X, mode, rank, rtol, rng):
     U, s, _ = np.linalg.svd(linalg.solve_triangular(lower, image.conj().T, lower=True).conj().T, full_matrices=False)
     shares = np.maximum(s[:wanted] ** 2 - shift, 0) / (total or 1)
     return Basis(U[:, :wanted], shares, remainder(shares, d), d * EPS)
+
+
+def folded_basis(X, mode, wanted, width, rng):
+    """Leading singular vectors of the unfolding's columns added up in as many as the width, with random signs."""
+    d = X.shape[mode]
+    G, exponent = in_range(folded_gram, X, mode, width, rng)
+    if exponent:  # its norm is beyond what floats hold
+        return gram_basis(X, mode, wanted, None, rng)
+    total = X.norm() ** 2 or 1
+    whole = G.diagonal().real.sum()
+    squares, vectors = linalg.eigh(G, subset_by_index=(d - wanted, d - 1), overwrite_a=True, check_finite=False)
+    rest = max(float(whole - squares.sum()), 0.0) / total
+    return Basis(vectors[:, ::-1], np.maximum(squares[::-1], 0) / total, rest, d * EPS, folded=total)
 
 
 def spare(rank):
@@ -136,14 +161,43 @@ def auto_basis(X, mode, rank, rtol, rng):
     return found if rank == d or found.losses[rank] > visible else qr_basis(X, mode, rank, rtol, rng)
 
 
-TUCKER_METHODS = {"auto": auto_basis, "gram": gram_basis, "qr": qr_basis, "randomized": randomized_basis}
+@dataclass(frozen=True)
+class TuckerMethod:
+    """How singular vectors are found: the function, and what it needs. A bare one is ``TuckerMethod(function)``.
+
+    Attributes
+    ----------
+    function : callable
+        ``(X, mode, rank, rtol, rng)`` to a `Basis` of a mode of the tensor X; one of rank and rtol is None.
+    finds_rank : bool, default True
+        Whether it can be given a tolerance in place of a rank.
+    """
+
+    function: Callable
+    finds_rank: bool = True
+
+    def __call__(self, X: Any, mode: int, rank: int | None, rtol: float | None, rng: Any) -> "Basis":
+        """The basis, checked, since it may come from a user's function."""
+        basis = self.function(X, mode, rank, rtol, rng)
+        if not isinstance(basis, Basis) or np.shape(basis.vectors) != (X.shape[mode], len(basis.shares)):
+            what = f"a Basis of vectors of length {X.shape[mode]} with as many shares"
+            raise _validation.complain(TypeError, "what method gives", what, _validation.describe(basis))
+        return basis
+
+
+TUCKER_METHODS = {
+    "auto": TuckerMethod(auto_basis),
+    "gram": TuckerMethod(gram_basis),
+    "qr": TuckerMethod(qr_basis),
+    "randomized": TuckerMethod(randomized_basis, finds_rank=False),
+}
 
 
 def in_range(condense, X, mode, *rest):
     """A small matrix made of X, or of 2^e X where the range of floats asks for it, and e; X is found finite or not."""
     with np.errstate(all="ignore"):
         small = condense(X, mode, 0, *rest)
-        fits = 1e-190 < np.abs(small).max() < 1e190
+        fits = 1e-95 < np.abs(small).max() < 1e95  # so that squares of sketches fit, too
     if fits:
         return small, 0
     exponent = safe_exponent(X)
@@ -179,6 +233,24 @@ def scaled_unfolding(X, mode, exponent):
     return times_power(X.unfolded(mode).astype(np.result_type(X.dtype, float)), exponent)
 
 
+def folded_gram(X, mode, exponent, width, rng):
+    """Gram matrix of the sums of columns of the unfolding of 2^exponent X a width apart, each times a random sign."""
+    folded, column = np.zeros((X.shape[mode], width), np.result_type(X.dtype, float)), 0
+    for piece in X.pieces(mode, exponent):
+        piece = dense(piece)
+        signs = 2.0 * rng.integers(0, 2, piece.shape[1], dtype=np.int8) - 1
+        start = 0
+        while start < piece.shape[1]:
+            place = column % width
+            folds = max((piece.shape[1] - start) // width, 1) if place == 0 else 1
+            size = min(width - place, piece.shape[1] - start) if folds == 1 else width
+            part = slice(start, start + folds * size)
+            layers = piece[:, part].reshape(-1, folds, size)
+            folded[:, place : place + size] += np.einsum("ijk,jk->ik", layers, signs[part].reshape(folds, size))
+            start, column = part.stop, column + folds * size
+    return folded @ folded.conj().T
+
+
 def sketched_unfolding(X, mode, exponent, size, rng):
     """The unfolding of 2^exponent X times a matrix of random signs."""
     sketch = np.zeros((X.shape[mode], size), np.result_type(X.dtype, float))
@@ -203,7 +275,7 @@ def st_hosvd(
 
     Parameters
     ----------
-    X : array_like or sparse array, shape (d_0, ..., d_{N-1}), N >= 2
+    X : array of any framework or store, or sparse array, shape (d_0, ..., d_{N-1}), N >= 2
         Real or complex, in any memory order, of NumPy or a framework of the array API, in a store or sparse; integers
         and bool are taken as float64.
     ranks : int or sequence of int, optional
@@ -215,9 +287,10 @@ def st_hosvd(
     method : str or callable, default "auto"
         How singular vectors are found. "gram": eigenvectors of the mode's Gram matrix, the fastest. "qr": from the
         triangular factor of the unfolding's adjoint, accurate to rounding. "auto": the first, and the second where
-        `rtol`, or the part that is cut off, is below 1e-6 and the dtype has such digits. "randomized": a Nystrom
-        approximation of the Gram matrix from two passes, the fastest for ranks below a twentieth of the lengths; goes
-        with `ranks` only. Or a function as in `curtensor.tensors.tucker.TUCKER_METHODS`.
+        `rtol`, or the part that is cut off, is below 1e-6 and the dtype has such digits. "randomized": the
+        Gram matrix of random sums of columns where the unfolding is long, in memory and in double precision, checked by
+        the norm that is kept, else a Nystrom approximation from two passes: the fastest for ranks below a twentieth of
+        the lengths; goes with `ranks` only. Or a function as in `curtensor.tensors.tucker.TUCKER_METHODS`.
     rng : None, int, SeedSequence or Generator, optional
         Source of randomness, for "randomized", and for a sparse X with a mode above 4096.
 
@@ -279,9 +352,12 @@ def st_hosvd(
 
 def basis_method(method, ranks):
     """What finds singular vectors, without ranks to a tolerance."""
-    find_basis = _validation.choose(TUCKER_METHODS, method, "method")
-    if find_basis is randomized_basis and ranks is None:
-        raise _validation.complain(ValueError, "method", "auto, gram or qr where rtol is given", repr(method))
+    find_basis = _validation.choose(TUCKER_METHODS, method, "method", TuckerMethod)
+    if ranks is None and not find_basis.finds_rank:
+        able = ", ".join(name for name, other in TUCKER_METHODS.items() if other.finds_rank)
+        raise _validation.complain(
+            ValueError, "method", f"one of {able} where rtol is given", _validation.describe(method)
+        )
     return find_basis
 
 
@@ -305,17 +381,21 @@ def sequential(X, ranks, rtol, find_basis, rng, nearly):
     core, factors = X, {}
     lost, kept = 0.0, 1.0
     for mode in by_length(X):
-        found = find_basis(core, mode, None if ranks is None else ranks[mode], rtol, rng)
-        if ranks is None:
-            rank = least_rank(found, (budget - lost) / kept / (X.ndim - len(factors)))
-        else:
-            beyond = found.shares[ranks[mode] : ranks[mode] + spare(ranks[mode])]
-            rank = ranks[mode] + np.count_nonzero(beyond > nearly * found.shares[ranks[mode] - 1])
-        loss = found.losses[rank]
+        for find in (find_basis, gram_basis):
+            found = find(core, mode, None if ranks is None else ranks[mode], rtol, rng)
+            if ranks is None:
+                rank = least_rank(found, (budget - lost) / kept / (X.ndim - len(factors)))
+            else:
+                beyond = found.shares[ranks[mode] : ranks[mode] + spare(ranks[mode])]
+                rank = ranks[mode] + np.count_nonzero(beyond > nearly * found.shares[ranks[mode] - 1])
+            factor = np.ascontiguousarray(found.vectors[:, :rank], kind)
+            with np.errstate(over="ignore", invalid="ignore"):
+                cut = core.mode_product(factor.conj().T, mode)
+            loss = max(1 - cut.norm() ** 2 / found.folded, EPS) if found.folded else found.losses[rank]
+            if not found.folded or loss <= TRUE * found.losses[rank] + found.doubt:
+                break
         lost, kept = lost + kept * loss, kept * (1 - loss)
-        factors[mode] = np.ascontiguousarray(found.vectors[:, :rank], kind)
-        with np.errstate(over="ignore", invalid="ignore"):
-            core = core.mode_product(factors[mode].conj().T, mode)
+        core, factors[mode] = cut, factor
         if not core.is_finite():
             raise OverflowError(f"norm of X must be representable in {kind}, got one beyond")
     return Tucker(core.whole(), tuple(factors[mode] for mode in range(X.ndim)), float(np.sqrt(lost)))
@@ -351,7 +431,7 @@ def hooi(
 
     Parameters
     ----------
-    X : array_like or sparse array, shape (d_0, ..., d_{N-1}), N >= 2
+    X : array of any framework or store, or sparse array, shape (d_0, ..., d_{N-1}), N >= 2
         Real or complex, in any memory order, of NumPy or a framework of the array API, in a store or sparse; integers
         and bool are taken as float64.
     ranks : int or sequence of int, optional
@@ -457,14 +537,14 @@ def tucker_to_tensor(core: Any, factors: Sequence[Any], /) -> Any:
 
     Parameters
     ----------
-    core : array_like, shape (r_0, ..., r_{N-1})
+    core : array of any framework or store, or sparse array, shape (r_0, ..., r_{N-1})
         Real or complex; integers and bool are taken as float64.
     factors : sequence of array_like, shapes (d_n, r_n)
         One for each mode.
 
     Returns
     -------
-    X : ndarray, shape (d_0, ..., d_{N-1})
+    X : array of the core's kind, shape (d_0, ..., d_{N-1})
         In the common dtype of the core and the factors.
 
     Raises
@@ -497,11 +577,7 @@ def tucker_to_tensor(core: Any, factors: Sequence[Any], /) -> Any:
 def tucker_parts(core, factors):
     """A core's tensor and one matrix for each of its modes, with as many columns as the mode is long."""
     core = operands.find_tensor(core, "core", gradients=True)
-    if isinstance(factors, (str, bytes)) or not np.iterable(factors):
-        raise _validation.complain(
-            TypeError, "factors", f"a sequence of {core.ndim} matrices", _validation.describe(factors)
-        )
-    factors = list(factors)
+    factors = list(_validation.several(factors, "factors", f"a sequence of {core.ndim} matrices"))
     if len(factors) != core.ndim:
         raise _validation.complain(
             ValueError, "factors", f"one for each of {core.ndim} modes", f"{len(factors)} factors"

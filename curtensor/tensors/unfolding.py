@@ -17,14 +17,14 @@ def unfold(X: Any, /, mode: int) -> Any:
 
     Parameters
     ----------
-    X : array_like, shape (d_0, ..., d_{N-1})
+    X : array of any framework or store, or sparse array, shape (d_0, ..., d_{N-1})
         Numbers of any dtype, in any memory order.
     mode : int
         0 to N - 1; negative modes count from the last.
 
     Returns
     -------
-    M : ndarray, shape (d_mode, product of the others)
+    M : array of X's kind, shape (d_mode, product of the others)
         In X's dtype; a view of X where its memory order allows one, else a copy.
 
     Raises
@@ -65,7 +65,7 @@ def fold(M: Any, /, mode: int, shape: _validation.Integers) -> Any:
 
     Parameters
     ----------
-    M : array_like, shape (d_mode, product of the others)
+    M : array of any framework or store, or sparse array, shape (d_mode, product of the others)
         An unfolding.
     mode : int
         0 to N - 1; negative modes count from the last.
@@ -74,7 +74,7 @@ def fold(M: Any, /, mode: int, shape: _validation.Integers) -> Any:
 
     Returns
     -------
-    X : ndarray, shape (d_0, ..., d_{N-1})
+    X : array of M's kind, shape (d_0, ..., d_{N-1})
         In M's dtype; a view of M where its memory order allows one, else a copy.
 
     Raises
@@ -118,9 +118,9 @@ def mode_dot(X: Any, M: Any, /, mode: int, *, transpose: bool = False) -> Any:
 
     Parameters
     ----------
-    X : array_like, shape (d_0, ..., d_{N-1})
+    X : array of any framework or store, or sparse array, shape (d_0, ..., d_{N-1})
         Real or complex, in any memory order; integers and bool are taken as float64.
-    M : array_like, shape (J, d_mode) or (d_mode,)
+    M : array of any framework or store, or sparse array, shape (J, d_mode) or (d_mode,)
         A matrix, or a vector: then the mode vanishes from the result.
     mode : int
         0 to N - 1; negative modes count from the last.
@@ -129,7 +129,7 @@ def mode_dot(X: Any, M: Any, /, mode: int, *, transpose: bool = False) -> Any:
 
     Returns
     -------
-    Y : ndarray
+    Y : array of X's kind
         X's shape with J in place of d_mode, or without that mode, in the common dtype of X and M; its memory order is
         that in which it was made.
 
@@ -183,7 +183,7 @@ def multi_mode_dot(
 
     Parameters
     ----------
-    X : array_like, shape (d_0, ..., d_{N-1})
+    X : array of any framework or store, or sparse array, shape (d_0, ..., d_{N-1})
         Real or complex, in any memory order; integers and bool are taken as float64.
     Ms : sequence of array_like, shapes (J, d_n) or (d_n,)
         At most N matrices or vectors; the mode of a vector vanishes from the result.
@@ -196,7 +196,7 @@ def multi_mode_dot(
 
     Returns
     -------
-    Y : ndarray
+    Y : array of X's kind
         X's shape with the new lengths, and without the modes of vectors, in the common dtype.
 
     Raises
@@ -235,14 +235,14 @@ def mode_gram(X: Any, /, mode: int) -> Any:
 
     Parameters
     ----------
-    X : array_like, shape (d_0, ..., d_{N-1})
+    X : array of any framework or store, or sparse array, shape (d_0, ..., d_{N-1})
         Real or complex, in any memory order.
     mode : int
         0 to N - 1; negative modes count from the last.
 
     Returns
     -------
-    G : ndarray, shape (d_mode, d_mode)
+    G : array of X's framework, NumPy's for sparse X, shape (d_mode, d_mode)
         Hermitian and positive semidefinite up to rounding; float64 or complex128, also where X has single precision.
 
     Raises
@@ -318,8 +318,10 @@ def mode_index(mode, ndim, name="mode") -> int:
 
 def mode_factors(Ms, modes, skip, transpose, shape) -> dict[int, np.ndarray]:
     """What to multiply each mode by, in the order of modes, without the skipped one."""
-    Ms = list(Ms)
-    modes = range(len(Ms)) if modes is None else modes
+    Ms = _validation.several(Ms, "Ms", "a sequence of matrices")
+    if len(Ms) > len(shape):
+        raise _validation.complain(ValueError, "Ms", f"at most one for each of {len(shape)} modes", f"{len(Ms)}")
+    modes = range(len(Ms)) if modes is None else _validation.several(modes, "modes", "a sequence of integers")
     modes = [mode_index(mode, len(shape), "each of modes") for mode in modes]
     if len(modes) != len(Ms):
         raise _validation.complain(ValueError, "modes", f"as many as Ms ({len(Ms)})", len(modes))
