@@ -12,13 +12,15 @@ import numpy as np
 from curtensor import _validation
 from curtensor.operands import find_tensor
 from curtensor.operands.arithmetic import times_power
+from curtensor.operands.dense_tensor import DenseTensor
 from curtensor.results import in_kind, named
 from curtensor.selection import chosen_rule
-from curtensor.tensors.entries import ArrayEntries, FunctionEntries, StoreEntries
+from curtensor.tensors.entries import ArrayEntries, FunctionEntries, StoreEntries, function_shape
 from curtensor.tensors.indices import KEPT, fibre_factor, mixed_fibres
 from curtensor.tensors.methods import TENSOR_METHODS, TensorMethod
 from curtensor.tensors.result import TensorCUR
 from curtensor.tensors.tucker import auto_basis, sequential, tucker_parts
+from curtensor.tensors.tucker_cross import GOOD, LARGEST_CORE, pivoted_slices, slice_numbers
 
 SAMPLES = 4  # slices of a mode, over its rank
 DOUBTFUL = 0.8  # of the norm left: an interpolation could be worse than nothing
@@ -29,8 +31,7 @@ ENOUGH = 0.8  # of the rows of a sketch, that a rank in its mode may be
 MARGIN = 0.8  # of rtol, that a truncated HOSVD of the sketch is to have
 CLOSER = 0.95  # of the error that would do, from what the last try has shown
 SURELY = 1.1  # times rtol, from which on the sketch's error is believed
-LARGEST_CORE = 2**27  # entries, from which on a function's rtol is given up
-GOOD = 1.5  # times the tail: what the error may be for a converged result
+ALL = 4400  # entries of a function, which are read once
 
 
 def tensor_cur(
@@ -163,22 +164,33 @@ def tensor_cur(
     rng = _validation.generator(rng)
     callback = _validation.callback_function(callback)
 
+    if ranks is not None:
+        ranks = _validation.possible_ranks(_validation.multilinear_ranks(ranks, entries.shape))
+    if callable(X) and choose.by_pivots:
+        sizes = None if n_samples is None else sample_sizes(n_samples, ranks, entries.shape, SAMPLES)
+        sweeps = reported(max_sweeps, callback)
+        result = by_pivots(entries, ranks, sizes, rtol, rule, middle_of, sweeps, rng)
+        if result is not None:
+            return named(result, X)
+        entries = ArrayEntries(DenseTensor(entries.read(np.ix_(*map(np.arange, entries.shape)))))
+
     def attempt(ranks, sizes):
         sweeps = reported(max_sweeps, callback)
         return approximate(entries, ranks, sizes, choose, rule, middle_of, sweeps, rng)
 
     if ranks is not None:
-        ranks = _validation.possible_ranks(_validation.multilinear_ranks(ranks, entries.shape))
         result = attempt(ranks, sample_sizes(n_samples, ranks, entries.shape, SAMPLES))
     else:
         result = smallest_ranks(entries, attempt, rtol, rng)
+    if callable(X) and entries.whole:
+        result = replace(result, n_entries_read=math.prod(entries.shape))
     return named(in_kind(result, entries), X)
 
 
 def entries_of(X, shape, only_some):
     """What reads X: an array, or a function with a shape; a store is one, too, where only some entries are wanted."""
     if callable(X):
-        return FunctionEntries(X, function_shape(shape))
+        return FunctionEntries(X, function_shape(shape), remember=True)
     _validation.only_without(shape is not None, "shape", True, "an array")
     X = find_tensor(X, least=2)
     return StoreEntries(X) if only_some and not X.in_memory else ArrayEntries(X)
@@ -189,6 +201,35 @@ def reported(count, callback):
     for i in range(count):
         callback(i / count)
         yield i
+
+
+def by_pivots(entries, ranks, sizes, rtol, rule, core, sweeps, rng):
+    """The tensor CUR of a function by pivots; None where reading all of it is less."""
+    if math.prod(entries.shape) <= ALL:
+        return None
+    if sizes is None and ranks is not None:
+        sizes = slice_numbers(ranks, entries.shape, "ranks", ranks)
+    chosen = pivoted_slices(entries, ranks, sizes, rtol, rule, core, sweeps, rng)
+    if chosen is None:
+        return None
+    middle, factors, indices, error, passed = chosen
+    if not entries.seen:
+        error = 1.0
+    elif error > DOUBTFUL:
+        factors[0] = factors[0] * entries.best_multiple(middle, factors, rng)
+        error = entries.error(middle, factors, indices, rng)
+    if rtol is not None and not (passed and entries.seen):
+        raise beyond_reach(entries, rtol, error)
+    middle = times_power(middle, -entries.exponent)
+    return TensorCUR(middle, tuple(factors), tuple(indices), entries.n_read, error, bool(passed and entries.seen))
+
+
+def beyond_reach(entries, rtol, error):
+    """What to raise where a tolerance is not held."""
+    if not entries.seen:
+        what = "other than zero at some of the entries sampled, where rtol is given"
+        return _validation.complain(ValueError, "X", what, f"{entries.n_read} zeros")
+    return _validation.complain(ValueError, "rtol", f"at least {error:.2g} for this X", rtol)
 
 
 def approximate(entries, ranks, sizes, method, rule, core, sweeps, rng):
@@ -272,11 +313,8 @@ def smallest_ranks(entries, attempt, rtol, rng):
             error = entries.true_error(core, result.factors, result.indices, rng)
         if error <= rtol:
             return replace(result, error_estimate=error, converged=True)
-        if not entries.seen:
-            what = "other than zero at some of the entries sampled, where rtol is given"
-            raise _validation.complain(ValueError, "X", what, f"{entries.n_read} zeros")
-        if exhausted(entries, ranks) or math.prod(sizes) > LARGEST_CORE:
-            raise _validation.complain(ValueError, "rtol", f"at least {error:.2g} for this X", rtol)
+        if not entries.seen or exhausted(entries, ranks) or math.prod(sizes) > LARGEST_CORE:
+            raise beyond_reach(entries, rtol, error)
         wanted *= CLOSER * rtol / error
 
 
@@ -326,16 +364,6 @@ def unsketched_basis(sketched_mode, X, mode, rank, rtol, rng):
     count, rows = len(found.shares), X.shape[mode]
     losses = found.losses / (1 - np.minimum(np.arange(count + 1), rows - 1) / rows)
     return found._replace(shares=-np.diff(losses), rest=losses[-1])
-
-
-def function_shape(shape) -> tuple[int, ...]:
-    """The lengths of two modes or more which go with a function."""
-    if shape is None:
-        raise _validation.complain(ValueError, "shape", "given where X is a function", "None")
-    shape = _validation.lengths(shape)
-    if len(shape) < 2:
-        raise _validation.complain(ValueError, "shape", "of at least 2 modes", _validation.describe(shape))
-    return shape
 
 
 def sample_sizes(n_samples, ranks, shape, times) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from curtensor.operands.stored_tensor import BOX_BYTES, Recent
 PROBES = 10000  # entries of a function looked at for its error, of each kind
 PASSES = 3.5  # times its chunks that are read of a store for single entries
 KEPT_ENTRIES = 2**26  # bytes of the entries kept where the chunks cannot be
+REMEMBERED = 2**22  # entries of a tensor, of which each that is read is remembered
 SPARE = 10  # rows of the sketch beyond the rank, at least
 SMALL = 2**20  # entries of a tensor whose sketch may be as large as itself
 SHARE = 10  # the sketch of a larger one is at most so small a part of it, as far as the rank allows
@@ -24,6 +25,7 @@ class Entries:
     """What any tensor's entries can be asked, whether reading them is dear or not."""
 
     whole = False  # whether all of X can be read at once, so that there is a sketch
+    exponent = 0  # of the power of two by which entries are multiplied
     seen = True
     counted = True  # whether entries are read anew each time
     seen_anywhere = True  # the error, on entries from everywhere and not from a few chunks alone
@@ -155,21 +157,35 @@ class FunctionEntries(Entries):
         How many entries one call of the function asks for at most; None for any number.
     """
 
-    def __init__(self, function, shape, batch=None):
+    def __init__(self, function, shape, batch=None, remember=False):
         self.function, self.exponent = function, 0
         self.shape, self.batch = shape, batch
         first = [np.zeros(1, dtype=np.intp) for _ in shape]
         self.dtype = function_dtype(function(*first))
         self.n_read, self.seen = 1, False
+        self.known = None
+        if remember and math.prod(shape) <= REMEMBERED:
+            self.known, self.values = np.zeros(math.prod(shape), bool), np.empty(math.prod(shape), self.dtype)
 
     def read(self, indices):
-        """Entries as they are at broadcastable index arrays, all with as many axes; the function gets copies."""
+        """Entries as they are at broadcastable index arrays; those that are remembered are not asked for again."""
+        if self.known is None:
+            return self.asked(indices)
+        places = np.ravel_multi_index(np.broadcast_arrays(*indices), self.shape)
+        missing = np.unique(places[~self.known[places]])
+        if len(missing):
+            self.values[missing] = self.asked(np.unravel_index(missing, self.shape))
+            self.known[missing] = True
+        return self.values[places]
+
+    def asked(self, indices):
+        """Entries asked for at broadcastable index arrays, all with as many axes; the function gets copies."""
         shape = np.broadcast_shapes(*(index.shape for index in indices))
         if self.batch is not None and math.prod(shape) > self.batch:
             axis = int(np.argmax(shape))
             parts = (slice(None, shape[axis] // 2), slice(shape[axis] // 2, None))
             halves = [[along(index, axis, part) for index in indices] for part in parts]
-            return np.concatenate([self.read(half) for half in halves], axis)
+            return np.concatenate([self.asked(half) for half in halves], axis)
         copies = [np.array(index) for index in indices]
         values = function_values(self.function(*copies), indices, self.dtype)
         self.n_read += values.size
@@ -314,6 +330,16 @@ def scaling(X, sketch):
         return 0
     _validation.found_finite(X.first_nonfinite(), "X")
     return -int(np.frexp(X.largest())[1])
+
+
+def function_shape(shape) -> tuple[int, ...]:
+    """The lengths of two modes or more which go with a function."""
+    if shape is None:
+        raise _validation.complain(ValueError, "shape", "given where X is a function", "None")
+    shape = _validation.lengths(shape)
+    if len(shape) < 2:
+        raise _validation.complain(ValueError, "shape", "of at least 2 modes", _validation.describe(shape))
+    return shape
 
 
 def function_dtype(values) -> np.dtype:

@@ -9,9 +9,9 @@ from scipy import linalg
 
 from curtensor import _validation
 from curtensor.operands import find_tensor
+from curtensor.operands.arithmetic import times_power
 from curtensor.results import in_kind, named
-from curtensor.tensors.decomposition import function_shape
-from curtensor.tensors.entries import Entries, FunctionEntries, random_places
+from curtensor.tensors.entries import Entries, FunctionEntries, function_shape, random_places
 from curtensor.tensors.trains import (
     TensorTrain,
     backward_cores,
@@ -224,7 +224,7 @@ class Blocks:
         size = math.prod(np.broadcast_shapes(*(index.shape for index in indices)))
         if size > LARGEST_BLOCK or self.entries.n_read + size * self.entries.counted > self.limit:
             raise Spent
-        values = self.entries.read(indices)
+        values = times_power(self.entries.read(indices), self.entries.exponent)
         self.largest = max(self.largest, float(np.abs(values).max(initial=0)))
         return values
 
@@ -292,7 +292,7 @@ def crossed(entries, ranks, rtol, max_entries, max_sweeps, rng, callback):
             rank = max(core.shape[2] for core in cores)
             limit = max(1.5 * error, rounding) if rtol is None else rtol
             if error <= rtol if rtol is not None else error > STALLED * before:
-                count = max(min(max(entries.n_read // 2, PROBES), GATE), entries.n_read // SIXTEENTH)
+                count = gate_size(entries)
                 gate = look + looked(blocks, cores, count, min(count // 2, DRAWN), rng)
                 drawn = PROBES // 2
                 found, gaps = climbed(blocks, cores, worst(gate, starts(entries, STARTS)), 1)
@@ -431,6 +431,11 @@ def looked(blocks, cores, count, drawn, rng):
     values, shown = blocks.at(places), train_entries(cores, list(places.T))
     gaps = np.abs(values - shown).astype(float)
     return Look(places, values, gaps, shown, np.arange(len(places)) >= count - drawn, size)
+
+
+def gate_size(entries):
+    """How many fresh entries a gate looks at."""
+    return max(min(max(entries.n_read // 2, PROBES), GATE), entries.n_read // SIXTEENTH)
 
 
 def starts(entries, least):

@@ -1,0 +1,168 @@
+"""CUR of functions of few variables: slices of each mode by pivots, checked on entries that no choice has seen."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from curtensor import _validation
+from curtensor.operands.dense_tensor import DenseTensor
+from curtensor.tensors.indices import KEPT, choose_slices, fibre_factor, fibres
+from curtensor.tensors.train_cross import (
+    PROBES,
+    STALLED,
+    WORST,
+    Blocks,
+    climbed,
+    distinct,
+    fading,
+    first_points,
+    gate_size,
+    looked,
+    starts,
+    worst,
+)
+from curtensor.tensors.trains import truncated_unfoldings
+from curtensor.tensors.unfolding import mode_products, unfold
+
+ROUNDING = 1e3  # times the dtype's epsilon: what interpolation may make of rounding
+GOOD = 1.5  # times the tail: what the error may be for a converged result
+SHARE = 4  # the cut of each mode's fibres, below rtol over the root of the number of modes
+SLICES = 4  # of a mode, over its rank, where the sub-tensor is not too large for that
+BESIDE = 4  # times the entries of the fibres, which the sub-tensor may have for more slices than there must be
+LARGEST_CORE = 2**22  # entries of a function's sub-tensor
+DRAWN = 500  # entries of a gate where the approximation is large
+CLIMBED = 2  # points climbed from after a sweep, at least
+
+
+class Pivoted(NamedTuple):
+    """What is chosen of a function: core and factors, slices, the error on fresh entries, and whether it will do."""
+
+    core: np.ndarray
+    factors: list[np.ndarray]
+    indices: list[np.ndarray]
+    error: float
+    passed: bool
+
+
+def pivoted_slices(entries, ranks, sizes, rtol, rule, core, sweeps, rng):
+    """Slices of a function, by fibres through pivots and through slices chosen before; None where all of it is less.
+
+    After every sweep the approximation, as a train, is looked at on fresh entries as that of `tt_cross` is; the worst
+    are the next pivots. It will do where a gate of other fresh entries shows `rtol`, or for ranks `GOOD` times what
+    their HOSVD leaves.
+    """
+    shape, eps = entries.shape, float(np.finfo(entries.dtype).eps)
+    rounding = ROUNDING * eps
+    cut = max((rtol or 0) / (SHARE * math.sqrt(len(shape))), 16 * eps)
+    points = first_points(Blocks(entries, np.inf), KEPT * max(ranks or (1,)), rng)
+    entries.at(list(points.T))  # of which the largest sets the scale
+    blocks, indices, best, drawn, stalls = Blocks(entries, np.inf), None, None, 0, 0
+    for _ in sweeps:
+        places = [mode_places(entries, indices, ranks, mode, points, rule, rng) for mode in range(len(shape))]
+        if dearer_than_all(entries, places, indices):
+            return None
+        C = [fibres(entries, mode, each) for mode, each in enumerate(places)]
+        here = ranks or tuple(math.ceil(span(each, cut) / KEPT) for each in C)
+        count = sizes or slice_numbers(here, shape, "ranks" if ranks else "rtol", ranks or rtol)
+        choices = [choose_slices(DenseTensor(c), r, s, rule, rng) for c, r, s in zip(C, here, count, strict=True)]
+        indices = [choice.indices for choice in choices]
+        factors = [fibre_factor(*each) for each in zip(C, indices, here, strict=True)]
+        middle, factors = core(entries, indices, factors)
+        cores = tucker_train(middle, factors)
+        look = looked(blocks, cores, PROBES, drawn, rng)
+        error = look.error(0)
+        target = rtol or max(GOOD * hosvd_tail(middle, factors, ranks), rounding)
+        passed, more = False, max(*here, CLIMBED)
+        if error <= target:
+            count = gate_size(entries)
+            look = look + looked(blocks, cores, count, min(count // 2, DRAWN), rng)
+            drawn = PROBES // 2
+            found, gaps = climbed(blocks, cores, worst(look, starts(entries, 2 * CLIMBED)), 1)
+            error = look.error(2)
+            passed = error <= target and gaps.max() <= WORST * target * blocks.largest and not fading(look)
+        else:
+            found, _ = climbed(blocks, cores, worst(look, starts(entries, CLIMBED)), 1)
+        stalls = stalls + 1 if best and error > STALLED * best.error else 0
+        if stalls:
+            cut = max(cut / 4, 16 * eps)
+        if best is None or passed or error < best.error:
+            best = Pivoted(middle, factors, indices, error, passed)
+        if passed or (ranks and stalls == 2) or not entries.seen:
+            break
+        points = distinct(np.concatenate([found, worst(look, more)]))
+    return best
+
+
+def mode_places(entries, indices, ranks, mode, points, rule, rng):
+    """Places of the fibres of a mode through pivots, and through the best of the slices chosen before."""
+    points = points.copy()
+    points[:, mode] = 0
+    if indices is not None:
+        seen = unfold(entries.at(np.ix_(*indices)), mode).conj().T
+        count = min(*seen.shape, KEPT * ranks[mode] if ranks else len(indices[mode]))
+        picked = choose_slices(DenseTensor(seen), max(count // KEPT, 1), count, rule, rng).indices
+        others = [I for m, I in enumerate(indices) if m != mode]
+        columns = np.unravel_index(picked, [len(I) for I in others])
+        chosen = [I[column] for I, column in zip(others, columns, strict=True)]
+        chosen.insert(mode, np.zeros(len(picked), np.intp))
+        points = np.concatenate([np.stack(chosen, axis=1), points])
+    return list(distinct(points).T)
+
+
+def dearer_than_all(entries, places, indices):
+    """Whether as much is left to read of a small function as a sweep may, with half as much for its checks."""
+    asked = sum(length * len(each[0]) for length, each in zip(entries.shape, places, strict=True))
+    asked += math.prod(map(len, indices)) if indices else 0
+    return entries.n_read + 1.5 * asked > math.prod(entries.shape)
+
+
+def span(C, cut):
+    """How many singular values of some fibres are needed to leave out no more than the cut, one at least."""
+    s = np.linalg.svd(C, compute_uv=False)
+    tails = np.sqrt(np.cumsum((s / (s[0] or 1))[::-1] ** 2))[::-1]
+    return max(int(np.count_nonzero(tails > cut * tails[0])), 1)
+
+
+def slice_numbers(ranks, shape, name, given):
+    """Slices of each mode, `SLICES` times the rank where the sub-tensor stays small beside the fibres.
+
+    One more than the rank at least, or, for a tolerance, than the `KEPT` times as many vectors that hold it.
+    """
+    kept = KEPT if name == "rtol" else 1
+    fewest = [min(kept * rank + 1, length) for rank, length in zip(ranks, shape, strict=True)]
+    most = [min(max(SLICES * rank, few), length) for rank, few, length in zip(ranks, fewest, shape, strict=True)]
+    affordable = BESIDE * sum(length * number for length, number in zip(shape, most, strict=True))
+    for share in np.linspace(1, 0, 9):
+        numbers = [few + int(share * (many - few)) for few, many in zip(fewest, most, strict=True)]
+        if math.prod(numbers) <= affordable:
+            break
+    small_enough(numbers, name, given)
+    return tuple(numbers)
+
+
+def small_enough(numbers, name, given):
+    """Raise if a sub-tensor with so many slices would be too large to ask for."""
+    if math.prod(numbers) > LARGEST_CORE:
+        what = f"such that a sub-tensor has at most {LARGEST_CORE} entries; of many variables tt_cross is the form"
+        got = f"{_validation.describe(given)}, for which it has {float(math.prod(numbers)):.2g}"
+        raise _validation.complain(ValueError, name, what, got)
+
+
+def tucker_train(core, factors):
+    """Cores of the tensor train of a Tucker tensor."""
+    rounding = 4 * float(np.finfo(core.dtype).eps)
+    cores, _, _ = truncated_unfoldings(core, None, rounding)
+    pairs = zip(cores, factors, strict=True)
+    return [np.tensordot(G, F, (1, 1)).transpose(0, 2, 1) for G, F in pairs]
+
+
+def hosvd_tail(core, factors, ranks):
+    """What a truncated HOSVD leaves of a Tucker tensor, relative to its norm, at most."""
+    triangles = [np.linalg.qr(factor, mode="r") for factor in factors]
+    core = mode_products(core, dict(enumerate(triangles)))
+    tails = []
+    for mode, rank in enumerate(ranks):
+        s = np.linalg.svd(unfold(core, mode), compute_uv=False)
+        tails.append(np.linalg.norm(s[rank:]) / (np.linalg.norm(s) or 1))
+    return math.hypot(*tails)
