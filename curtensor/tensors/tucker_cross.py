@@ -15,7 +15,6 @@ from curtensor.tensors.train_cross import (
     Blocks,
     climbed,
     distinct,
-    fading,
     first_points,
     gate_size,
     looked,
@@ -80,7 +79,7 @@ def pivoted_slices(entries, ranks, sizes, rtol, rule, core, sweeps, rng):
             drawn = PROBES // 2
             found, gaps = climbed(blocks, cores, worst(look, starts(entries, 2 * CLIMBED)), 1)
             error = look.error(2)
-            passed = error <= target and gaps.max() <= WORST * target * blocks.largest and not fading(look)
+            passed = error <= target and gaps.max() <= WORST * target * blocks.largest
         else:
             found, _ = climbed(blocks, cores, worst(look, starts(entries, CLIMBED)), 1)
         stalls = stalls + 1 if best and error > STALLED * best.error else 0
