@@ -20,7 +20,7 @@ from curtensor.tensors.indices import KEPT, fibre_factor, mixed_fibres
 from curtensor.tensors.methods import TENSOR_METHODS, TensorMethod
 from curtensor.tensors.result import TensorCUR
 from curtensor.tensors.tucker import auto_basis, sequential, tucker_parts
-from curtensor.tensors.tucker_cross import GOOD, LARGEST_CORE, pivoted_slices, slice_numbers
+from curtensor.tensors.tucker_cross import GOOD, LARGEST_CORE, pivoted_slices, slice_numbers, small_enough
 
 SAMPLES = 4  # slices of a mode, over its rank
 DOUBTFUL = 0.8  # of the norm left: an interpolation could be worse than nothing
@@ -207,7 +207,9 @@ def by_pivots(entries, ranks, sizes, rtol, rule, core, sweeps, rng):
     """The tensor CUR of a function by pivots; None where reading all of it is less."""
     if math.prod(entries.shape) <= ALL:
         return None
-    if sizes is None and ranks is not None:
+    if sizes is not None:
+        small_enough(sizes, "n_samples", sizes)
+    elif ranks is not None:
         sizes = slice_numbers(ranks, entries.shape, "ranks", ranks)
     chosen = pivoted_slices(entries, ranks, sizes, rtol, rule, core, sweeps, rng)
     if chosen is None:

@@ -161,19 +161,22 @@ class FunctionEntries(Entries):
         self.function, self.exponent = function, 0
         self.shape, self.batch = shape, batch
         first = [np.zeros(1, dtype=np.intp) for _ in shape]
-        self.dtype = function_dtype(function(*first))
+        values = function(*map(np.copy, first))
+        self.dtype = function_dtype(values)
         self.n_read, self.seen = 1, False
         self.known = None
         if remember and math.prod(shape) <= REMEMBERED:
             self.known, self.values = np.zeros(math.prod(shape), bool), np.empty(math.prod(shape), self.dtype)
+            self.known[0], self.values[0] = True, function_values(values, first, self.dtype)[0]
 
     def read(self, indices):
         """Entries as they are at broadcastable index arrays; those that are remembered are not asked for again."""
         if self.known is None:
             return self.asked(indices)
         places = np.ravel_multi_index(np.broadcast_arrays(*indices), self.shape)
-        missing = np.unique(places[~self.known[places]])
+        missing = np.sort(places[~self.known[places]])
         if len(missing):
+            missing = missing[np.append(True, np.diff(missing) > 0)]
             self.values[missing] = self.asked(np.unravel_index(missing, self.shape))
             self.known[missing] = True
         return self.values[places]
@@ -316,7 +319,8 @@ def tucker_entries(core, factors, places):
         first, *others = [place[start : start + TUPLES] for place in places]
         values = (factors[0][first] @ core.reshape(len(core), -1)).reshape(-1, *core.shape[1:])
         for factor, place in zip(factors[1:], others, strict=True):
-            values = np.einsum("pi,pi...->p...", factor[place], values)
+            columns = values.reshape(*values.shape[:2], -1)
+            values = np.matmul(factor[place][:, None], columns).reshape(len(values), *values.shape[2:])
         pieces.append(values)
     return np.concatenate(pieces)
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -169,18 +170,23 @@ class WholeEntries(Entries):
 
 
 class Look(NamedTuple):
-    """Entries looked at: where, what they are, how far the train is from them, and what it says there.
+    """Entries looked at: where, what they are, how far an approximation is from them, and what it says there.
 
-    Of two kinds: drawn from anywhere, and by the square modulus of the train's entries, whose root mean square is
-    `size`.
+    Of two kinds: drawn from anywhere, with a density of 0 here, and where the approximation is large, with the density
+    they are drawn by, over that of anywhere. The root mean square of the approximation is `size`.
     """
 
     places: np.ndarray
     values: np.ndarray
     gaps: np.ndarray
     shown: np.ndarray
-    drawn: np.ndarray
+    density: np.ndarray
     size: float
+
+    @property
+    def drawn(self):
+        """Which are drawn where the approximation is large."""
+        return self.density > 0
 
     def __add__(self, other):
         """Both looks at the same train in one."""
@@ -195,9 +201,35 @@ class Look(NamedTuple):
         whole = max(whole, FAINT * (self.size / scale) ** 2)
         errors = [likely(squares[~self.drawn], margin) / (whole or 1)]
         if self.drawn.any():
-            weights = np.abs(self.shown[self.drawn] / scale).astype(float) ** 2
-            errors.append(likely(squares[self.drawn] / weights, margin))
+            errors.append(likely(squares[self.drawn] / (self.density[self.drawn] * (self.size / scale) ** 2), margin))
         return math.sqrt(max(errors))
+
+
+class Train:
+    """A train, as an approximation that is looked at."""
+
+    def __init__(self, cores):
+        self.cores = cores
+
+    def at(self, points):
+        """Its entries at points (p, N)."""
+        return train_entries(self.cores, list(points.T))
+
+    def drawn(self, count, rng):
+        """Points drawn by the square moduli of its entries, these over their mean, and the root of that."""
+        points, size = sampled(self.cores, count, rng)
+        return points, (np.abs(self.at(points)).astype(float) / (size or 1)) ** 2, size
+
+    def lines(self, points):
+        """For one mode after the other, its entries (p, d) along that mode through points, which may move meanwhile."""
+        behind = [np.ones((len(points), 1))]
+        for core, place in zip(backward_cores(self.cores)[:-1], points.T[:0:-1], strict=True):
+            behind.append(train_step(behind[-1], core, place))
+        rows = np.ones((len(points), 1))
+        for n, core in enumerate(self.cores):
+            ahead = (rows @ core.reshape(len(core), -1)).reshape(len(points), *core.shape[1:])
+            yield np.einsum("pnb,pb->pn", ahead, behind.pop())
+            rows = train_step(rows, core, points[:, n])
 
 
 class Blocks:
@@ -287,15 +319,15 @@ def crossed(entries, ranks, rtol, max_entries, max_sweeps, rng, callback):
                 cores, prefixes = half_sweep(blocks, joined_sets(suffixes, points, behind=True), most, cut, False)
             else:
                 cores, suffixes = half_sweep(blocks, joined_sets(prefixes, points, behind=False), most, cut, True)
-            look = looked(blocks, cores, PROBES, drawn, rng)
+            look = looked(blocks, Train(cores), PROBES, drawn, rng)
             error = look.error(0)
             rank = max(core.shape[2] for core in cores)
             limit = max(1.5 * error, rounding) if rtol is None else rtol
             if error <= rtol if rtol is not None else error > STALLED * before:
-                count = gate_size(entries)
-                gate = look + looked(blocks, cores, count, min(count // 2, DRAWN), rng)
+                count = max(gate_size(entries), entries.n_read // SIXTEENTH)
+                gate = look + looked(blocks, Train(cores), count, min(count // 2, DRAWN), rng)
                 drawn = PROBES // 2
-                found, gaps = climbed(blocks, cores, worst(gate, starts(entries, STARTS)), 1)
+                found, gaps = climbed(blocks, Train(cores), worst(gate, starts(entries, STARTS)), 1)
                 error = gate.error(2)
                 held = error <= limit and gaps.max() <= WORST * limit * blocks.largest
                 passed = held and not fading(gate)
@@ -304,7 +336,7 @@ def crossed(entries, ranks, rtol, max_entries, max_sweeps, rng, callback):
                     break
                 points = np.concatenate([found, worst(gate, rank // GROWTH)])
             else:
-                found, _ = climbed(blocks, cores, worst(look, starts(entries, STARTS // 2)), 1)
+                found, _ = climbed(blocks, Train(cores), worst(look, starts(entries, STARTS // 2)), 1)
                 points = np.concatenate([found, worst(look, max(rank // GROWTH, 2))])
             if error > STALLED * before:
                 cut = max(cut / 4, rounding)
@@ -324,12 +356,12 @@ def crossed(entries, ranks, rtol, max_entries, max_sweeps, rng, callback):
 def best_multiple(entries, cores, rng):
     """The multiple of a train which fits fresh entries best, and its error on others: no farther off than zero is."""
     blocks = Blocks(entries, np.inf)
-    look = looked(blocks, cores, PROBES, 0, rng)
+    look = looked(blocks, Train(cores), PROBES, 0, rng)
     shown, size = rescaled(look.shown)
     values, more = rescaled(look.values)
     multiple = np.vdot(shown, values).real / (np.linalg.norm(shown) ** 2 or 1) * 2.0 ** (more - size)
     cores = [*cores[:-1], cores[-1] * cores[-1].dtype.type(max(multiple, 0))]
-    return cores, min(looked(blocks, cores, PROBES, 0, rng).error(2), 1.0)
+    return cores, min(looked(blocks, Train(cores), PROBES, 0, rng).error(2), 1.0)
 
 
 def half_sweep(blocks, ahead, most, cut, backward):
@@ -422,20 +454,21 @@ def first_points(blocks, count, rng):
     return distinct(np.concatenate([found, largest, more]))
 
 
-def looked(blocks, cores, count, drawn, rng):
-    """A `Look` at so many fresh entries, of which so many where the train is large, the others anywhere."""
+def looked(blocks, approximation, count, drawn, rng):
+    """A `Look` at so many fresh entries, of which so many where the approximation is large, the others anywhere."""
     places, size = np.stack(random_places(blocks.shape, count - drawn, rng), axis=1), 0.0
+    density = np.zeros(count - drawn)
     if drawn:
-        more, size = sampled(cores, drawn, rng)
-        places = np.concatenate([places, more])
-    values, shown = blocks.at(places), train_entries(cores, list(places.T))
+        more, chances, size = approximation.drawn(drawn, rng)
+        places, density = np.concatenate([places, more]), np.append(density, chances)
+    values, shown = blocks.at(places), approximation.at(places)
     gaps = np.abs(values - shown).astype(float)
-    return Look(places, values, gaps, shown, np.arange(len(places)) >= count - drawn, size)
+    return Look(places, values, gaps, shown, density, size)
 
 
 def gate_size(entries):
-    """How many fresh entries a gate looks at."""
-    return max(min(max(entries.n_read // 2, PROBES), GATE), entries.n_read // SIXTEENTH)
+    """How many fresh entries a gate looks at, at least."""
+    return min(max(entries.n_read // 2, PROBES), GATE)
 
 
 def starts(entries, least):
@@ -479,14 +512,19 @@ def sampled(cores, count, rng):
         rows = np.ones((stop - start, 1), first.dtype)
         for n, core in enumerate(cores):
             ahead = (rows @ core.reshape(len(core), -1)).reshape(len(rows), *core.shape[1:])
-            chances = np.cumsum(np.einsum("pnb,pnb->pn", ahead, ahead.conj()).real, axis=1)
-            marks = rng.random(len(rows)) * chances[:, -1]
-            chosen = np.minimum((chances <= marks[:, None]).sum(1), lengths[n] - 1)
+            chosen = picked(np.einsum("pnb,pnb->pn", ahead, ahead.conj()).real, rng)
             points[start:stop, n] = chosen
             rows = ahead[np.arange(len(rows)), chosen]
             norms = np.linalg.norm(rows, axis=1)
             rows = rows / np.where(norms > 0, norms, 1)[:, None]
     return points, float(np.exp2(mean))
+
+
+def picked(weights, rng):
+    """An index for each row of weights (p, n), drawn by them."""
+    chances = np.cumsum(weights, axis=1)
+    marks = rng.random(len(weights)) * chances[:, -1]
+    return np.minimum((chances <= marks[:, None]).sum(1), weights.shape[1] - 1)
 
 
 def worst(look, count):
@@ -501,34 +539,26 @@ def worst(look, count):
     return distinct(look.places[np.stack(list(orders), axis=1).ravel()])[:count]
 
 
-def climbed(blocks, cores, points, rounds):
-    """Points to which the distance of the train from the tensor rises, one coordinate after the other; the distances.
+def climbed(blocks, approximation, points, rounds):
+    """Points to which the distance of the approximation rises, one coordinate after the other; the distances.
 
-    Of every other point what the train misses of an entry, as in `worst`. Without a train, to large entries.
+    Of every other point what is missed of an entry, as in `worst`. Without an approximation, to large entries.
     """
     points = points.copy()
-    d, numbers = len(blocks.shape), np.arange(len(points))
-    if cores is None:
-        cores = [np.zeros((1, length, 1)) for length in blocks.shape]
-    gaps, known = np.zeros(len(points)), None
+    numbers, gaps, known = np.arange(len(points)), np.zeros(len(points)), None
     for _ in range(rounds):
-        behind = [np.ones((len(points), 1))]
-        for core, place in zip(backward_cores(cores)[:-1], points.T[:0:-1], strict=True):
-            behind.append(train_step(behind[-1], core, place))
-        rows = np.ones((len(points), 1))
-        for n, core in enumerate(cores):
+        shown = repeat(0.0) if approximation is None else approximation.lines(points)
+        for n, length in enumerate(blocks.shape):
             line = [place[:, None] for place in points.T]
-            line[n] = np.arange(blocks.shape[n])[None, :]
-            ahead = (rows @ core.reshape(len(core), -1)).reshape(len(points), *core.shape[1:])
+            line[n] = np.arange(length)[None, :]
             values = blocks.read(line)
-            here = np.abs(values - np.einsum("pnb,pb->pn", ahead, behind[d - 1 - n]))
+            here = np.abs(values - next(shown))
             if known is not None:
                 same_answers(known, values[numbers, points[:, n]], points)
             here[1::2] = np.minimum(here[1::2], np.abs(values[1::2]))
             gaps = here.max(1)
             points[:, n] = np.where(gaps > here[numbers, points[:, n]], here.argmax(1), points[:, n])
             known = values[numbers, points[:, n]]
-            rows = train_step(rows, core, points[:, n])
     return points, gaps
 
 

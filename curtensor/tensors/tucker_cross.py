@@ -7,6 +7,7 @@ import numpy as np
 
 from curtensor import _validation
 from curtensor.operands.dense_tensor import DenseTensor
+from curtensor.tensors.entries import TUPLES, tucker_entries
 from curtensor.tensors.indices import KEPT, choose_slices, fibre_factor, fibres
 from curtensor.tensors.train_cross import (
     PROBES,
@@ -18,10 +19,10 @@ from curtensor.tensors.train_cross import (
     first_points,
     gate_size,
     looked,
+    picked,
     starts,
     worst,
 )
-from curtensor.tensors.trains import truncated_unfoldings
 from curtensor.tensors.unfolding import mode_products, unfold
 
 ROUNDING = 1e3  # times the dtype's epsilon: what interpolation may make of rounding
@@ -68,20 +69,20 @@ def pivoted_slices(entries, ranks, sizes, rtol, rule, core, sweeps, rng):
         indices = [choice.indices for choice in choices]
         factors = [fibre_factor(*each) for each in zip(C, indices, here, strict=True)]
         middle, factors = core(entries, indices, factors)
-        cores = tucker_train(middle, factors)
-        look = looked(blocks, cores, PROBES, drawn, rng)
+        shown = Shown(middle, factors)
+        look = looked(blocks, shown, PROBES, drawn, rng)
         error = look.error(0)
         target = rtol or max(GOOD * hosvd_tail(middle, factors, ranks), rounding)
         passed, more = False, max(*here, CLIMBED)
         if error <= target:
             count = gate_size(entries)
-            look = look + looked(blocks, cores, count, min(count // 2, DRAWN), rng)
+            look = look + looked(blocks, shown, count, min(count // 2, DRAWN), rng)
             drawn = PROBES // 2
-            found, gaps = climbed(blocks, cores, worst(look, starts(entries, 2 * CLIMBED)), 1)
+            found, gaps = climbed(blocks, shown, worst(look, starts(entries, 2 * CLIMBED)), 1)
             error = look.error(2)
             passed = error <= target and gaps.max() <= WORST * target * blocks.largest
         else:
-            found, _ = climbed(blocks, cores, worst(look, starts(entries, CLIMBED)), 1)
+            found, _ = climbed(blocks, shown, worst(look, starts(entries, CLIMBED)), 1)
         stalls = stalls + 1 if best and error > STALLED * best.error else 0
         if stalls:
             cut = max(cut / 4, 16 * eps)
@@ -148,12 +149,51 @@ def small_enough(numbers, name, given):
         raise _validation.complain(ValueError, name, what, got)
 
 
-def tucker_train(core, factors):
-    """Cores of the tensor train of a Tucker tensor."""
-    rounding = 4 * float(np.finfo(core.dtype).eps)
-    cores, _, _ = truncated_unfoldings(core, None, rounding)
-    pairs = zip(cores, factors, strict=True)
-    return [np.tensordot(G, F, (1, 1)).transpose(0, 2, 1) for G, F in pairs]
+class Shown:
+    """A Tucker tensor, as an approximation that is looked at."""
+
+    def __init__(self, core, factors):
+        self.core, self.factors = core, factors
+
+    def at(self, points):
+        """Its entries at points (p, N)."""
+        return tucker_entries(self.core, self.factors, list(points.T))
+
+    def drawn(self, count, rng):
+        """Points drawn by the square moduli of its entries, these over their mean, and the root of that.
+
+        With orthonormal factors the index in a mode, given those before, is as likely as its row is long in what is
+        left of the core: it is drawn by one of the columns of that, drawn by their norms.
+        """
+        bases, triangles = zip(*map(np.linalg.qr, self.factors), strict=True)
+        core = mode_products(self.core, dict(enumerate(triangles)))
+        total = float(np.linalg.norm(core))
+        if total == 0:
+            return np.zeros((0, core.ndim), np.intp), np.zeros(0), 0.0
+        points = [self._points(core / total, bases, min(count - n, TUPLES), rng) for n in range(0, count, TUPLES)]
+        points, size = np.concatenate(points), total / math.sqrt(math.prod(map(len, bases)))
+        return points, (np.abs(self.at(points)).astype(float) / size) ** 2, size
+
+    @staticmethod
+    def _points(core, bases, count, rng):
+        """Points (count, N) drawn from a core of norm one, by orthonormal bases."""
+        numbers, points = np.arange(count), np.empty((count, core.ndim), np.intp)
+        rest = np.broadcast_to(core, (count, *core.shape))
+        for mode, basis in enumerate(bases):
+            rest = rest.reshape(count, basis.shape[1], -1)
+            columns = picked(np.linalg.norm(rest, axis=1) ** 2, rng)
+            points[:, mode] = picked(np.abs(rest[numbers, :, columns] @ basis.T) ** 2, rng)
+            rest = np.matmul(basis[points[:, mode], None], rest)
+        return points
+
+    def lines(self, points):
+        """For one mode after the other, its entries (p, d) along that mode through points, which may move meanwhile."""
+        for mode, factor in enumerate(self.factors):
+            rows = np.tile(np.moveaxis(self.core, mode, -1), (len(points), *[1] * self.core.ndim))
+            for n, other in enumerate(self.factors):
+                if n != mode:
+                    rows = np.einsum("pi,pi...->p...", other[points[:, n]], rows)
+            yield rows @ factor.T
 
 
 def hosvd_tail(core, factors, ranks):
