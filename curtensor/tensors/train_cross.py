@@ -253,7 +253,7 @@ class Blocks:
 
     def read(self, indices):
         """Entries at broadcastable index arrays, within the limit."""
-        size = math.prod(np.broadcast_shapes(*(index.shape for index in indices)))
+        size = math.prod(map(max, zip(*(index.shape for index in indices), strict=True)))
         if size > LARGEST_BLOCK or self.entries.n_read + size * self.entries.counted > self.limit:
             raise Spent
         values = times_power(self.entries.read(indices), self.entries.exponent)
@@ -319,6 +319,7 @@ def crossed(entries, ranks, rtol, max_entries, max_sweeps, rng, callback):
                 cores, prefixes = half_sweep(blocks, joined_sets(suffixes, points, behind=True), most, cut, False)
             else:
                 cores, suffixes = half_sweep(blocks, joined_sets(prefixes, points, behind=False), most, cut, True)
+            forward = sweep % 2 == 0
             look = looked(blocks, Train(cores), PROBES, drawn, rng)
             error = look.error(0)
             rank = max(core.shape[2] for core in cores)
@@ -349,7 +350,11 @@ def crossed(entries, ranks, rtol, max_entries, max_sweeps, rng, callback):
     if error > DOUBTFUL and seen:
         cores, error = best_multiple(entries, cores, rng)
         passed = False
-    left, right = nested_indices(cores)
+    if forward:
+        left = tuple(prefixes[1:])
+        right = tuple(own[:, ::-1] for own in one_sided(backward_cores(cores))[::-1])
+    else:
+        left, right = one_sided(cores), tuple(suffixes[:-1])
     return TensorTrain(tuple(cores), left, right, entries.n_read, float(error) if seen else 1.0, bool(passed and seen))
 
 
@@ -571,13 +576,8 @@ def same_answers(first, second, points):
         raise _validation.complain(ValueError, "X(*indices)", "the same whenever it is asked for", got)
 
 
-def nested_indices(cores):
-    """Nested index sets before and behind, of rows and columns which hold the unfoldings of a train."""
-    return one_sided(cores), tuple(own[:, ::-1] for own in one_sided(backward_cores(cores))[::-1])
-
-
 def one_sided(cores):
-    """Index sets of modes 0 to n, for n from 0 to N - 2."""
+    """Nested index sets of modes 0 to n, for n from 0 to N - 2, of rows which hold the unfoldings of a train."""
     known, T, sets = np.zeros((1, 0), np.intp), np.ones((1, 1)), []
     for core in cores[:-1]:
         A = np.tensordot(T, core, 1)
