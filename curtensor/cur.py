@@ -478,9 +478,8 @@ def cur_of_function(entries, rank, rtol, rng, callback):
         return cur_decomposition(read_whole(entries), rank, rtol=rtol, rng=rng, callback=callback)
     left, right = orthonormal_columns(found.U.T), orthonormal_columns(found.V.conj().T).conj().T
     middle = (left.conj().T @ found.U.T) @ (found.V @ right.conj().T)
-    C = np.ascontiguousarray(found.C.T)
     callback(1.0)
-    return CUR(C, found.R, found.columns, found.rows, left, middle, right, found.error)
+    return CUR(found.C.T, found.R, found.columns, found.rows, left, middle, right, found.error)
 
 
 def cur_from_indices(A: Any, /, columns: Any, rows: Any, *, core: str | Callable = "projection") -> CUR:

@@ -225,8 +225,7 @@ def id_of_function(entries, rank, rtol, axis, rng):
     if found is None:
         return interpolative_decomposition(read_whole(entries), rank, rtol=rtol, axis=axis, rng=rng)
     if axis == 1:
-        skeleton = np.ascontiguousarray(found.C.T)
-        return ID(found.columns, coefficients(found.V, found.columns), skeleton, 1, found.error)
+        return ID(found.columns, coefficients(found.V, found.columns), found.C.T, 1, found.error)
     return ID(found.rows, coefficients(found.U, found.rows).T, found.R, 0, found.error)
 
 
