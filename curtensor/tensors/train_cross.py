@@ -11,8 +11,9 @@ from scipy import linalg
 from curtensor import _validation
 from curtensor.operands import find_tensor
 from curtensor.operands.arithmetic import times_power
+from curtensor.operands.entries import BATCH, IndexedFunction, indexed_function, is_function, only_for_functions
 from curtensor.results import in_kind, named
-from curtensor.tensors.entries import Entries, FunctionEntries, function_shape, random_places
+from curtensor.tensors.entries import FunctionEntries, random_places
 from curtensor.tensors.trains import (
     TensorTrain,
     backward_cores,
@@ -24,7 +25,6 @@ from curtensor.tensors.trains import (
     train_step,
 )
 
-BATCH = 2**20  # entries that one call asks for at most
 STARTS = 4  # points from which the first sweep begins, and the gate climbs
 PROBES = 400  # fresh entries looked at after every sweep
 GATE = 4000  # fresh entries that the error must be seen on, or half of what was read where that is less
@@ -50,6 +50,7 @@ def tt_cross(
     *,
     rtol: float | None = None,
     shape: _validation.Integers | None = None,
+    dtype: Any = None,
     batch: int | None = None,
     vectorized: bool = True,
     max_entries: int = 10**7,
@@ -76,10 +77,12 @@ def tt_cross(
         entries, or `converged` is False.
     shape : sequence of int, optional
         Lengths of the modes where X is callable, and only then.
+    dtype : dtype, optional
+        Of a function's values; by default that of its first.
     batch : int, optional
-        Entries that one call of X asks for at most, 1 or more.
+        Entries that a function is asked for in one call at most, by default 262144.
     vectorized : bool, default True
-        Whether X takes arrays; False for a function of N integers.
+        Whether a function takes index arrays; else it is called with N integers for each entry.
     max_entries : int, default 10000000
         Entries read at most, 1 or more: where more would be needed, the train found by then is given back, not
         converged.
@@ -137,7 +140,7 @@ def tt_cross(
     >>> bool(abs(train.at([19] * 10) - 1 / 11) < 1e-6)
     True
     """
-    entries = train_source(X, shape, batch, vectorized)
+    entries = train_source(X, shape, dtype, batch, vectorized)
     ranks, rtol = train_ranks_or_rtol(ranks, rtol, entries.shape, entries.dtype)
     max_entries = _validation.integer(max_entries, "max_entries", 1, 10**18)
     max_sweeps = _validation.integer(max_sweeps, "max_sweeps", 1, 1000)
@@ -145,28 +148,13 @@ def tt_cross(
     callback = _validation.callback_function(callback)
 
     if math.prod(entries.shape) <= min(PROBES + GATE, max_entries):
-        entries = WholeEntries(entries)
+        entries.read(np.ix_(*map(np.arange, entries.shape)))  # and remembered
     result = crossed(entries, ranks, rtol, max_entries, max_sweeps, rng, callback)
     return named(in_kind(result, entries), X)
 
 
 class Spent(Exception):
     """More entries would be read than are allowed, or held at once."""
-
-
-class WholeEntries(Entries):
-    """Entries of a small tensor, all of which are read once."""
-
-    counted = False
-
-    def __init__(self, entries):
-        self.shape, self.dtype, self.like = entries.shape, entries.dtype, entries.like
-        self.values = entries.read(np.ix_(*map(np.arange, entries.shape)))
-        self.n_read = entries.n_read
-
-    def read(self, indices):
-        """Entries at broadcastable index arrays."""
-        return self.values[tuple(indices)]
 
 
 class Look(NamedTuple):
@@ -254,7 +242,7 @@ class Blocks:
     def read(self, indices):
         """Entries at broadcastable index arrays, within the limit."""
         size = math.prod(map(max, zip(*(index.shape for index in indices), strict=True)))
-        if size > LARGEST_BLOCK or self.entries.n_read + size * self.entries.counted > self.limit:
+        if size > LARGEST_BLOCK or self.entries.n_read + size > self.limit:
             raise Spent
         values = times_power(self.entries.read(indices), self.entries.exponent)
         self.largest = max(self.largest, float(np.abs(values).max(initial=0)))
@@ -305,7 +293,8 @@ def places_in(known, points):
 def crossed(entries, ranks, rtol, max_entries, max_sweeps, rng, callback):
     """The tensor train, by sweeps to and fro, each followed by a look at entries it has not seen."""
     d = len(entries.shape)
-    blocks = Blocks(entries, max_entries)
+    all_of_it = entries.function.remembers and math.prod(entries.shape) <= max_entries
+    blocks = Blocks(entries, np.inf if all_of_it else max_entries)
     rounding = 16 * float(np.finfo(entries.dtype).eps)
     most = largest_ranks(entries.shape) if ranks is None else ranks
     cut = rounding if rtol is None else max(rtol / (SHARE * math.sqrt(d)), rounding)
@@ -329,6 +318,7 @@ def crossed(entries, ranks, rtol, max_entries, max_sweeps, rng, callback):
                 gate = look + looked(blocks, Train(cores), count, min(count // 2, DRAWN), rng)
                 drawn = PROBES // 2
                 found, gaps = climbed(blocks, Train(cores), worst(gate, starts(entries, STARTS)), 1)
+                entries.check_again(gate)
                 error = gate.error(2)
                 held = error <= limit and gaps.max() <= WORST * limit * blocks.largest
                 passed = held and not fading(gate)
@@ -346,7 +336,7 @@ def crossed(entries, ranks, rtol, max_entries, max_sweeps, rng, callback):
         if cores is None:
             what = "at least what a first sweep reads"
             raise _validation.complain(ValueError, "max_entries", what, max_entries) from None
-    seen = blocks.largest > 0
+    seen = blocks.largest > 0 or entries.n_read >= math.prod(entries.shape)
     if error > DOUBTFUL and seen:
         cores, error = best_multiple(entries, cores, rng)
         passed = False
@@ -573,7 +563,7 @@ def same_answers(first, second, points):
     if far.any():
         n = int(far.argmax())
         got = f"{first[n]} and {second[n]} at {tuple(points[n].tolist())}"
-        raise _validation.complain(ValueError, "X(*indices)", "the same whenever it is asked for", got)
+        raise _validation.complain(ValueError, "X", "the same whenever it is read", got)
 
 
 def one_sided(cores):
@@ -589,31 +579,17 @@ def one_sided(cores):
     return tuple(sets)
 
 
-def train_source(X, shape, batch, vectorized):
-    """What is read: a function of index arrays, or of integers, with a shape; or an array, by its entries."""
-    batch = BATCH if batch is None else _validation.integer(batch, "batch", 1, np.iinfo(np.intp).max)
-    vectorized = _validation.flag(vectorized, "vectorized")
-    if callable(X):
-        function = X if vectorized else one_by_one(X)
-        return FunctionEntries(function, function_shape(shape), batch)
-    _validation.only_without(shape is not None, "shape", True, "an array")
+def train_source(X, shape, dtype, batch, vectorized):
+    """What is read: a function of index arrays with a shape; or an array, by its entries."""
+    if is_function(X):
+        return FunctionEntries(indexed_function(X, shape, dtype, batch, vectorized, name="X", least=2))
+    only_for_functions("X", shape, dtype, batch, vectorized)
     X = find_tensor(X, least=2)
 
     def at(*indices):
         common = np.broadcast_shapes(*(index.shape for index in indices))
         return X.at([np.broadcast_to(index, common).ravel() for index in indices]).reshape(common)
 
-    entries = FunctionEntries(at, X.shape, batch)
+    entries = FunctionEntries(IndexedFunction(at, X.shape, X.dtype, BATCH, name="X"))
     entries.like = X.like
     return entries
-
-
-def one_by_one(function):
-    """A function of index arrays that asks a function of integers for one entry after the other."""
-
-    def values(*indices):
-        shape = np.broadcast_shapes(*(index.shape for index in indices))
-        columns = [np.broadcast_to(index, shape).ravel().tolist() for index in indices]
-        return np.array([function(*place) for place in zip(*columns, strict=True)]).reshape(shape)
-
-    return values

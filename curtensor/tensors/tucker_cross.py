@@ -79,6 +79,7 @@ def pivoted_slices(entries, ranks, sizes, rtol, rule, core, sweeps, rng):
             look = look + looked(blocks, shown, count, min(count // 2, DRAWN), rng)
             drawn = PROBES // 2
             found, gaps = climbed(blocks, shown, worst(look, starts(entries, 2 * CLIMBED)), 1)
+            entries.check_again(look)
             error = look.error(2)
             passed = error <= target and gaps.max() <= WORST * target * blocks.largest
         else:
