@@ -6,7 +6,7 @@ candidate has outside the basis. It returns at most k distinct indices, in the o
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from scipy import linalg, sparse
 
 from curtensor import _validation, operands
 from curtensor.operands.arithmetic import dense
+from curtensor.groups import choose_groups, members_of
 from curtensor.sketching import SKETCHES, gaussian, random_matrix, sketch_matrix
 
 RIDGE = 1e-2  # of the mean squared residual; anything in 1e-6..1e-1 does
@@ -656,6 +657,7 @@ def select_columns(
     weights: Any = None,
     include: _validation.Integers = (),
     exclude: _validation.Integers = (),
+    groups: Iterable[Hashable] | None = None,
     sketch: str | Callable = "sparse_sign",
     rng: _validation.RandomSource = None,
 ) -> np.ndarray:
@@ -682,6 +684,10 @@ def select_columns(
     include, exclude : sequence of int, optional
         Columns that must be chosen (they come first, and the others are chosen for what they leave), and columns that
         must not.
+    groups : sequence of n labels, optional
+        Columns with the same label are chosen together or not at all: the indicators of one category, the sensors of
+        one station. k is a number of groups then, `include` and `exclude` name groups by any of their columns, and
+        there are no `rank`, `weights` and other methods.
     sketch : str or callable, default "sparse_sign"
         A test matrix of `curtensor.sketching.SKETCHES`, or a function ``(n, size, dtype, rng)`` to a real one.
     rng : None, int, SeedSequence or Generator, optional
@@ -691,7 +697,7 @@ def select_columns(
     -------
     indices : ndarray of int, shape (k,)
         Distinct column numbers in the order of choice; fewer than k where the numerical rank of A is lower, and with
-        "leverage" where fewer have a score.
+        "leverage" where fewer have a score. With `groups` the columns of at most k of them, group by group.
 
     Raises
     ------
@@ -711,6 +717,8 @@ def select_columns(
     ties, of which the lowest index is taken. The default takes the leading singular vectors and the residual
     of the sketch and applies Osinsky's greedy rule with a small ridge. With exact singular vectors and no ridge
     the error is at most sqrt(k + 1) times that of the truncated SVD [1]_; for a sketch this bound is not proved.
+    Groups: each time the one whose span takes most of what is left of the sketch, then exchanges as long as these take
+    more; O(n l^2) operations for each choice and each exchange, l at least the number of columns in k groups.
 
     A is copied in no layout, but a sparse one is converted where it is neither CSR nor CSC or not of floats, and a
     DataFrame with columns of several dtypes is put together.
@@ -726,7 +734,7 @@ def select_columns(
     >>> sorted(ct.select_columns(A, 2, rng=0).tolist())
     [1, 2]
     """
-    return indices_along(1, A, k, rank, method, weights, include, exclude, sketch, rng)
+    return indices_along(1, A, k, rank, method, weights, include, exclude, groups, sketch, rng)
 
 
 def select_rows(
@@ -739,6 +747,7 @@ def select_rows(
     weights: Any = None,
     include: _validation.Integers = (),
     exclude: _validation.Integers = (),
+    groups: Iterable[Hashable] | None = None,
     sketch: str | Callable = "sparse_sign",
     rng: _validation.RandomSource = None,
 ) -> np.ndarray:
@@ -760,6 +769,8 @@ def select_rows(
         Multiply each row's score; at least 0, where 0 excludes.
     include, exclude : sequence of int, optional
         Rows that must be chosen, and rows that must not.
+    groups : sequence of m labels, optional
+        As for `select_columns`: rows with the same label are chosen together or not at all.
     sketch : str or callable, default "sparse_sign"
         As for `select_columns`.
     rng : None, int, SeedSequence or Generator, optional
@@ -790,19 +801,25 @@ def select_rows(
     >>> sorted(ct.select_rows(np.diag([1.0, 5, 2, 9]), 2, rng=0).tolist())
     [1, 3]
     """
-    return indices_along(0, A, k, rank, method, weights, include, exclude, sketch, rng)
+    return indices_along(0, A, k, rank, method, weights, include, exclude, groups, sketch, rng)
 
 
-def indices_along(axis, A, k, rank, method, weights, include, exclude, sketch, rng):
+def indices_along(axis, A, k, rank, method, weights, include, exclude, groups, sketch, rng):
     """The checks and the body of `select_columns` (axis 1) and `select_rows` (axis 0)."""
     operand, A = operands.find(A)
     n = A.shape[axis]
     sketch = _validation.choose(SKETCHES, sketch, "sketch")
     rng = _validation.generator(rng)
     rule = chosen_rule(method, beyond_rank=rank is not None)
-    k, rank = size_and_rank(k, rank, rule, method, n, min(A.shape))
     include = _validation.index_list(include, "include", n)
     exclude = _validation.index_list(exclude, "exclude", n)
+    if groups is not None:
+        for name, value in (("rank", rank), ("weights", weights), ("method", None if method == "osinsky" else method)):
+            if value is not None:
+                got = _validation.describe(value)
+                raise _validation.complain(ValueError, name, "left at its default where groups are given", got)
+        return grouped_indices(axis, operand, A, k, members_of(groups, n), include, exclude, sketch, rng)
+    k, rank = size_and_rank(k, rank, rule, method, n, min(A.shape))
     weights = None if weights is None else candidate_weights(weights, n)
     enough_candidates(k, n, include, exclude, weights)
 
@@ -863,13 +880,33 @@ def chosen_indices(axis, operand, A, k, rule, sketch, rng, *, rank=None, weights
         weights = np.ones(n) if weights is None else weights.copy()
         weights[np.asarray(exclude, dtype=np.intp)] = 0
         return rule(operand, A, k, rng, weights, include)
-    kind = operand.dtype(A)
-    test = random_matrix(sketch, depth, sketch_size(rank or k, n, depth, rule.exchanges), kind, rng)
-    nothing = sparse.csr_array((n, 0), dtype=test.dtype)
-    sketched = sketch_matrix(operand, A, *((test, nothing) if axis == 1 else (nothing, test)))
-    candidates = sketched.left if axis == 1 else sketched.right
+    size = sketch_size(rank or k, n, depth, rule.exchanges)
+    candidates = sketched_candidates(axis, operand, A, size, sketch, rng)
     options = {"weights": weights, "include": include, "exclude": exclude}
     return choose_from_sketch(candidates, k, rule, rng, rank=rank, **options)
+
+
+def grouped_indices(axis, operand, A, k, members, include, exclude, sketch, rng):
+    """Columns (axis 1) or rows (axis 0) of at most k groups, which see A sketched along the other axis."""
+    home = np.empty(A.shape[axis], dtype=np.intp)
+    for group, indices in enumerate(members):
+        home[indices] = group
+    first, never = (list(dict.fromkeys(home[indices].tolist())) for indices in (include, exclude))
+    k = _validation.integer(k, "k", 1, len(members))
+    enough_candidates(k, len(members), np.array(first, dtype=int), np.array(never, dtype=int), None)
+    depth, most = A.shape[1 - axis], sum(sorted(map(len, members))[-k:])
+    size = sketch_size(min(most, depth), len(home), depth)
+    candidates = sketched_candidates(axis, operand, A, size, sketch, rng)
+    chosen = choose_groups(candidates, members, k, first, never)
+    return np.concatenate([np.empty(0, dtype=np.intp), *(members[group] for group in chosen)])
+
+
+def sketched_candidates(axis, operand, A, size, sketch, rng):
+    """Columns (axis 1) or rows (axis 0) of A, one a row, sketched along the other axis to so many numbers."""
+    test = random_matrix(sketch, A.shape[1 - axis], size, operand.dtype(A), rng)
+    nothing = sparse.csr_array((A.shape[axis], 0), dtype=test.dtype)
+    sketched = sketch_matrix(operand, A, *((test, nothing) if axis == 1 else (nothing, test)))
+    return sketched.left if axis == 1 else sketched.right
 
 
 def column_basis(operand, sketched, k, rule, rng, include=(), rank=None):

@@ -21,7 +21,7 @@ LAYERS = [
     {"accuracy"},
     {"tolerance", "leverage"},
     {"selection", "svd"},
-    {"sketching", "results"},
+    {"sketching", "results", "groups"},
     {"operands"},
     {"archive"},
     {"files", "labels"},
