@@ -14,8 +14,8 @@ import numpy as np
 from scipy import linalg, sparse
 
 from curtensor import _validation, operands
-from curtensor.operands.arithmetic import dense
 from curtensor.groups import choose_groups, members_of
+from curtensor.operands.arithmetic import dense
 from curtensor.sketching import SKETCHES, gaussian, random_matrix, sketch_matrix
 
 RIDGE = 1e-2  # of the mean squared residual; anything in 1e-6..1e-1 does
