@@ -40,7 +40,8 @@ class ColumnSelector(SelectorMixin, BaseEstimator):
         Rule for the choice, as in `curtensor.select_columns`; with "leverage" and "uniform" `rank` may be as high
         as the number of features.
     score_rank : int, optional
-        The `rank` of `curtensor.select_columns`, that of the scores which "leverage" draws by. Not with `rtol`.
+        The `rank` of `curtensor.select_columns`: that of a later approximation, where `rank` features are more than
+        that, and for "leverage" of the scores drawn by. Not with `rtol`.
     groups : sequence of labels, optional
         One a feature: those with the same label are kept or left out together, such as the indicators of one category
         or the sensors of one station. `rank` is a number of groups then. Not with `rtol`.
@@ -129,7 +130,8 @@ class RowSelector(BaseEstimator):
         Rule for the choice, as in `curtensor.select_rows`; with "leverage" and "uniform" `rank` may be as high
         as the number of samples.
     score_rank : int, optional
-        The `rank` of `curtensor.select_rows`, that of the scores which "leverage" draws by. Not with `rtol`.
+        The `rank` of `curtensor.select_rows`: that of a later approximation, where `rank` samples are more than that,
+        and for "leverage" of the scores drawn by. Not with `rtol`.
     sketch : str or callable, default "sparse_sign"
         As in `curtensor.select_rows`.
     random_state : int, RandomState or None, default None
@@ -364,7 +366,7 @@ def chosen(selector, X, axis):
 
 
 def chosen_in_groups(selector, X):
-    """The columns of the groups that a selector chooses, group by group; of all groups that add something by default."""
+    """The columns of the groups that a selector chooses; by default of all groups that add something."""
     if selector.rtol is not None:
         raise _validation.complain(ValueError, "rtol", "None where groups are given", selector.rtol)
     labels = list(selector.groups)

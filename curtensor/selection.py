@@ -670,11 +670,13 @@ def select_columns(
     A : array of any framework, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
         Real or complex; integers and bool are taken as float64.
     k : int
-        Number of columns, 1 to min(m, n); with "leverage" and "uniform" up to all columns.
+        Number of columns, 1 to min(m, n); with "leverage", "uniform" and a `rank` up to all columns.
     rank : int, optional
-        Number of singular vectors whose leverage scores are drawn by, 1 to min(m, n), for "leverage" (by default k, but
-        no more than 50) and for functions (k), which then get so many and may take any number of columns. "uniform"
-        draws all alike for any rank; with other methods it must be left out.
+        The rank of a later approximation, where that is less than k, and no `weights` are given: the method chooses so
+        many columns, and others are added that determine the leading `rank` directions best, as more sensors than modes
+        lessen noise. For "leverage" the number of singular vectors whose scores are drawn by, 1 to min(m, n), by
+        default k, but no more than 50; functions get so many and may take any number of columns. "uniform" draws all
+        alike for any rank; "lupp", "cpqr" and "rpcholesky" have none.
     method : str or callable, default "osinsky"
         A rule of `curtensor.selection.SELECTION_RULES`, or "rpcholesky" for positive semidefinite A, or a function
         ``(basis, residual, k, rng)`` to at most k distinct row numbers of the basis (n, k). With `weights` it is
@@ -760,9 +762,9 @@ def select_rows(
     A : array of any framework, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
         Real or complex; integers and bool are taken as float64.
     k : int
-        Number of rows, 1 to min(m, n); with "leverage" and "uniform" up to all rows.
+        Number of rows, 1 to min(m, n); with "leverage", "uniform" and a `rank` up to all rows.
     rank : int, optional
-        As for `select_columns`: the rank of the scores, where more rows than that are drawn by "leverage".
+        As for `select_columns`: the rank of a later approximation, and for "leverage" of the scores.
     method : str or callable, default "osinsky"
         As for `select_columns`.
     weights : array_like of float, shape (m,), optional
@@ -819,7 +821,7 @@ def indices_along(axis, A, k, rank, method, weights, include, exclude, groups, s
                 got = _validation.describe(value)
                 raise _validation.complain(ValueError, name, "left at its default where groups are given", got)
         return grouped_indices(axis, operand, A, k, members_of(groups, n), include, exclude, sketch, rng)
-    k, rank = size_and_rank(k, rank, rule, method, n, min(A.shape))
+    k, rank = size_and_rank(k, rank, rule, method, n, min(A.shape), weights)
     weights = None if weights is None else candidate_weights(weights, n)
     enough_candidates(k, n, include, exclude, weights)
 
@@ -839,12 +841,15 @@ def chosen_rule(method, name="method", *, entries=True, beyond_rank=False):
     return rule
 
 
-def size_and_rank(k, rank, rule, method, n, least):
+def size_and_rank(k, rank, rule, method, n, least, weights):
     """The number of candidates to choose, and the rank of the basis where that is another number, checked."""
-    if rank is not None and not rule.beyond_rank:
+    later = rank is not None and not rule.beyond_rank
+    if later and rule.sees != "basis":
         raise _validation.complain(ValueError, "rank", f"None where method={method!r}, which takes k for it", rank)
-    rank = None if rank is None else _validation.integer(rank, "rank", 1, least)
-    k = _validation.integer(k, "k", 1, n if rule.beyond_rank else least)
+    if later and weights is not None:
+        raise _validation.complain(ValueError, "weights", f"None where method={method!r} is given a rank", "weights")
+    k = _validation.integer(k, "k", 1, n if rule.beyond_rank or later else least)
+    rank = None if rank is None else _validation.integer(rank, "rank", 1, min(k, least) if later else least)
     return k, min(k, rule.most_vectors, least) if rank is None and rule.most_vectors else rank
 
 
@@ -882,8 +887,22 @@ def chosen_indices(axis, operand, A, k, rule, sketch, rng, *, rank=None, weights
         return rule(operand, A, k, rng, weights, include)
     size = sketch_size(rank or k, n, depth, rule.exchanges)
     candidates = sketched_candidates(axis, operand, A, size, sketch, rng)
+    if rank is not None and not rule.beyond_rank:
+        return choose_for_a_later_rank(candidates, k, rank, rule, rng, include, exclude)
     options = {"weights": weights, "include": include, "exclude": exclude}
     return choose_from_sketch(candidates, k, rule, rng, rank=rank, **options)
+
+
+def choose_for_a_later_rank(sketch, k, rank, rule, rng, include, exclude):
+    """At most k rows of a sketch from which its leading `rank` directions are determined well: see `oversample`."""
+    if not sketch.any():
+        return include
+    basis, _ = split_sketch(sketch, rank)
+    inside = basis.conj().T @ sketch
+    allowed = np.setdiff1d(np.arange(len(sketch)), exclude)
+    candidates, residual = basis[allowed], sketch[allowed] - basis[allowed] @ inside
+    first = np.searchsorted(allowed, include)
+    return allowed[choose_more_rows(candidates, residual, first, k, rule, rng, inside)]
 
 
 def grouped_indices(axis, operand, A, k, members, include, exclude, sketch, rng):

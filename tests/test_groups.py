@@ -110,5 +110,42 @@ def test_the_selector_keeps_groups_together(rng):
     selector = ct.ColumnSelector(1, groups=labels, random_state=0).set_output(transform="pandas")
     assert list(selector.fit_transform(X)) == ["b_1", "b_2"]
     assert len(ct.ColumnSelector(groups=labels).fit(X).col_indices_) == 6
-    with pytest.raises(ValueError, match="rtol must be None where groups are given, got 0.1"):
+    with pytest.raises(ValueError, match=r"rtol must be None where groups are given, got 0\.1"):
         ct.ColumnSelector(rtol=0.1, groups=labels).fit(X)
+
+
+def amplification(V, chosen):
+    return np.linalg.norm(V @ np.linalg.pinv(V[chosen])) / np.sqrt(len(V))
+
+
+@pytest.mark.parametrize("method", ["osinsky", "exchange", "qdeim", "maxvol"])
+def test_more_columns_than_the_later_rank_lessen_noise(method, rng):
+    A = decaying(80, 60, float, rng)
+    V = np.linalg.svd(A)[2][:6].T
+    noise = [amplification(V, ct.select_columns(A, k, rank=6, method=method, rng=0)) for k in (6, 12, 24, 60)]
+    assert noise[1] < 0.9 * noise[0] and noise[2] < 0.9 * noise[1] and noise[3] < noise[2]
+
+
+@pytest.mark.parametrize("select, axis", [(ct.select_columns, 1), (ct.select_rows, 0)])
+def test_a_later_rank_keeps_included_and_excluded_candidates(select, axis, rng):
+    A = decaying(80, 60, float, rng)
+    A = A if axis == 1 else A.T
+    chosen = select(A, 20, rank=5, include=[3, 1], exclude=range(30, 60), rng=0)
+    assert chosen[:2].tolist() == [3, 1] and max(chosen) < 30 and len(set(chosen.tolist())) == 20
+
+
+def test_more_columns_than_rows_can_be_chosen_for_a_later_rank(rng):
+    assert len(set(ct.select_columns(rng.standard_normal((10, 40)), 25, rank=8, rng=0).tolist())) == 25
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"rank": 5}, "rank must be between 1 and 4, got 5"),
+        ({"rank": 2, "method": "lupp"}, "rank must be None where method='lupp', which takes k for it, got 2"),
+        ({"rank": 2, "weights": np.ones(6)}, "weights must be None where method='osinsky' is given a rank"),
+    ],
+)
+def test_a_later_rank_that_cannot_be_is_refused(options, message, rng):
+    with pytest.raises(ValueError, match=message):
+        ct.select_columns(rng.standard_normal((8, 6)), 4, **options)
