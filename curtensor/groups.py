@@ -41,7 +41,7 @@ def choose_groups(sketch, members, k, include=(), exclude=()):
 
     def best_beside(others):
         """The group that takes most of what some leave, how much it takes, and what each of the others does."""
-        taken = captured(outside(sketch, members, others), members, alike)
+        taken = captured(beyond_groups(sketch, members, others), members, alike)
         open_to = taken.copy()
         open_to[[*others, *exclude]] = 0
         best = int(open_to.argmax())
@@ -63,7 +63,7 @@ def choose_groups(sketch, members, k, include=(), exclude=()):
     return chosen
 
 
-def outside(sketch, members, chosen):
+def beyond_groups(sketch, members, chosen):
     """The sketch less its projection on the rows of some groups."""
     if not chosen:
         return sketch

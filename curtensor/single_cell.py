@@ -118,7 +118,7 @@ def sketch_cells(
     References
     ----------
     .. [1] Y. Hao and others, "Dictionary learning for integrative, multimodal and scalable single-cell analysis",
-       Nature Biotechnology 42, 2024: sketches by leverage scores of rank 50.
+       Nature Biotechnology 42, 2024.
 
     Examples
     --------

@@ -39,10 +39,14 @@ def test_what_is_written_is_what_the_functions_of_matrices_find(cells, backed, f
         cells.file.close()
 
 
-def test_a_sketch_keeps_the_rare_type(cells):
-    single_cell.sketch_cells(cells, 30, rank=3, rng=0)
-    few = cells[cells.obs["sketch"]]
-    assert few.n_obs == 30 and (few.obs["type"] == 2).sum() >= 3  # 0.6 if drawn uniformly
+def test_sketches_keep_the_rare_type(cells):
+    kept = 0
+    for seed in range(8):
+        single_cell.sketch_cells(cells, 30, rank=3, rng=seed)
+        few = cells[cells.obs["sketch"]]
+        assert few.n_obs == 30
+        kept += (few.obs["type"] == 2).sum()
+    assert kept >= 20  # of 48, and 5 if drawn uniformly
 
 
 def test_a_layer_is_read_in_place_of_the_matrix_and_nothing_else_changes(cells):
