@@ -17,6 +17,7 @@ SPARE = 10  # rows of the sketch beyond the rank, at least
 SMALL = 2**20  # entries of a tensor whose sketch may be as large as itself
 SHARE = 10  # the sketch of a larger one is at most so small a part of it, as far as the rank allows
 TUPLES = 128  # entries of a Tucker tensor formed at a time, to stay in the cache: twice as fast, a kernel is slower
+HELD = 2**22  # numbers held for them at most, or for one of them
 SKETCH_WORK = 10**9  # products which a sketch of up to four times the rank may cost
 
 
@@ -297,15 +298,20 @@ def near_slices(indices, shape, count, rng):
 
 def tucker_entries(core, factors, places):
     """Entries of a Tucker tensor at tuples of indices, one array (p,) for each mode."""
-    pieces = []
-    for start in range(0, len(places[0]), TUPLES):
-        first, *others = [place[start : start + TUPLES] for place in places]
+    pieces, step = [], tuples_at_once(core.size // len(core))
+    for start in range(0, len(places[0]), step):
+        first, *others = [place[start : start + step] for place in places]
         values = (factors[0][first] @ core.reshape(len(core), -1)).reshape(-1, *core.shape[1:])
         for factor, place in zip(factors[1:], others, strict=True):
             columns = values.reshape(*values.shape[:2], -1)
             values = np.matmul(factor[place][:, None], columns).reshape(len(values), *values.shape[2:])
         pieces.append(values)
     return np.concatenate(pieces)
+
+
+def tuples_at_once(size):
+    """For how many entries of a Tucker tensor to hold so many numbers each."""
+    return max(min(TUPLES, HELD // size), 1)
 
 
 def scaling(X, sketch):

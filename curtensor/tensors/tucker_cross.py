@@ -7,7 +7,7 @@ import numpy as np
 
 from curtensor import _validation
 from curtensor.operands.dense_tensor import DenseTensor
-from curtensor.tensors.entries import TUPLES, tucker_entries
+from curtensor.tensors.entries import tucker_entries, tuples_at_once
 from curtensor.tensors.indices import KEPT, choose_slices, fibre_factor, fibres
 from curtensor.tensors.train_cross import (
     PROBES,
@@ -171,7 +171,8 @@ class Shown:
         total = float(np.linalg.norm(core))
         if total == 0:
             return np.zeros((0, core.ndim), np.intp), np.zeros(0), 0.0
-        points = [self._points(core / total, bases, min(count - n, TUPLES), rng) for n in range(0, count, TUPLES)]
+        step = tuples_at_once(core.size)
+        points = [self._points(core / total, bases, min(count - n, step), rng) for n in range(0, count, step)]
         points, size = np.concatenate(points), total / math.sqrt(math.prod(map(len, bases)))
         return points, (np.abs(self.at(points)).astype(float) / size) ** 2, size
 
@@ -190,10 +191,10 @@ class Shown:
     def lines(self, points):
         """For one mode after the other, its entries (p, d) along that mode through points, which may move meanwhile."""
         for mode, factor in enumerate(self.factors):
-            rows = np.tile(np.moveaxis(self.core, mode, -1), (len(points), *[1] * self.core.ndim))
-            for n, other in enumerate(self.factors):
-                if n != mode:
-                    rows = np.einsum("pi,pi...->p...", other[points[:, n]], rows)
+            first, *others = (self.factors[n][points[:, n]] for n in range(self.core.ndim) if n != mode)
+            rows = np.tensordot(first, np.moveaxis(self.core, mode, -1), 1)
+            for other in others:
+                rows = np.einsum("pi,pi...->p...", other, rows)
             yield rows @ factor.T
 
 
