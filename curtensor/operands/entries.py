@@ -65,7 +65,7 @@ class IndexedFunction:
 
     def _asked(self, indices):
         """What the function gives for index arrays, part by part."""
-        shape = np.broadcast_shapes(*(index.shape for index in indices))
+        shape = np.broadcast_shapes(*{index.shape for index in indices})
         if math.prod(shape) <= self.batch:
             return self._call(indices, shape)
         values = np.empty(shape, self.dtype)

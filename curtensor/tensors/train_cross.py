@@ -241,7 +241,7 @@ class Blocks:
 
     def read(self, indices):
         """Entries at broadcastable index arrays, within the limit."""
-        size = math.prod(map(max, zip(*(index.shape for index in indices), strict=True)))
+        size = math.prod(np.broadcast_shapes(*{index.shape for index in indices}))
         if size > LARGEST_BLOCK or self.entries.n_read + size > self.limit:
             raise Spent
         values = times_power(self.entries.read(indices), self.entries.exponent)
