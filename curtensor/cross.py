@@ -1,6 +1,7 @@
 """Adaptive cross approximation of matrices known by their entries, checked on entries that no choice has seen."""
 
 import math
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -103,7 +104,7 @@ def adaptive_cross(entries, rank, rtol, rng, callback):
     sizes = ((min(max(FIRST // length, 32), most), length) for length in (m, n, m, n))
     C, R, U, V = kept = [np.empty(size, entries.dtype) for size in sizes]
     rows, columns, used = [], [], np.zeros(m, dtype=bool)
-    probes = Probes(entries, *spread((m, n), PROBES, rng))
+    probes = Probes(entries, *in_cells((m, n), PROBES, rng))
     largest, grown = probes.largest(), 0.0  # grown: rows read, each times the column of the residual over its pivot
     row, height = 0, 0.0
     while True:
@@ -169,17 +170,17 @@ def resize(arrays, k):
 def gate(entries, C, R, U, V, rows, columns, enough, rng):
     """Relative error as fresh probes show it, and these: some, and many more where the error of those is low enough."""
     for count in (PROBES, max(PROBES, min(MANY, math.prod(entries.shape) // PART))):
-        places = [(*spread(entries.shape, count, rng), np.ones(1))]
+        places = [(*in_cells(entries.shape, count, rng), np.ones(1))]
         if rows:
             places += hiding_places(C, R, rows, columns, count // APART, rng)
         fresh = [Probes(entries, i, j, U, V) for i, j, _ in places]
-        error = seen_error(fresh, [shares for *_, shares in places], U, V, entries.shape)
+        error = shown_error(fresh, [shares for *_, shares in places], U, V, entries.shape)
         if error > enough:
             break
     return error, fresh
 
 
-def seen_error(fresh, shares, U, V, shape):
+def shown_error(fresh, shares, U, V, shape):
     """The largest relative error that some sets of probes show, of which the first are from everywhere; 1 for zeros."""
     scale = max(float(np.abs(X).max()) for probes in fresh for X in (probes.values, probes.left))
     if scale == 0:
@@ -193,7 +194,7 @@ def seen_error(fresh, shares, U, V, shape):
     return float(min(np.sqrt(max(*shown, alone)) / size, 1.0))
 
 
-def spread(shape, count, rng):
+def in_cells(shape, count, rng):
     """Random places, one in each cell of a grid over the matrix, so that no block of four cells is missed."""
     side = math.isqrt(count)
     cells = np.divmod(np.arange(side**2), side)
@@ -214,22 +215,22 @@ def hiding_places(C, R, rows, columns, count, rng):
     slices = [(np.array(rows), np.abs(C).max(axis=0)), (np.array(columns), np.abs(R).max(axis=0))]
     orders = [in_order(sizes, rng) for _, sizes in slices]
     kinds = (
-        [between(chosen, len(sizes), count, rng) for chosen, sizes in slices],
-        [(beside(chosen, len(sizes), count, rng), np.zeros(count)) for chosen, sizes in slices],
+        [in_gaps(chosen, len(sizes), count, rng) for chosen, sizes in slices],
+        [(next_to(chosen, len(sizes), count, rng), np.zeros(count)) for chosen, sizes in slices],
         [from_the_first(order, count, rng) for order in orders],
         [from_the_first(order[::-1], count, rng) for order in orders],
     )
     return [(i, j, share * other) for (i, share), (j, other) in kinds]
 
 
-def between(chosen, length, count, rng):
+def in_gaps(chosen, length, count, rng):
     """Places in the gaps between chosen slices, all gaps alike, and their shares."""
     edges = np.unique([0, *chosen, length])
     gaps = rng.integers(0, len(edges) - 1, count)
     return rng.integers(edges[gaps], edges[gaps + 1]), np.diff(edges)[gaps] * (len(edges) - 1) / length
 
 
-def beside(chosen, length, count, rng):
+def next_to(chosen, length, count, rng):
     """Places next to chosen slices."""
     return np.clip(rng.choice(chosen, count) + rng.integers(-NEAR, NEAR + 1, count), 0, length - 1)
 
@@ -262,12 +263,14 @@ def checked_cross(entries, rank, rtol, rng, callback):
     if entries.shape[0] * entries.shape[1] <= SMALL:
         return None
     found = adaptive_cross(entries, rank, rtol, rng, callback)
-    if found is None or rtol is None:
-        return found
+    if found is None:
+        return None
     if not found.seen:
-        what = "other than zero at some of the entries sampled, where rtol is given"
-        raise _validation.complain(ValueError, "A", what, f"{entries.n_read} zeros")
-    if found.error > rtol:
+        if rtol is not None:
+            what = "other than zero at some of the entries sampled, where rtol is given"
+            raise _validation.complain(ValueError, "A", what, f"{entries.n_read} zeros")
+        warnings.warn(f"A is zero at all {entries.n_read} entries sampled; no more is known of it", stacklevel=4)
+    if rtol is not None and found.error > rtol:
         raise _validation.complain(ValueError, "rtol", f"at least {found.error:.2g} for this A", rtol)
     return found
 

@@ -64,7 +64,12 @@ class CUR(MatrixResult):
         rows depend on each other.
     error_estimate : float
         ``||A - C U R||_F / ||A||_F``: exact up to rounding for the projection core above 1e-6 (float32: 4e-2) and
-        wherever `rtol` was given, else as the columns of the right sketch show it.
+        wherever `rtol` was given, else as the columns of the right sketch show it. Of a function as entries that no
+        choice has seen show it, from above.
+    n_entries_read : int or None
+        Entries of a function asked for; None where A is data, which are read whole.
+    converged : bool
+        False where nothing but zeros was seen of a function.
     names : tuple of (pandas Index or ndarray of str or None)
         `row_names` and `col_names`: those of the chosen rows and columns, None where A has none. They stay what they
         were, so that ``frame.loc[result.row_names]`` is R.
@@ -80,6 +85,8 @@ class CUR(MatrixResult):
     middle: np.ndarray
     right: Any
     error_estimate: float
+    n_entries_read: int | None = None
+    converged: bool = True
 
     MAIN = "middle"
     OWN = ("C", "R")
@@ -241,6 +248,8 @@ class CUR(MatrixResult):
             "middle": archive.numbers(members, "middle", (left.shape[1], right.shape[0])),
             "right": right,
             "error_estimate": archive.scalar(members, "error_estimate", "f"),
+            "n_entries_read": archive.count(members, "n_entries_read"),
+            "converged": archive.scalar(members, "converged", "b"),
         }
 
 
@@ -475,11 +484,13 @@ def cur_of_function(entries, rank, rtol, rng, callback):
     """The CUR of a matrix known by its entries."""
     found = checked_cross(entries, rank, rtol, rng, callback)
     if found is None:
-        return cur_decomposition(read_whole(entries), rank, rtol=rtol, rng=rng, callback=callback)
+        result = cur_decomposition(read_whole(entries), rank, rtol=rtol, rng=rng, callback=callback)
+        return replace(result, n_entries_read=entries.n_read)
     left, right = orthonormal_columns(found.U.T), orthonormal_columns(found.V.conj().T).conj().T
     middle = (left.conj().T @ found.U.T) @ (found.V @ right.conj().T)
     callback(1.0)
-    return CUR(found.C.T, found.R, found.columns, found.rows, left, middle, right, found.error)
+    factors = found.C.T, found.R, found.columns, found.rows, left, middle, right
+    return CUR(*factors, found.error, entries.n_read, found.seen)
 
 
 def cur_from_indices(A: Any, /, columns: Any, rows: Any, *, core: str | Callable = "projection") -> CUR:

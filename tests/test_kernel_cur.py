@@ -8,7 +8,7 @@ from scipy import sparse
 from scipy.spatial.distance import cdist
 
 import curtensor as ct
-from curtensor.kernels import BLOCK, KERNEL_METHODS
+from curtensor.cholesky import BLOCK, KERNEL_METHODS
 
 
 def semidefinite(n, rank, dtype, rng):

@@ -21,7 +21,7 @@ LAYERS = [
     {"accuracy"},
     {"tolerance", "leverage"},
     {"selection", "svd"},
-    {"sketching", "results", "cross"},
+    {"sketching", "results", "cholesky", "cross"},
     {"operands"},
     {"archive"},
     {"files", "labels"},
