@@ -10,9 +10,9 @@ from scipy import linalg
 from curtensor import _validation
 
 PROBES = 100**2  # random entries on which the residual is kept, and as many fresh ones at each gate
-MANY = 300**2  # fresh ones before a tolerance is said to be held, but of no more than a part of all entries
-PART = 40
-APART = 8  # for one in so many others at places of their own: in gaps, beside pivots, where A seems faint or strong
+MANY = 250**2  # fresh ones before a tolerance is said to be held, but of no more than a part of all entries
+PART = 20
+APART = 16  # for one in so many others at places of their own: in gaps, beside pivots, where A seems faint or strong
 SURE = 3  # standard errors added to what a gate's probes show: one of many results was beyond two
 SMALL = 2**14  # entries of a matrix that is read whole
 WHOLE = 2**27  # entries of the largest that is read whole where a cross would read half of it
@@ -169,24 +169,24 @@ def resize(arrays, k):
 
 def gate(entries, C, R, U, V, rows, columns, enough, rng):
     """Relative error as fresh probes show it, and these: some, and many more where the error of those is low enough."""
+    norm = product_norm(U, V)
+    slices = [(np.array(rows), in_order(C, rng)), (np.array(columns), in_order(R, rng))] if rows else []
     for count in (PROBES, max(PROBES, min(MANY, math.prod(entries.shape) // PART))):
-        places = [(*in_cells(entries.shape, count, rng), np.ones(1))]
-        if rows:
-            places += hiding_places(C, R, rows, columns, count // APART, rng)
+        places = [(*in_cells(entries.shape, count, rng), np.ones(1)), *hiding_places(slices, count // APART, rng)]
         fresh = [Probes(entries, i, j, U, V) for i, j, _ in places]
-        error = shown_error(fresh, [shares for *_, shares in places], U, V, entries.shape)
+        error = shown_error(fresh, [shares for *_, shares in places], norm, entries.shape)
         if error > enough:
             break
     return error, fresh
 
 
-def shown_error(fresh, shares, U, V, shape):
+def shown_error(fresh, shares, norm, shape):
     """The largest relative error that some sets of probes show, of which the first are from everywhere; 1 for zeros."""
     scale = max(float(np.abs(X).max()) for probes in fresh for X in (probes.values, probes.left))
     if scale == 0:
         return 1.0
     m, n = shape
-    size = product_norm(U, V, scale) / np.sqrt(m) / np.sqrt(n) or fresh[0].rms() / scale or 1.0
+    size = norm / np.sqrt(m) / np.sqrt(n) / scale or fresh[0].rms() / scale or 1.0
     squares = [np.abs(probes.left / scale) ** 2 for probes in fresh]
     shown = [np.mean(square * share) for square, share in zip(squares, shares, strict=True)]
     shown[0] += SURE * squares[0].std() / np.sqrt(len(squares[0]))
@@ -204,23 +204,21 @@ def in_cells(shape, count, rng):
     ]
 
 
-def hiding_places(C, R, rows, columns, count, rng):
+def hiding_places(slices, count, rng):
     """Rows, columns and shares of places where what random probes do not meet would be, a triple for each kind.
 
     A share is what part of all entries a place stands for, times the number of places. Gaps between chosen slices are
-    drawn all alike, since those of a small block lie close together. Beside chosen slices a narrow peak goes on; an
+    drawn all alike, since those of a small block lie close together. Next to chosen slices a narrow peak goes on; an
     entry there stands for itself alone. Where the chosen slices across are small, or zero, is a block that none of them
     has met; where they are large may be all of the norm.
     """
-    slices = [(np.array(rows), np.abs(C).max(axis=0)), (np.array(columns), np.abs(R).max(axis=0))]
-    orders = [in_order(sizes, rng) for _, sizes in slices]
     kinds = (
-        [in_gaps(chosen, len(sizes), count, rng) for chosen, sizes in slices],
-        [(next_to(chosen, len(sizes), count, rng), np.zeros(count)) for chosen, sizes in slices],
-        [from_the_first(order, count, rng) for order in orders],
-        [from_the_first(order[::-1], count, rng) for order in orders],
+        [in_gaps(chosen, len(order), count, rng) for chosen, order in slices],
+        [(next_to(chosen, len(order), count, rng), np.zeros(count)) for chosen, order in slices],
+        [from_the_first(order, count, rng) for _, order in slices],
+        [from_the_first(order[::-1], count, rng) for _, order in slices],
     )
-    return [(i, j, share * other) for (i, share), (j, other) in kinds]
+    return [(i, j, share * other) for (i, share), (j, other) in filter(None, kinds)]
 
 
 def in_gaps(chosen, length, count, rng):
@@ -235,9 +233,9 @@ def next_to(chosen, length, count, rng):
     return np.clip(rng.choice(chosen, count) + rng.integers(-NEAR, NEAR + 1, count), 0, length - 1)
 
 
-def in_order(sizes, rng):
-    """Places in ascending order of size; those of the same size in a random one."""
-    order = rng.permutation(len(sizes))
+def in_order(X, rng):
+    """Columns in ascending order of their largest entry; those of the same size in a random one."""
+    sizes, order = np.abs(X).max(axis=0), rng.permutation(X.shape[1])
     return order[np.argsort(sizes[order])]
 
 
@@ -248,14 +246,12 @@ def from_the_first(order, count, rng):
     return order[ranks], np.log(length + 1) / length / np.log1p(1 / (ranks + 1))
 
 
-def product_norm(U, V, scale):
-    """``||U^T V||_F`` over a scale."""
-    if len(U) == 0:
-        return 0.0
-    left = U.conj() @ U.T
+def product_norm(U, V):
+    """``||U^T V||_F``, safe from overflow."""
+    scale = np.abs(V).max(initial=0) or 1
     V = V / scale
-    right = V.conj() @ V.T
-    return float(np.sqrt(max(np.sum(left * right).real, 0)))
+    squares = np.sum((U.conj() @ U.T) * (V.conj() @ V.T)).real
+    return float(scale * np.sqrt(max(squares, 0)))
 
 
 def checked_cross(entries, rank, rtol, rng, callback):
