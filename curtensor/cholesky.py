@@ -77,6 +77,9 @@ def pivoted_cholesky(source, rank, trace_rtol, pivoting, rng, callback=lambda do
     trace, most = diagonal.sum(), n if rank is None else rank
     goal = 0.0 if rank is not None else trace_rtol * trace
     remainder, chosen = diagonal.copy(), np.empty(0, dtype=np.intp)
+    if trace == 0:
+        some = rng.integers(0, n, min(n, BLOCK))
+        consistent(source.among(some), diagonal, some)  # zeros alone, or no positive semidefinite matrix
     F = np.empty((most if rank is not None else min(2 * BLOCK, n), n), source.dtype)  # the factor's columns, as rows
     size, worst = min(pivoting.block, 16), 1.0  # worst: what was left at most, over the pivot, by which rounding grows
     while len(chosen) < most and np.abs(remainder).sum() > goal:
@@ -265,7 +268,8 @@ def consistent(inner, diagonal, indices):
     if not np.isfinite(inner).all():
         i, j = np.argwhere(~np.isfinite(inner))[0]
         _validation.found_finite((int(indices[i]), int(indices[j])), "A")
-    slack = np.finfo(inner.dtype).eps ** 0.5 * np.outer(*[np.sqrt(diagonal[indices])] * 2)
+    most = np.outer(*[np.sqrt(diagonal[indices])] * 2)
+    slack = np.finfo(inner.dtype).eps ** 0.5 * most
     same = np.where(np.eye(len(inner), dtype=bool), diagonal[indices], inner)
     for other, what in ((same, "pure"), (inner.conj().T, "Hermitian")):
         wrong = np.abs(inner - other) > slack
@@ -275,6 +279,11 @@ def consistent(inner, diagonal, indices):
             if what == "pure":
                 raise _validation.complain(ValueError, "A", "the same whenever it is read", f"{got} at {pair}")
             raise _validation.complain(ValueError, "A", "Hermitian", f"{got} at {pair} and {pair[::-1]}")
+    larger = np.abs(inner) > most + slack
+    if larger.any():
+        i, j = np.argwhere(larger)[0]
+        pair = int(indices[i]), int(indices[j])
+        raise not_semidefinite("A", f"{inner[i, j]} at {pair}, more than the diagonal allows")
     return inner
 
 

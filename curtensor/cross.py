@@ -17,6 +17,7 @@ SURE = 3  # standard errors added to what a gate's probes show: one of many resu
 SMALL = 2**14  # entries of a matrix that is read whole
 WHOLE = 2**27  # entries of the largest that is read whole where a cross would read half of it
 ROOM = 2**28  # entries of the rows and columns at most that a tolerance may ask for
+MOST = 2**34  # entries of the rows and columns at most of any cross: 128 GiB
 FIRST = 2**24  # entries of each array that there is room for from the start: memory is taken where it is written to
 AHEAD = 2.0  # times what is left of the last column: a probe's residual, from which the next pivot starts
 NEAR = 2  # how far from chosen rows and columns a gate looks, too
@@ -101,7 +102,7 @@ def adaptive_cross(entries, rank, rtol, rng, callback):
     (m, n), eps = entries.shape, np.finfo(entries.dtype).eps
     most = min(m, n, max(1, ROOM // (m + n))) if rank is None else rank
     half, goal = m * n // (2 * (m + n)), rtol or 0.0
-    sizes = ((min(max(FIRST // length, 32), most), length) for length in (m, n, m, n))
+    sizes = ((min(max(FIRST // length, 1), most), length) for length in (m, n, m, n))
     C, R, U, V = kept = [np.empty(size, entries.dtype) for size in sizes]
     rows, columns, used = [], [], np.zeros(m, dtype=bool)
     probes = Probes(entries, *in_cells((m, n), PROBES, rng))
@@ -256,8 +257,13 @@ def product_norm(U, V):
 
 def checked_cross(entries, rank, rtol, rng, callback):
     """A cross that holds the tolerance, if one is given, or None; what it leaves is what a gate has seen."""
-    if entries.shape[0] * entries.shape[1] <= SMALL:
+    m, n = entries.shape
+    if m * n <= SMALL:
         return None
+    if (m + n) * (rank or 1) > MOST:
+        what = f"so small that its columns and rows have at most {MOST} entries"
+        got = f"{(m + n) * (rank or 1)}"
+        raise _validation.complain(ValueError, "shape" if rank is None else "shape or rank", what, got)
     found = adaptive_cross(entries, rank, rtol, rng, callback)
     if found is None:
         return None

@@ -245,6 +245,14 @@ BAD = {
     "no length": (np.add, {"shape": (5, 0)}, ValueError, "each length of shape must be between 1 and"),
     "an array": (np.eye(3), {"shape": (3, 3)}, ValueError, "shape must be left out where A is no function"),
     "a batch of an array": (np.eye(3), {"batch": 9}, ValueError, "batch must be left out where A is no function"),
+    "an endless shape": (np.add, {"shape": (2**40, 50)}, ValueError, "shape or rank must be so small that its columns"),
+    "half precision": (
+        np.add,
+        {"shape": (500, 500), "dtype": "f2"},
+        TypeError,
+        "dtype must be integers, bool, ",
+    ),
+    "no dtype": (np.add, {"shape": (500, 500), "dtype": "float65"}, TypeError, "dtype must be integers, bool, "),
     "batch": (np.add, {"shape": (500, 500), "batch": 0}, ValueError, "batch must be between 1 and"),
     "vectorized": (np.add, {"shape": (500, 500), "vectorized": 1}, TypeError, "vectorized must be True or False"),
     "method": (
