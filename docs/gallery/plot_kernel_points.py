@@ -11,7 +11,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import RidgeClassifier
-from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import make_pipeline
 
 from curtensor import NystroemCUR
@@ -33,21 +32,22 @@ train = rng.random(n) < 0.5
 # %%
 # The same pipeline with landmarks of both kinds:
 
-numbers, scores = [20, 40, 80, 160, 300], {"chosen": [], "uniform": []}
+numbers, scores = [30, 100, 300], {"chosen": [], "uniform": []}
+test = np.flatnonzero(~train & (np.arange(n) >= n - rare))  # points of the spirals that were not trained on
 for rank in numbers:
     for name, features in {
         "chosen": NystroemCUR(rank, gamma=0.5, random_state=0),
         "uniform": Nystroem(n_components=rank, gamma=0.5, random_state=0),
     }.items():
-        model = make_pipeline(features, RidgeClassifier(1e-3, class_weight="balanced")).fit(X[train], y[train])
-        scores[name].append(balanced_accuracy_score(y[~train], model.predict(X[~train])))
-    print(f"{rank:3} landmarks: chosen {scores['chosen'][-1]:.3f}, uniform {scores['uniform'][-1]:.3f}")
+        model = make_pipeline(features, RidgeClassifier(1e-3)).fit(X[train], y[train])
+        scores[name].append(model.score(X[test], y[test]))
+    print(f"{rank:3} landmarks: chosen {scores['chosen'][-1]:.2f}, uniform {scores['uniform'][-1]:.2f}")
 
 # %%
 # How much of the kernel is left is known exactly: the trace of what is left, over the whole trace. A share of it may be
 # asked for in place of a number of landmarks.
 
-features = NystroemCUR(trace_rtol=1e-4, gamma=0.5, random_state=0).fit(X)
+features = NystroemCUR(trace_rtol=1e-3, gamma=0.5, random_state=0).fit(X)
 print(f"{len(features.row_indices_)} landmarks leave {features.trace_error_:.1e} of the trace")
 print(features.get_feature_names_out()[:3])
 
@@ -64,6 +64,6 @@ for axis, (title, landmarks) in zip(
     axis.set(title=f"{len(landmarks)} landmarks, {title}", aspect="equal")
 for name, values in scores.items():
     axes[2].plot(numbers, values, "o-", label=name)
-axes[2].set(title="Points that were not trained on", xlabel="landmarks", ylabel="balanced accuracy")
+axes[2].set(title="Points of the spirals", xlabel="landmarks", ylabel="share classified rightly")
 axes[2].legend()
 plt.show()
