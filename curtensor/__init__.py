@@ -36,6 +36,10 @@ if TYPE_CHECKING:  # what checkers and editors see; at run time each name is loa
     from curtensor.tensors import TensorCUR as TensorCUR
     from curtensor.tensors import Tucker as Tucker
     from curtensor.tensors import tensor_cur as tensor_cur
+    from curtensor.tensors.quantics import QuanticsGrid as QuanticsGrid
+    from curtensor.tensors.train_cross import tt_cross as tt_cross
+    from curtensor.tensors.trains import TensorTrain as TensorTrain
+    from curtensor.tensors.trains import tt_svd as tt_svd
     from curtensor.tensors.tubal import TubalCUR as TubalCUR
     from curtensor.tensors.tubal import TubalSVD as TubalSVD
     from curtensor.tensors.tubal import t_adjoint as t_adjoint
@@ -60,10 +64,12 @@ _HOMES = {
     "ID": "interpolative",
     "KernelCUR": "kernels",
     "NystroemCUR": "estimators",
+    "QuanticsGrid": "tensors.quantics",
     "RowBlocks": "operands.blocks",
     "RowSelector": "estimators",
     "SVD": "svd",
     "TensorCUR": "tensors",
+    "TensorTrain": "tensors.trains",
     "TubalCUR": "tensors.tubal",
     "TubalSVD": "tensors.tubal",
     "Tucker": "tensors",
@@ -87,6 +93,8 @@ _HOMES = {
     "t_adjoint": "tensors.tubal",
     "t_product": "tensors.tubal",
     "tensor_cur": "tensors",
+    "tt_cross": "tensors.train_cross",
+    "tt_svd": "tensors.trains",
     "tubal_cur": "tensors.tubal",
     "tubal_svd": "tensors.tubal",
     "tucker_to_tensor": "tensors.tucker",
