@@ -413,11 +413,14 @@ def cur_decomposition(
     For columns chosen with exact singular vectors the error of C C^+ A is at most sqrt(k + 1) times that of the
     truncated SVD, and a cross approximation at most k + 1 times [1]_; measured here 1.2 and 1.4.
 
-    Of a function (m + n) k entries are read, and 1e4 for each look at the error: columns and rows are pivots of an
-    adaptive cross approximation [3]_, which starts anew where probes leave most, and ends when 1e4 probes that no
-    choice has seen, with three standard errors, and others next to the pivots leave at most `rtol`. What none of these
-    meets, such as one entry unlike all others, no probe can show. `method` and `sketch` have no part in it; the core
-    is A[I, J]^+. Up to 16384 entries, or where a cross would read half of up to 2^27, all are read once, as an array.
+    Of a function (m + n) k entries are read, and 12500 for each look at the error, 78000 before the last: columns and
+    rows are pivots of an adaptive cross approximation [3]_, which starts anew where probes leave most. It ends when
+    up to 62500 random entries that no choice has seen, with three standard errors, and others in the gaps between
+    pivots, next to them, and where what was chosen is small or large, leave at most `rtol`. What none of these meets,
+    such as one entry unlike all others, no probe can show. Where all are zero a warning says so. `method` and `sketch`
+    have no part in it; the core is A[I, J]^+. Up to 4 million entries each is asked for once, but pivots twice, to
+    notice a function that is not pure. Up to 16384 entries, or where a cross would read half of up to 2^27, all are
+    read, as an array.
 
     A is copied in no layout, but a sparse one is converted where it is neither CSR nor CSC or not of floats, and a
     DataFrame with columns of several dtypes is put together.
