@@ -99,7 +99,7 @@ class KernelCUR(MatrixResult):
         >>> def kernel(X, Y):
         ...     return np.exp(-((X - Y.T) ** 2))
         >>> points = np.linspace(0, 3, 200)[:, None]
-        >>> result = ct.kernel_cur(points, 8, kernel=kernel, rng=0)
+        >>> result = ct.kernel_cur(points, 10, kernel=kernel, rng=0)
         >>> new = np.array([[0.5], [1.7]])
         >>> features = result.nystroem(kernel(new, points[result.indices]))
         >>> bool(np.allclose(features @ features.T, kernel(new, new), atol=1e-4))
