@@ -1,6 +1,7 @@
 """Adaptive cross approximation of matrices known by their entries, checked on entries that no choice has seen."""
 
 import math
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -9,13 +10,14 @@ from scipy import linalg
 from curtensor import _validation
 
 PROBES = 100**2  # random entries on which the residual is kept, and as many fresh ones at each gate
-MANY = 300**2  # fresh ones before a tolerance is said to be held, but of no more than a part of all entries
-PART = 40
-APART = 8  # for one in so many others at places of their own: in gaps, beside pivots, where A seems faint or strong
+MANY = 250**2  # fresh ones before a tolerance is said to be held, but of no more than a part of all entries
+PART = 20
+APART = 16  # for one in so many others at places of their own: in gaps, beside pivots, where A seems faint or strong
 SURE = 3  # standard errors added to what a gate's probes show: one of many results was beyond two
 SMALL = 2**14  # entries of a matrix that is read whole
 WHOLE = 2**27  # entries of the largest that is read whole where a cross would read half of it
 ROOM = 2**28  # entries of the rows and columns at most that a tolerance may ask for
+MOST = 2**34  # entries of the rows and columns at most of any cross: 128 GiB
 FIRST = 2**24  # entries of each array that there is room for from the start: memory is taken where it is written to
 AHEAD = 2.0  # times what is left of the last column: a probe's residual, from which the next pivot starts
 NEAR = 2  # how far from chosen rows and columns a gate looks, too
@@ -100,10 +102,10 @@ def adaptive_cross(entries, rank, rtol, rng, callback):
     (m, n), eps = entries.shape, np.finfo(entries.dtype).eps
     most = min(m, n, max(1, ROOM // (m + n))) if rank is None else rank
     half, goal = m * n // (2 * (m + n)), rtol or 0.0
-    sizes = ((min(max(FIRST // length, 32), most), length) for length in (m, n, m, n))
+    sizes = ((min(max(FIRST // length, 1), most), length) for length in (m, n, m, n))
     C, R, U, V = kept = [np.empty(size, entries.dtype) for size in sizes]
     rows, columns, used = [], [], np.zeros(m, dtype=bool)
-    probes = Probes(entries, *spread((m, n), PROBES, rng))
+    probes = Probes(entries, *in_cells((m, n), PROBES, rng))
     largest, grown = probes.largest(), 0.0  # grown: rows read, each times the column of the residual over its pivot
     row, height = 0, 0.0
     while True:
@@ -168,24 +170,24 @@ def resize(arrays, k):
 
 def gate(entries, C, R, U, V, rows, columns, enough, rng):
     """Relative error as fresh probes show it, and these: some, and many more where the error of those is low enough."""
+    norm = product_norm(U, V)
+    slices = [(np.array(rows), in_order(C, rng)), (np.array(columns), in_order(R, rng))] if rows else []
     for count in (PROBES, max(PROBES, min(MANY, math.prod(entries.shape) // PART))):
-        places = [(*spread(entries.shape, count, rng), np.ones(1))]
-        if rows:
-            places += hiding_places(C, R, rows, columns, count // APART, rng)
+        places = [(*in_cells(entries.shape, count, rng), np.ones(1)), *hiding_places(slices, count // APART, rng)]
         fresh = [Probes(entries, i, j, U, V) for i, j, _ in places]
-        error = seen_error(fresh, [shares for *_, shares in places], U, V, entries.shape)
+        error = shown_error(fresh, [shares for *_, shares in places], norm, entries.shape)
         if error > enough:
             break
     return error, fresh
 
 
-def seen_error(fresh, shares, U, V, shape):
+def shown_error(fresh, shares, norm, shape):
     """The largest relative error that some sets of probes show, of which the first are from everywhere; 1 for zeros."""
     scale = max(float(np.abs(X).max()) for probes in fresh for X in (probes.values, probes.left))
     if scale == 0:
         return 1.0
     m, n = shape
-    size = product_norm(U, V, scale) / np.sqrt(m) / np.sqrt(n) or fresh[0].rms() / scale or 1.0
+    size = norm / np.sqrt(m) / np.sqrt(n) / scale or fresh[0].rms() / scale or 1.0
     squares = [np.abs(probes.left / scale) ** 2 for probes in fresh]
     shown = [np.mean(square * share) for square, share in zip(squares, shares, strict=True)]
     shown[0] += SURE * squares[0].std() / np.sqrt(len(squares[0]))
@@ -193,7 +195,7 @@ def seen_error(fresh, shares, U, V, shape):
     return float(min(np.sqrt(max(*shown, alone)) / size, 1.0))
 
 
-def spread(shape, count, rng):
+def in_cells(shape, count, rng):
     """Random places, one in each cell of a grid over the matrix, so that no block of four cells is missed."""
     side = math.isqrt(count)
     cells = np.divmod(np.arange(side**2), side)
@@ -203,40 +205,38 @@ def spread(shape, count, rng):
     ]
 
 
-def hiding_places(C, R, rows, columns, count, rng):
+def hiding_places(slices, count, rng):
     """Rows, columns and shares of places where what random probes do not meet would be, a triple for each kind.
 
     A share is what part of all entries a place stands for, times the number of places. Gaps between chosen slices are
-    drawn all alike, since those of a small block lie close together. Beside chosen slices a narrow peak goes on; an
+    drawn all alike, since those of a small block lie close together. Next to chosen slices a narrow peak goes on; an
     entry there stands for itself alone. Where the chosen slices across are small, or zero, is a block that none of them
     has met; where they are large may be all of the norm.
     """
-    slices = [(np.array(rows), np.abs(C).max(axis=0)), (np.array(columns), np.abs(R).max(axis=0))]
-    orders = [in_order(sizes, rng) for _, sizes in slices]
     kinds = (
-        [between(chosen, len(sizes), count, rng) for chosen, sizes in slices],
-        [(beside(chosen, len(sizes), count, rng), np.zeros(count)) for chosen, sizes in slices],
-        [from_the_first(order, count, rng) for order in orders],
-        [from_the_first(order[::-1], count, rng) for order in orders],
+        [in_gaps(chosen, len(order), count, rng) for chosen, order in slices],
+        [(next_to(chosen, len(order), count, rng), np.zeros(count)) for chosen, order in slices],
+        [from_the_first(order, count, rng) for _, order in slices],
+        [from_the_first(order[::-1], count, rng) for _, order in slices],
     )
-    return [(i, j, share * other) for (i, share), (j, other) in kinds]
+    return [(i, j, share * other) for (i, share), (j, other) in filter(None, kinds)]
 
 
-def between(chosen, length, count, rng):
+def in_gaps(chosen, length, count, rng):
     """Places in the gaps between chosen slices, all gaps alike, and their shares."""
     edges = np.unique([0, *chosen, length])
     gaps = rng.integers(0, len(edges) - 1, count)
     return rng.integers(edges[gaps], edges[gaps + 1]), np.diff(edges)[gaps] * (len(edges) - 1) / length
 
 
-def beside(chosen, length, count, rng):
+def next_to(chosen, length, count, rng):
     """Places next to chosen slices."""
     return np.clip(rng.choice(chosen, count) + rng.integers(-NEAR, NEAR + 1, count), 0, length - 1)
 
 
-def in_order(sizes, rng):
-    """Places in ascending order of size; those of the same size in a random one."""
-    order = rng.permutation(len(sizes))
+def in_order(X, rng):
+    """Columns in ascending order of their largest entry; those of the same size in a random one."""
+    sizes, order = np.abs(X).max(axis=0), rng.permutation(X.shape[1])
     return order[np.argsort(sizes[order])]
 
 
@@ -247,27 +247,32 @@ def from_the_first(order, count, rng):
     return order[ranks], np.log(length + 1) / length / np.log1p(1 / (ranks + 1))
 
 
-def product_norm(U, V, scale):
-    """``||U^T V||_F`` over a scale."""
-    if len(U) == 0:
-        return 0.0
-    left = U.conj() @ U.T
+def product_norm(U, V):
+    """``||U^T V||_F``, safe from overflow."""
+    scale = np.abs(V).max(initial=0) or 1
     V = V / scale
-    right = V.conj() @ V.T
-    return float(np.sqrt(max(np.sum(left * right).real, 0)))
+    squares = np.sum((U.conj() @ U.T) * (V.conj() @ V.T)).real
+    return float(scale * np.sqrt(max(squares, 0)))
 
 
 def checked_cross(entries, rank, rtol, rng, callback):
     """A cross that holds the tolerance, if one is given, or None; what it leaves is what a gate has seen."""
-    if entries.shape[0] * entries.shape[1] <= SMALL:
+    m, n = entries.shape
+    if m * n <= SMALL:
         return None
+    if (m + n) * (rank or 1) > MOST:
+        what = f"so small that its columns and rows have at most {MOST} entries"
+        got = f"{(m + n) * (rank or 1)}"
+        raise _validation.complain(ValueError, "shape" if rank is None else "shape or rank", what, got)
     found = adaptive_cross(entries, rank, rtol, rng, callback)
-    if found is None or rtol is None:
-        return found
+    if found is None:
+        return None
     if not found.seen:
-        what = "other than zero at some of the entries sampled, where rtol is given"
-        raise _validation.complain(ValueError, "A", what, f"{entries.n_read} zeros")
-    if found.error > rtol:
+        if rtol is not None:
+            what = "other than zero at some of the entries sampled, where rtol is given"
+            raise _validation.complain(ValueError, "A", what, f"{entries.n_read} zeros")
+        warnings.warn(f"A is zero at all {entries.n_read} entries sampled; no more is known of it", stacklevel=4)
+    if rtol is not None and found.error > rtol:
         raise _validation.complain(ValueError, "rtol", f"at least {found.error:.2g} for this A", rtol)
     return found
 

@@ -7,6 +7,7 @@ import numpy as np
 from curtensor import _validation
 from curtensor.operands import on_host
 from curtensor.operands.dense_tensor import plain_array
+from curtensor.operands.sources import dtype_asked_for
 
 BATCH = 2**18  # entries asked for in one call by default: what a function computes on its way stays in the cache
 REMEMBERED = 2**22  # entries of the largest matrix or tensor of which those read are remembered
@@ -28,7 +29,7 @@ class IndexedFunction:
     def __init__(self, function, shape, dtype=None, batch=None, vectorized=True, name="A"):
         self.function, self.shape, self.batch, self.vectorized, self.name = function, shape, batch, vectorized, name
         self.n_read, self._known, size = 0, None, math.prod(shape)
-        self.dtype = None if dtype is None else _validation.array_dtype(np.dtype(dtype), "dtype")
+        self.dtype = None if dtype is None else dtype_asked_for(dtype)
         first = None if dtype is not None else self._call([np.zeros(1, dtype=np.intp) for _ in shape], (1,))
         if first is not None:
             self.dtype = first.dtype

@@ -189,7 +189,7 @@ def tensor_cur(
     if is_function(X) and choose.by_pivots:
         sizes = None if n_samples is None else sample_sizes(n_samples, ranks, entries.shape, SAMPLES)
         sweeps = reported(max_sweeps, callback)
-        result = by_pivots(entries, ranks, sizes, rtol, rule, middle_of, sweeps, rng)
+        result = function_by_pivots(entries, ranks, sizes, rtol, rule, middle_of, sweeps, rng)
         if result is not None:
             return named(result, X)
         entries = ArrayEntries(DenseTensor(entries.read(np.ix_(*map(np.arange, entries.shape)))))
@@ -223,7 +223,7 @@ def reported(count, callback):
         yield i
 
 
-def by_pivots(entries, ranks, sizes, rtol, rule, core, sweeps, rng):
+def function_by_pivots(entries, ranks, sizes, rtol, rule, core, sweeps, rng):
     """The tensor CUR of a function by pivots; None where reading all of it is less."""
     if math.prod(entries.shape) <= ALL:
         return None

@@ -507,7 +507,7 @@ def sampled(cores, count, rng):
         rows = np.ones((stop - start, 1), first.dtype)
         for n, core in enumerate(cores):
             ahead = (rows @ core.reshape(len(core), -1)).reshape(len(rows), *core.shape[1:])
-            chosen = picked(np.einsum("pnb,pnb->pn", ahead, ahead.conj()).real, rng)
+            chosen = drawn_by(np.einsum("pnb,pnb->pn", ahead, ahead.conj()).real, rng)
             points[start:stop, n] = chosen
             rows = ahead[np.arange(len(rows)), chosen]
             norms = np.linalg.norm(rows, axis=1)
@@ -515,7 +515,7 @@ def sampled(cores, count, rng):
     return points, float(np.exp2(mean))
 
 
-def picked(weights, rng):
+def drawn_by(weights, rng):
     """An index for each row of weights (p, n), drawn by them."""
     chances = np.cumsum(weights, axis=1)
     marks = rng.random(len(weights)) * chances[:, -1]

@@ -16,10 +16,10 @@ from curtensor.tensors.train_cross import (
     Blocks,
     climbed,
     distinct,
+    drawn_by,
     first_points,
     gate_size,
     looked,
-    picked,
     starts,
     worst,
 )
@@ -183,8 +183,8 @@ class Shown:
         rest = np.broadcast_to(core, (count, *core.shape))
         for mode, basis in enumerate(bases):
             rest = rest.reshape(count, basis.shape[1], -1)
-            columns = picked(np.linalg.norm(rest, axis=1) ** 2, rng)
-            points[:, mode] = picked(np.abs(rest[numbers, :, columns] @ basis.T) ** 2, rng)
+            columns = drawn_by(np.linalg.norm(rest, axis=1) ** 2, rng)
+            points[:, mode] = drawn_by(np.abs(rest[numbers, :, columns] @ basis.T) ** 2, rng)
             rest = np.matmul(basis[points[:, mode], None], rest)
         return points
 
