@@ -14,7 +14,7 @@ MOST_PROPOSALS = 1024  # where few of them are taken
 FEW = 32  # taken of a block, below which the next is larger
 PANEL = 2**18  # entries of the matrix worked on at a time, to stay in the cache
 NOISE = 8  # times the dtype's epsilon and the root of the number of pivots, of a diagonal entry: rounding
-GROWTH = 4  # the same of what a pivot smaller than others makes of it, times the root of their ratio
+GROWTH = 16  # the same of what a pivot smaller than others makes of it, times the root of their ratio
 
 
 @dataclass(frozen=True)
