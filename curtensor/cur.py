@@ -577,7 +577,7 @@ def independent_columns(C):
     """Orthonormal basis of C's columns: fewer than these where, but for rounding, they depend on each other."""
     Q = orthonormal_columns(C)
     W, s, _ = np.linalg.svd(dense(Q.conj().T @ C))
-    known = s > max(C.shape) * np.finfo(s.dtype).eps * s.max(initial=0)
+    known = s > 64 * np.finfo(s.dtype).eps * s.max(initial=0)  # rounding does not grow with the sides
     if known.all():
         return Q
     return Q @ (sparse.csr_array(W[:, known]) if sparse.issparse(Q) else W[:, known])
