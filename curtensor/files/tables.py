@@ -1,0 +1,447 @@
+"""Tables by pandas: text with any separator, Excel, Parquet, Feather, Stata; numbers apart from names.
+
+pandas reads. What stands here decides what pandas must be told: how a text is written, which line and which column hold
+names, and which columns hold no numbers.
+"""
+
+import codecs
+import csv
+import dataclasses
+import io
+import itertools
+import re
+import warnings
+
+import numpy as np
+
+from curtensor.files.matrix import NamedMatrix, Refused, listed, package, texts
+
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", r"\s+": "spaces"}
+MISSING_TEXTS = ["", "NA", "N/A", "n/a", "NaN", "nan", "-nan", "null", "NULL", "None", "<NA>", "#N/A", "#NA", "NaT"]
+TRUTHS = {"true", "false"}
+SAMPLE_BYTES, SAMPLE_LINES, SAMPLE_LEAST = 2**18, 200, 8
+BOMS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+NUMBER = {
+    decimal: re.compile(rf"[+-]?(\d+({point}\d*)?|{point}\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity)", re.IGNORECASE)
+    for decimal, point in {".": r"\.", ",": ","}.items()
+}
+DATE = re.compile(r"\d{4}-\d\d?-\d\d?([T ].*)?|\d\d?([./-])\d\d?\2\d{2,4}(\s.*)?")
+NEARLY_NUMBER = re.compile(r"[<>~≤≥]?\s*[+-]?[\d.,' ]*\d[\d.,' ]*\s*[%€$£]?")  # 12 %, 1.234,5, <0.01
+COUNTS = {"id", "index", "idx", "no", "no.", "nr", "nr.", "number", "year", "row", "sample", "unnamed: 0"}
+
+
+def read_text(
+    path, *, separator=None, decimal=None, encoding=None, header=None, row_names=None, leave_out=(), missing_values=()
+):
+    """A table in a text file: what is not said of how it is written is found out, and noted."""
+    pandas = package("pandas", "a table")
+    missing_texts = [*MISSING_TEXTS, *missing_values]
+    with open(path, "rb") as file:
+        text, encoding, notes = sample_of(file, encoding)
+        skipped, comments = comment_lines(text)
+        skipped = skipped if not header else header - 1
+        lines = sample_lines(text, skipped)
+        separator, decimal, notes = way_of_writing(lines, separator, decimal, notes)
+        rows = cells(lines, separator)
+        columns = header_of(rows, comments, header, decimal, separator, missing_texts)
+        if columns is not None and columns is not comments:
+            rows = rows[1:]
+        width = same_width(rows, columns, numbers_of_lines(lines, separator, skipped)[-len(rows) :], separator)
+        names = None if columns is None else [""] * (width - len(columns)) + columns
+        first_line = skipped + 1 + (columns is not None and columns is not comments)
+        place = column_of_names(rows, names, row_names, decimal, missing_texts)
+        file.seek(0)
+        with warnings.catch_warnings(action="error"):
+            frame = pandas.read_csv(
+                file,
+                sep=separator,
+                decimal=decimal,
+                encoding=encoding,
+                header=None if columns is None or columns is comments else 0,
+                names=range(width),
+                index_col=False,
+                skiprows=skipped,
+                dtype={} if place is None else {place: str},
+                na_values={column: missing_texts for column in range(width) if column != place},
+                keep_default_na=False,
+                skipinitialspace=True,
+                float_precision="round_trip",
+                low_memory=False,
+            )
+    if columns is not None:
+        notes.append(f"column names from line {first_line - 1}")
+    return numbers_of(frame, names, place, leave_out, notes, first_line)
+
+
+def sample_of(file, encoding):
+    """The first lines of a text, its encoding, and a note of what was found out."""
+    start = more = file.read(SAMPLE_BYTES)
+    while more and start.count(b"\n") + start.count(b"\r") < SAMPLE_LEAST:  # of very long lines
+        start += (more := file.read(SAMPLE_BYTES))
+    ended = len(more) < SAMPLE_BYTES
+    given = encoding is not None
+    notes = []
+    if not given:
+        encoding = encoding_of_text(start)
+        if encoding == "utf-8" and not is_utf8(itertools.chain([start], iter(lambda: file.read(SAMPLE_BYTES), b""))):
+            encoding = "cp1252"
+        if encoding not in ("utf-8", "utf-8-sig"):
+            notes.append("Windows-1252 by guess (encoding= says another)" if encoding == "cp1252" else f"{encoding}")
+    try:
+        text = codecs.getincrementaldecoder(encoding)().decode(start, final=ended)
+    except LookupError:
+        raise Refused("of an encoding that Python knows", f"encoding {encoding!r}", 'encoding="latin-1"') from None
+    except UnicodeDecodeError:
+        raise encoding_unknown(f"no text in {encoding}" if given else "none that can be told") from None
+    if encoding == "cp1252" and not given:
+        foreign, own = (
+            sum(c.isalpha() and not c.isascii() for c in text),
+            sum(c.isalpha() and c.isascii() for c in text),
+        )
+        if 2 * foreign > own:  # as words of no language of western Europe have
+            raise encoding_unknown("none that can be told")
+    if any(c < " " and c not in "\t\n\r\f\v" for c in text):
+        raise Refused("a text", "bytes that are none", 'encoding="utf-16", or a format= of another kind')
+    return text, encoding, notes
+
+
+def encoding_of_text(start):
+    """The encoding of a text by its first bytes: a mark, zeros of UTF-16, or else UTF-8 until it is found not to be."""
+    for mark, encoding in sorted(BOMS.items(), key=lambda entry: -len(entry[0])):
+        if start.startswith(mark):
+            return encoding
+    for first, encoding in ((0, "utf-16-be"), (1, "utf-16-le")):
+        if start[first::2].count(0) > len(start) / 6:
+            return encoding
+    return "utf-8"
+
+
+def is_utf8(parts):
+    """Whether bytes in several parts are UTF-8."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for part in parts:
+            decoder.decode(part)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def encoding_unknown(got):
+    """The exception for a text whose encoding must be said."""
+    return Refused("of an encoding that can be told", got, 'encoding="latin-1", cp1251, shift_jis or which it is')
+
+
+def comment_lines(text):
+    """How many lines at the start begin with #, and the fields of the last of them."""
+    lines = list(itertools.takewhile(lambda line: line.startswith("#"), io.StringIO(text)))
+    return len(lines), lines[-1].lstrip("#").strip() if lines else ""
+
+
+def sample_lines(text, skipped):
+    """Some whole lines of a text after those skipped."""
+    lines = list(itertools.islice(io.StringIO(text, newline=""), skipped, skipped + SAMPLE_LINES))
+    return lines[:-1] if 4 * len(text) >= SAMPLE_BYTES and len(lines) > 2 else lines  # the last may be cut off
+
+
+def cells(lines, separator):
+    """The fields of some lines of a text."""
+    if separator == r"\s+":
+        return [
+            list(row)
+            for line in lines
+            if (row := next(csv.reader([line.strip()], delimiter=" ", skipinitialspace=True), []))
+        ]
+    return [[field.strip() for field in row] for row in csv.reader(lines, delimiter=separator, strict=True) if any(row)]
+
+
+def numbers_of_lines(lines, separator, skipped):
+    """Which line of the file each row of `cells` ends in, counted from 1."""
+    if separator == r"\s+":
+        return [skipped + number for number, line in enumerate(lines, 1) if line.strip()]
+    reader = csv.reader(lines, delimiter=separator)
+    return [skipped + reader.line_num for row in reader if any(row)]
+
+
+def way_of_writing(lines, separator, decimal, notes):
+    """The separator and decimal by which most fields are numbers, where not given; and notes of the unusual."""
+    separators = SEPARATORS if separator is None else [separator]
+    found = []
+    for sep, point in itertools.product(separators, NUMBER if decimal is None else [decimal]):
+        try:
+            fields = [field for row in cells(lines, sep) for field in row if field]
+        except csv.Error:
+            continue
+        share = sum(is_number(field, point) for field in fields) / max(len(fields), 1)
+        unsplit = sum(not is_number(field, point) and any(other in field for other in ",;\t|") for field in fields)
+        found.append((share - unsplit / max(len(fields), 1), len(fields), sep, point))
+    if not found:
+        raise Refused("a table of fields between separators", "quotation marks that do not end", 'separator=";"')
+    *_, separator, decimal = max(found, key=lambda entry: entry[:2])
+    notes = [*notes, f"separated by {SEPARATORS.get(separator, separator)}"] if separator != "," else notes
+    return separator, decimal, [*notes, "decimal commas"] if decimal == "," else notes
+
+
+def is_number(field, decimal):
+    """Whether a field is a number as the table writes it."""
+    return NUMBER[decimal].fullmatch(field) is not None
+
+
+def header_of(rows, comments, header, decimal, separator, missing_texts):
+    """The names of the columns: the first of the rows, fields of a comment, or None; raises where it must be said."""
+    if not rows:
+        raise Refused("a table with lines of numbers", "none")
+    first, body = rows[0], rows[1:]
+    if header is not None:
+        return first if header > 0 else None
+    if first[0] == "" or not any(is_number(field, decimal) or field in missing_texts for field in first):
+        return first if first[0] == "" or not is_text_table(first, body, decimal) else None
+    commented = cells([comments], separator)
+    if commented and len(commented[0]) == len(first):
+        return commented[0]
+    numbers = [(column, field) for column, field in enumerate(first) if is_number(field, decimal)]
+    for column, field in enumerate(first):
+        beneath = [row[column] for row in body[:20] if column < len(row)]
+        if not is_like_number(field, decimal, missing_texts) and any(is_number(other, decimal) for other in beneath):
+            return first
+    return numbers_as_header(first, body, numbers, decimal)
+
+
+def is_text_table(first, body, decimal):
+    """Whether a line without numbers is no different from those below it, since none of these has a number."""
+    return not body or not any(is_number(field, decimal) for row in body for field in row)
+
+
+def is_like_number(field, decimal, missing_texts):
+    """Whether a field is a number, a truth value or missing."""
+    return is_number(field, decimal) or field.lower() in TRUTHS or field in missing_texts
+
+
+def numbers_as_header(first, body, numbers, decimal):
+    """The first line where its numbers are years or even steps unlike all others; raises where that may be chance."""
+    values = [float(field.replace(",", ".")) for _, field in numbers]
+    below = [
+        [float(row[column].replace(",", ".")) for column, _ in numbers]
+        for row in body
+        if all(column < len(row) and is_number(row[column], decimal) for column, _ in numbers)
+    ]
+    has_corner = len(numbers) == len(first) - 1 and numbers[0][0] == 1
+    alike = [are_years(values), are_even_steps(values)]
+    unlike_others = [
+        kind and below and not any(test(row) for row in below)
+        for kind, test in zip(alike, (are_years, are_even_steps), strict=True)
+    ]
+    if (has_corner or len(values) > 1) and unlike_others[0]:
+        return first
+    if has_corner and unlike_others[1]:
+        return first
+    shown = ", ".join(first[:4]) + (", ..." if len(first) > 4 else "")
+    if (has_corner and alike[0] and below) or (len(values) >= 5 and unlike_others[1]):
+        raise Refused("clear about its first line", f"{shown}, which may be names or numbers", "header=1 or header=0")
+    return None
+
+
+def are_years(values):
+    """Whether numbers are rising whole numbers between 1500 and 2200."""
+    years = all(value == int(value) and 1500 <= value <= 2200 for value in values if np.isfinite(value))
+    return years and all(np.isfinite(values)) and bool((np.diff(values) > 0).all())
+
+
+def are_even_steps(values):
+    """Whether three numbers or more rise or fall by equal steps."""
+    steps = np.diff(values)
+    return len(steps) >= 2 and steps[0] != 0 and bool(np.allclose(steps, steps[0], rtol=1e-6, atol=0))
+
+
+def same_width(rows, columns, lines, separator):
+    """How many fields each row has; raises where they are not equally many."""
+    if not rows:
+        raise Refused("a table with at least one line beside column names", "none")
+    widths = [len(row) for row in rows]
+    width = max(set(widths), key=widths.count)
+    without_corner = separator != "," or not rows[0][0][:1].isdecimal()  # as R's write.table has it
+    if columns is not None and len(columns) not in ((width, width - 1) if without_corner else (width,)):
+        widths = [len(columns), *widths]
+    if set(widths) != {width}:
+        begin, odd = widths.index(width), next(n for n, own in enumerate(widths) if own != width)
+        got = f"{widths[odd]} in line {lines[odd]} and {width} in line {lines[begin]}"
+        remedy = f"header={lines[begin]}" if begin else 'separator=";" if it is another'
+        raise Refused("a table with equally many fields in each line", got, remedy)
+    return width
+
+
+def column_of_names(rows, names, wanted, decimal, missing_texts):
+    """Which column holds the names of rows: the wanted; else one without a header, or of texts, or that counts."""
+    columns = list(zip(*rows, strict=True))
+    if wanted is not None:
+        return place_of(wanted, names, len(columns))
+    is_text = [is_column_of_text(column, decimal, missing_texts) for column in columns]
+    distinct = [len(set(column)) == len(column) for column in columns]
+    if names is not None and names[0] == "" and len(columns) > 1:
+        return 0
+    for column in range(len(columns)):
+        if is_text[column] and distinct[column] and len(columns) > 1:
+            return column
+    counts = names is not None and names[0].lower() in COUNTS and distinct[0] and not is_text[0] and len(columns) > 1
+    return 0 if (is_text[0] and len(columns) > 1) or counts else None
+
+
+def is_column_of_text(column, decimal, missing_texts):
+    """Whether a column holds texts: no numbers, nor what may be meant as such."""
+    there = [field for field in column if field not in missing_texts]
+    numbers = sum(is_like_number(field, decimal, ()) or NEARLY_NUMBER.fullmatch(field) is not None for field in there)
+    return 2 * numbers < len(there)
+
+
+def place_of(wanted, names, width):
+    """The number, from 0, of a column that is named or counted from 1; None for 0."""
+    if names is not None and str(wanted) in names:
+        return names.index(str(wanted))
+    text = str(wanted)
+    if text.isdecimal() and int(text) <= width:
+        return int(text) - 1 if int(text) else None
+    raise Refused(f"a table with a column {text!r}", listed(names) if names is not None else f"{width} columns")
+
+
+def numbers_of(frame, names, place, leave_out, notes, first_line):
+    """The columns of a frame that hold numbers, named, and notes of the others."""
+    width = frame.shape[1]
+    labels = [own or f"column {n + 1}" for n, own in enumerate(names or [""] * width)]
+    unwanted = {place_of(column, names, width) for column in leave_out} - {None}
+    kept, kinds = [], {}
+    for column in range(width):
+        if column == place or column in unwanted:
+            continue
+        series = frame.iloc[:, column]
+        kind = kind_of_column(series, labels[column], first_line)
+        if kind == "empty" and names is not None and not names[column]:
+            continue
+        if kind in ("numbers", "empty"):
+            kept.append(column)
+        else:
+            kinds[column] = kind
+    notes = list(notes)
+    if place is not None:
+        notes.append(f"row names from {repr(names[place]) if names and names[place] else f'column {place + 1}'}")
+    if unwanted or kinds:
+        parts = [f"{labels[n]!r} ({kinds.get(n, 'as asked')})" for n in sorted(unwanted | kinds.keys())]
+        notes.append(f"left out: {', '.join(parts[:8])}{f' and {len(parts) - 8} more' if len(parts) > 8 else ''}")
+    if not len(frame):
+        raise Refused("a table with at least one line beside column names", "none")
+    if not kept:
+        raise Refused("a table with columns of numbers", f"none in {listed(labels)}", "separator= or decimal=")
+    A = as_array(frame.iloc[:, kept])
+    row_names = None if place is None else texts(frame.iloc[:, place])
+    col_names = None if names is None else texts([labels[column] for column in kept])
+    return NamedMatrix(A, (row_names, col_names), notes=tuple(notes), table=True)
+
+
+def kind_of_column(series, label, first_line):
+    """What a column holds: "numbers", or what it is that is none; raises where some of it are numbers."""
+    import pandas as pd
+
+    if pd.api.types.is_bool_dtype(series.dtype) and not isinstance(series.dtype, pd.CategoricalDtype):
+        return "numbers"
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        return "categories"
+    if pd.api.types.is_numeric_dtype(series.dtype):
+        return "empty" if series.isna().all() else "numbers"
+    if pd.api.types.is_datetime64_any_dtype(series.dtype) or pd.api.types.is_timedelta64_dtype(series.dtype):
+        return "dates"
+    there = series.dropna()
+    if not len(there):
+        return "empty"
+    if all(isinstance(value, (bool, np.bool_)) for value in there):
+        return "numbers"
+    numbers = pd.to_numeric(there, errors="coerce").notna().to_numpy()
+    nearly = numbers | np.array([NEARLY_NUMBER.fullmatch(str(value)) is not None for value in there])
+    if 2 * nearly.sum() >= len(there):
+        bad = int(np.flatnonzero(~numbers)[0]) if not numbers.all() else 0
+        got = f"{str(there.iloc[bad])!r} in column {label!r}, line {there.index[bad] + first_line}"
+        remedy = (
+            f'missing_values=["{there.iloc[bad]}"] if that means a gap, leave_out=["{label}"] or row_names="{label}"'
+        )
+        raise Refused("a table of plain numbers in each column that has some", got, remedy)
+    return "dates" if DATE.fullmatch(str(there.iloc[0])) else "text"
+
+
+def as_array(frame):
+    """Numbers of several columns as one array, gaps as NaN."""
+    dtypes = set(frame.dtypes)
+    if all(isinstance(dtype, np.dtype) and dtype.kind in "biufc" for dtype in dtypes):
+        return frame.to_numpy(dtype=np.result_type(*dtypes))
+    return frame.to_numpy(dtype=float, na_value=np.nan)
+
+
+def read_parquet(path, *, row_names=None, leave_out=()):
+    """A table in a Parquet file."""
+    package("pyarrow", "a Parquet file")
+    return of_frame(package("pandas", "a table").read_parquet(path), row_names, leave_out)
+
+
+def read_feather(path, *, row_names=None, leave_out=()):
+    """A table in a Feather (Arrow) file."""
+    package("pyarrow", "a Feather file")
+    return of_frame(package("pandas", "a table").read_feather(path), row_names, leave_out)
+
+
+def read_stata(path, *, row_names=None, leave_out=()):
+    """A table in a Stata file."""
+    return of_frame(package("pandas", "a table").read_stata(path), row_names, leave_out)
+
+
+def of_frame(frame, row_names, leave_out):
+    """The numbers of a DataFrame, and names of its index and columns."""
+    import pandas as pd
+
+    names = texts(frame.columns).tolist()
+    frame, index = frame.set_axis(range(frame.shape[1]), axis=1), frame.index
+    columns = range(frame.shape[1])
+    if row_names is not None:
+        place = place_of(row_names, names, len(names))
+    else:
+        is_text = [kind_of_column(frame[column], names[column], 0) == "text" for column in columns]
+        found = [column for column in columns if is_text[column] and frame[column].is_unique]
+        place = found[0] if found and isinstance(index, pd.RangeIndex) else None
+    matrix = numbers_of(frame, names, place, leave_out, [], 1)
+    if place is None and not isinstance(index, pd.RangeIndex):
+        return dataclasses.replace(matrix, names=(texts(index), matrix.col_names), notes=(*matrix.notes, "named rows"))
+    return matrix
+
+
+def read_excel(path, *, dataset=None, header=None, row_names=None, leave_out=(), missing_values=()):
+    """A sheet of an Excel file."""
+    package("openpyxl", "an Excel file")
+    pandas = package("pandas", "a table")
+    with warnings.catch_warnings(action="ignore"), pandas.ExcelFile(path, engine="openpyxl") as book:
+        sheets = {
+            name: sheet
+            for name in ([dataset] if dataset in book.sheet_names else book.sheet_names)
+            if not (sheet := book.parse(name, header=None, dtype=object, na_values=list(missing_values))).empty
+        }
+    if dataset is not None and dataset not in sheets:
+        raise Refused(f"a file with a sheet {dataset!r}", listed(list(sheets)))
+    if len(sheets) != 1:
+        remedy = f'dataset="{next(iter(sheets))}"' if sheets else ""
+        raise Refused("a file of one sheet", listed(list(sheets)) or "none", remedy)
+    sheet = next(iter(sheets.values()))
+    skipped = (header or 1) - 1
+    sheet = sheet.iloc[skipped:].dropna(how="all").dropna(axis=1, how="all")
+    rows = [["" if pandas.isna(value) else str(value) for value in row] for row in sheet.head(SAMPLE_LINES).to_numpy()]
+    columns = header_of(rows, "", header, ".", ",", MISSING_TEXTS)
+    start = int(columns is not None)
+    body = sheet.iloc[start:].reset_index(drop=True)
+    if not len(body):
+        raise Refused("a table with at least one line beside column names", "none")
+    body = body.set_axis(range(body.shape[1]), axis=1).infer_objects()
+    place = column_of_names(rows[start:], columns, row_names, ".", MISSING_TEXTS)
+    notes = [f"sheet {next(iter(sheets))!r}"] if len(book.sheet_names) > 1 else []
+    notes += [f"column names from line {skipped + 1}"] * start
+    return numbers_of(body, columns, place, leave_out, notes, skipped + start + 1)
