@@ -40,28 +40,35 @@ EXAMPLE = Path(__file__).parent.parent / "data" / "breast_cancer.npz"
 EXAMPLE_TENSOR = Path(__file__).parent.parent / "data" / "indian_pines.npz"
 
 # What reads a file of each ending; its keyword arguments are the options that go with it.
-READERS = (
-    {
-        ".npy": read_npy,
-        ".npz": read_npz,
-        ".mtx": read_apart,
-        ".mat": read_mat,
-        ".csv": read_text,
-        ".h5": read_hdf5,
-        ".hdf5": read_hdf5,
-        ".h5ad": read_hdf5,
-        ".zarr": read_zarr,
-        ".nc": read_netcdf,
-        ".parquet": read_parquet,
-        ".feather": read_feather,
-        ".arrow": read_feather,
-        ".xlsx": read_excel,
-        ".dta": read_stata,
-    }
-    | dict.fromkeys([".tsv", ".tab", ".txt", ".dat"], read_text)
-    | dict.fromkeys([".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif"], read_image)
-)
-COMPRESSED = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+READERS: dict[str, Any] = {
+    ".npy": read_npy,
+    ".npz": read_npz,
+    ".mtx": read_apart,
+    ".csv": read_text,
+    ".h5": read_hdf5,
+    ".hdf5": read_hdf5,
+    ".h5ad": read_hdf5,
+    ".zarr": read_zarr,
+    ".nc": read_netcdf,
+    ".mat": read_mat,
+    ".tsv": read_text,
+    ".tab": read_text,
+    ".txt": read_text,
+    ".dat": read_text,
+    ".xlsx": read_excel,
+    ".parquet": read_parquet,
+    ".feather": read_feather,
+    ".arrow": read_feather,
+    ".dta": read_stata,
+    ".png": read_image,
+    ".jpg": read_image,
+    ".jpeg": read_image,
+    ".tif": read_image,
+    ".tiff": read_image,
+    ".bmp": read_image,
+    ".gif": read_image,
+}
+COMPRESSED: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 # How files begin, for what has no name.
 MAGIC = {
     b"\x93NUMPY": ".npy",
@@ -295,8 +302,8 @@ def ending_of_content(file):
 def known_ending(ending, name):
     """The ending, if files with it are read."""
     if ending not in READERS:
-        remedy = REMEDIES.get(ending, 'format="csv", or which of these it is')
-        got = f"{_validation.describe(ending)}: {remedy}"
+        remedy = REMEDIES.get(ending, 'try format="csv", or which of these it is')
+        got = f"{_validation.describe(ending)}; {remedy}"
         raise _validation.complain(ValueError, f"the ending of {name}", f"one of {', '.join(READERS)}", got)
     return ending
 

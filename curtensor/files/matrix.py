@@ -66,11 +66,17 @@ class Refused(Exception):
 
 def in_words(A):
     """Shape, dtype and number of stored entries if sparse, in words."""
-    if getattr(A, "shape", None) is None:  # three arrays of a sparse matrix in a store
-        return "sparse, in a store"
-    sparse = f", sparse with {A.nnz} entries" if hasattr(A, "nnz") else ""
-    shape = f"{A.shape[0]} rows x {A.shape[1]} columns" if len(A.shape) == 2 else " x ".join(map(str, A.shape))
-    return f"{shape}, {A.dtype}{sparse}"
+    shape, dtype = getattr(A, "shape", None), getattr(A, "dtype", None)
+    count = getattr(A, "nnz", None)
+    if shape is None:  # three arrays of a sparse matrix in a store
+        shape, dtype, count = A.attrs.get("shape", "??"), A["data"].dtype, A["data"].shape[0]
+    sparse = "" if count is None else f", sparse with {count} entries"
+    return f"{lengths_in_words(shape)}, {dtype}{sparse}"
+
+
+def lengths_in_words(shape):
+    """Rows and columns, or the lengths of a tensor's modes."""
+    return f"{shape[0]} rows x {shape[1]} columns" if len(shape) == 2 else " x ".join(map(str, shape))
 
 
 def listed(names, most=6):
@@ -87,7 +93,7 @@ def package(name, what, extra="files"):
         raise ImportError(f"{what} needs {name}: pip install 'curtensor[{extra}]'") from error
 
 
-def texts(values):
+def as_texts(values):
     """Names of any kind as an array of texts."""
     values = values.to_flat_index().astype(str) if hasattr(values, "to_flat_index") else values
     return np.array([value.decode() if isinstance(value, bytes) else str(value) for value in values], dtype=str)

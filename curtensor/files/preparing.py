@@ -15,7 +15,7 @@ def prepared(matrix, *, missing, log1p, center, scale, transpose):
     A = matrix.A
     is_sparse_matrix = hasattr(A, "nnz") or (hasattr(A, "keys") and not hasattr(A, "dtype"))
     if transpose:
-        matrix = transposed(matrix)
+        matrix = turned(matrix)
     if matrix.table or missing != "refuse":
         matrix = without_gaps(matrix, missing)
     if center is None and scale is None:
@@ -42,7 +42,7 @@ def in_memory(A):
     return np.array(A[...])
 
 
-def transposed(matrix):
+def turned(matrix):
     """The transpose, and names in the other order."""
     A = in_memory(matrix.A).T
     return dataclasses.replace(matrix, A=A, names=matrix.names[::-1], notes=(*matrix.notes, "transposed"))
@@ -71,7 +71,7 @@ def without_gaps(matrix, missing):
             raise Refused(
                 f"a matrix with {noun} without missing values", f"some in each of {len(kept)}", 'missing="mean"'
             )
-        return taken(matrix, kept, axis, f"{noun} left out for missing values: {lost}")
+        return with_slices(matrix, kept, axis, f"{noun} left out for missing values: {lost}")
     empty = gaps.all(axis=0)
     if empty.any():
         names = listed([name_at(matrix.col_names, column) for column in np.flatnonzero(empty)])
@@ -81,7 +81,7 @@ def without_gaps(matrix, missing):
     return dataclasses.replace(matrix, A=np.where(gaps, fill.astype(A.dtype), A), notes=(*matrix.notes, note))
 
 
-def taken(matrix, kept, axis, note):
+def with_slices(matrix, kept, axis, note):
     """Some rows or columns of a matrix, with their names."""
     names = tuple(own if own is None or n != axis else own[kept] for n, own in enumerate(matrix.names))
     A = np.compress(kept, matrix.A, axis=axis)

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 
 from curtensor import _validation
-from curtensor.files.matrix import NamedMatrix, Refused, package, texts
+from curtensor.files.matrix import NamedMatrix, Refused, as_texts, package
 
 
 def read_hdf5(path, *, dataset=None):
@@ -40,14 +40,14 @@ def read_netcdf(path, *, dataset=None):
 def of_variable(variable):
     """What a DataArray holds, its names, and how its modes are called."""
     indexes = [variable.indexes.get(dim) for dim in variable.dims]
-    names = tuple(None if index is None else texts(index) for index in indexes)
+    names = tuple(None if index is None else as_texts(index) for index in indexes)
     return NamedMatrix(variable.to_numpy(), names, notes=(f"{variable.name} by {' x '.join(map(str, variable.dims))}",))
 
 
 def dims_of(array):
     """Names of the modes of a zarr array, as xarray writes them; none where there are none."""
-    named = getattr(getattr(array, "metadata", None), "dimension_names", None)
-    return tuple(named or dict(getattr(array, "attrs", {})).get("_ARRAY_DIMENSIONS", ()))
+    named = getattr(getattr(array, "metadata", None), "dimension_names", None) or ()
+    return named if any(named) else tuple(dict(getattr(array, "attrs", {})).get("_ARRAY_DIMENSIONS", ()))
 
 
 def of_xarray_store(path, array):
@@ -65,7 +65,7 @@ def of_xarray_store(path, array):
 
 def is_anndata(store):
     """Whether a store is one of AnnData: cells in rows, genes in columns."""
-    return hasattr(store, "keys") and {"X", "obs", "var"} <= set(store.keys())
+    return {"X", "obs", "var"} <= set(names_in(store))
 
 
 def of_anndata(store, wanted):
@@ -90,9 +90,9 @@ def of_anndata(store, wanted):
 def index_of(frame):
     """The index of a table of AnnData."""
     if hasattr(frame, "dtype"):  # a structured array, as it was before version 0.7
-        return texts(frame[frame.dtype.names[0]])
+        return as_texts(frame[frame.dtype.names[0]])
     index = frame[frame.attrs.get("_index", "_index")]
-    return texts((index["values"] if hasattr(index, "keys") else index)[:])
+    return as_texts((index["values"] if hasattr(index, "keys") else index)[:])
 
 
 def names_if(names, length):
@@ -112,7 +112,7 @@ def of_10x(group):
     genes, cells = map(int, group["shape"][:])
     matrix = sparse.csr_array((group["data"][:], group["indices"][:], group["indptr"][:]), shape=(cells, genes))
     matrix.check_format(full_check=True)
-    names = texts(group["barcodes"][:]), texts(group["features/name" if "features" in group else "gene_names"][:])
+    names = as_texts(group["barcodes"][:]), as_texts(group["features/name" if "features" in group else "gene_names"][:])
     return NamedMatrix(matrix, names, notes=("cells x genes",))
 
 

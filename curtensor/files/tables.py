@@ -14,7 +14,7 @@ import warnings
 
 import numpy as np
 
-from curtensor.files.matrix import NamedMatrix, Refused, listed, package, texts
+from curtensor.files.matrix import NamedMatrix, Refused, as_texts, listed, package
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", r"\s+": "spaces"}
 MISSING_TEXTS = ["", "NA", "N/A", "n/a", "NaN", "nan", "-nan", "null", "NULL", "None", "<NA>", "#N/A", "#NA", "NaT"]
@@ -44,17 +44,17 @@ def read_text(
     missing_texts = [*MISSING_TEXTS, *missing_values]
     with open(path, "rb") as file:
         text, encoding, notes = sample_of(file, encoding)
-        skipped, comments = comment_lines(text)
+        skipped, comment = comment_lines(text)
         skipped = skipped if not header else header - 1
         lines = sample_lines(text, skipped)
         separator, decimal, notes = way_of_writing(lines, separator, decimal, notes)
         rows = cells(lines, separator)
-        columns = header_of(rows, comments, header, decimal, separator, missing_texts)
-        if columns is not None and columns is not comments:
-            rows = rows[1:]
-        width = same_width(rows, columns, numbers_of_lines(lines, separator, skipped)[-len(rows) :], separator)
+        columns, has_header = header_of(rows, header, decimal, missing_texts), True
+        if columns is None:
+            columns, has_header = names_in_comment(comment, rows, separator), False
+        width = same_width(rows, has_header, numbers_of_lines(lines, separator, skipped), separator)
         names = None if columns is None else [""] * (width - len(columns)) + columns
-        first_line = skipped + 1 + (columns is not None and columns is not comments)
+        rows, first_line = rows[has_header:], skipped + 1 + has_header
         place = column_of_names(rows, names, row_names, decimal, missing_texts)
         file.seek(0)
         with warnings.catch_warnings(action="error"):
@@ -63,7 +63,7 @@ def read_text(
                 sep=separator,
                 decimal=decimal,
                 encoding=encoding,
-                header=None if columns is None or columns is comments else 0,
+                header=0 if has_header else None,
                 names=range(width),
                 index_col=False,
                 skiprows=skipped,
@@ -92,7 +92,9 @@ def sample_of(file, encoding):
         if encoding == "utf-8" and not is_utf8(itertools.chain([start], iter(lambda: file.read(SAMPLE_BYTES), b""))):
             encoding = "cp1252"
         if encoding not in ("utf-8", "utf-8-sig"):
-            notes.append("Windows-1252 by guess (encoding= says another)" if encoding == "cp1252" else f"{encoding}")
+            notes.append(
+                "Windows-1252 by guess (encoding= says another)" if encoding == "cp1252" else f"encoding {encoding}"
+            )
     try:
         text = codecs.getincrementaldecoder(encoding)().decode(start, final=ended)
     except LookupError:
@@ -179,8 +181,10 @@ def way_of_writing(lines, separator, decimal, notes):
             fields = [field for row in cells(lines, sep) for field in row if field]
         except csv.Error:
             continue
-        share = sum(is_number(field, point) for field in fields) / max(len(fields), 1)
-        unsplit = sum(not is_number(field, point) and any(other in field for other in ",;\t|") for field in fields)
+        share = sum(reads_as_number(field, point) for field in fields) / max(len(fields), 1)
+        unsplit = sum(
+            not reads_as_number(field, point) and any(other in field for other in ",;\t|") for field in fields
+        )
         found.append((share - unsplit / max(len(fields), 1), len(fields), sep, point))
     if not found:
         raise Refused("a table of fields between separators", "quotation marks that do not end", 'separator=";"')
@@ -189,48 +193,48 @@ def way_of_writing(lines, separator, decimal, notes):
     return separator, decimal, [*notes, "decimal commas"] if decimal == "," else notes
 
 
-def is_number(field, decimal):
+def reads_as_number(field, decimal):
     """Whether a field is a number as the table writes it."""
     return NUMBER[decimal].fullmatch(field) is not None
 
 
-def header_of(rows, comments, header, decimal, separator, missing_texts):
-    """The names of the columns: the first of the rows, fields of a comment, or None; raises where it must be said."""
+def header_of(rows, header, decimal, missing_texts):
+    """The first of the rows if it holds the names of columns, else None; raises where that must be said."""
     if not rows:
         raise Refused("a table with lines of numbers", "none")
     first, body = rows[0], rows[1:]
     if header is not None:
         return first if header > 0 else None
-    if first[0] == "" or not any(is_number(field, decimal) or field in missing_texts for field in first):
-        return first if first[0] == "" or not is_text_table(first, body, decimal) else None
-    commented = cells([comments], separator)
-    if commented and len(commented[0]) == len(first):
-        return commented[0]
-    numbers = [(column, field) for column, field in enumerate(first) if is_number(field, decimal)]
+    if first[0] == "" or not any(reads_as_number(field, decimal) or field in missing_texts for field in first):
+        return first
     for column, field in enumerate(first):
         beneath = [row[column] for row in body[:20] if column < len(row)]
-        if not is_like_number(field, decimal, missing_texts) and any(is_number(other, decimal) for other in beneath):
+        if not is_like_number(field, decimal, missing_texts) and any(
+            reads_as_number(other, decimal) for other in beneath
+        ):
             return first
-    return numbers_as_header(first, body, numbers, decimal)
+    return numbers_as_header(first, body, decimal)
 
 
-def is_text_table(first, body, decimal):
-    """Whether a line without numbers is no different from those below it, since none of these has a number."""
-    return not body or not any(is_number(field, decimal) for row in body for field in row)
+def names_in_comment(comment, rows, separator):
+    """The fields of the last comment above a table if they are as many as its columns, as of numpy.savetxt."""
+    fields = (cells([comment], separator) or [[]])[0]
+    return fields if len(fields) == len(rows[0]) else None
 
 
 def is_like_number(field, decimal, missing_texts):
     """Whether a field is a number, a truth value or missing."""
-    return is_number(field, decimal) or field.lower() in TRUTHS or field in missing_texts
+    return reads_as_number(field, decimal) or field.lower() in TRUTHS or field in missing_texts
 
 
-def numbers_as_header(first, body, numbers, decimal):
+def numbers_as_header(first, body, decimal):
     """The first line where its numbers are years or even steps unlike all others; raises where that may be chance."""
+    numbers = [(column, field) for column, field in enumerate(first) if reads_as_number(field, decimal)]
     values = [float(field.replace(",", ".")) for _, field in numbers]
     below = [
         [float(row[column].replace(",", ".")) for column, _ in numbers]
         for row in body
-        if all(column < len(row) and is_number(row[column], decimal) for column, _ in numbers)
+        if all(column < len(row) and reads_as_number(row[column], decimal) for column, _ in numbers)
     ]
     has_corner = len(numbers) == len(first) - 1 and numbers[0][0] == 1
     alike = [are_years(values), are_even_steps(values)]
@@ -260,15 +264,14 @@ def are_even_steps(values):
     return len(steps) >= 2 and steps[0] != 0 and bool(np.allclose(steps, steps[0], rtol=1e-6, atol=0))
 
 
-def same_width(rows, columns, lines, separator):
+def same_width(rows, has_header, lines, separator):
     """How many fields each row has; raises where they are not equally many."""
-    if not rows:
+    if len(rows) == has_header:
         raise Refused("a table with at least one line beside column names", "none")
     widths = [len(row) for row in rows]
-    width = max(set(widths), key=widths.count)
-    without_corner = separator != "," or not rows[0][0][:1].isdecimal()  # as R's write.table has it
-    if columns is not None and len(columns) not in ((width, width - 1) if without_corner else (width,)):
-        widths = [len(columns), *widths]
+    width = max(set(widths[has_header:]), key=widths.count)
+    if has_header and widths[0] == width - 1 and separator in ("\t", r"\s+"):  # as R's write.table has it
+        widths[0] = width
     if set(widths) != {width}:
         begin, odd = widths.index(width), next(n for n, own in enumerate(widths) if own != width)
         got = f"{widths[odd]} in line {lines[odd]} and {width} in line {lines[begin]}"
@@ -312,7 +315,7 @@ def place_of(wanted, names, width):
 
 def numbers_of(frame, names, place, leave_out, notes, first_line):
     """The columns of a frame that hold numbers, named, and notes of the others."""
-    width = frame.shape[1]
+    pandas, width = package("pandas", "a table"), frame.shape[1]
     labels = [own or f"column {n + 1}" for n, own in enumerate(names or [""] * width)]
     unwanted = {place_of(column, names, width) for column in leave_out} - {None}
     kept, kinds = [], {}
@@ -338,8 +341,8 @@ def numbers_of(frame, names, place, leave_out, notes, first_line):
     if not kept:
         raise Refused("a table with columns of numbers", f"none in {listed(labels)}", "separator= or decimal=")
     A = as_array(frame.iloc[:, kept])
-    row_names = None if place is None else texts(frame.iloc[:, place])
-    col_names = None if names is None else texts([labels[column] for column in kept])
+    row_names = None if place is None else as_texts(pandas.Index(frame.iloc[:, place]))
+    col_names = None if names is None else as_texts([labels[column] for column in kept])
     return NamedMatrix(A, (row_names, col_names), notes=tuple(notes), table=True)
 
 
@@ -368,7 +371,7 @@ def kind_of_column(series, label, first_line):
         remedy = (
             f'missing_values=["{there.iloc[bad]}"] if that means a gap, leave_out=["{label}"] or row_names="{label}"'
         )
-        raise Refused("a table of plain numbers in each column that has some", got, remedy)
+        raise Refused("a table of plain numbers", got, remedy)
     return "dates" if DATE.fullmatch(str(there.iloc[0])) else "text"
 
 
@@ -401,18 +404,20 @@ def of_frame(frame, row_names, leave_out):
     """The numbers of a DataFrame, and names of its index and columns."""
     import pandas as pd
 
-    names = texts(frame.columns).tolist()
+    names = as_texts(frame.columns).tolist()
     frame, index = frame.set_axis(range(frame.shape[1]), axis=1), frame.index
     columns = range(frame.shape[1])
     if row_names is not None:
         place = place_of(row_names, names, len(names))
     else:
-        is_text = [kind_of_column(frame[column], names[column], 0) == "text" for column in columns]
+        is_text = [kind_of_column(frame[column], names[column], 0) in ("text", "dates") for column in columns]
         found = [column for column in columns if is_text[column] and frame[column].is_unique]
         place = found[0] if found and isinstance(index, pd.RangeIndex) else None
     matrix = numbers_of(frame, names, place, leave_out, [], 1)
     if place is None and not isinstance(index, pd.RangeIndex):
-        return dataclasses.replace(matrix, names=(texts(index), matrix.col_names), notes=(*matrix.notes, "named rows"))
+        return dataclasses.replace(
+            matrix, names=(as_texts(index), matrix.col_names), notes=(*matrix.notes, "named rows")
+        )
     return matrix
 
 
@@ -421,11 +426,9 @@ def read_excel(path, *, dataset=None, header=None, row_names=None, leave_out=(),
     package("openpyxl", "an Excel file")
     pandas = package("pandas", "a table")
     with warnings.catch_warnings(action="ignore"), pandas.ExcelFile(path, engine="openpyxl") as book:
-        sheets = {
-            name: sheet
-            for name in ([dataset] if dataset in book.sheet_names else book.sheet_names)
-            if not (sheet := book.parse(name, header=None, dtype=object, na_values=list(missing_values))).empty
-        }
+        names = [dataset] if dataset in book.sheet_names else book.sheet_names
+        sheets = {name: book.parse(name, header=None, dtype=object, keep_default_na=False) for name in names}
+        sheets = {name: sheet for name, sheet in sheets.items() if not sheet.empty}
     if dataset is not None and dataset not in sheets:
         raise Refused(f"a file with a sheet {dataset!r}", listed(list(sheets)))
     if len(sheets) != 1:
@@ -433,15 +436,18 @@ def read_excel(path, *, dataset=None, header=None, row_names=None, leave_out=(),
         raise Refused("a file of one sheet", listed(list(sheets)) or "none", remedy)
     sheet = next(iter(sheets.values()))
     skipped = (header or 1) - 1
-    sheet = sheet.iloc[skipped:].dropna(how="all").dropna(axis=1, how="all")
+    sheet = sheet.mask(sheet == "").iloc[skipped:].dropna(how="all").dropna(axis=1, how="all")
     rows = [["" if pandas.isna(value) else str(value) for value in row] for row in sheet.head(SAMPLE_LINES).to_numpy()]
-    columns = header_of(rows, "", header, ".", ",", MISSING_TEXTS)
+    columns = header_of(rows, header, ".", MISSING_TEXTS)
     start = int(columns is not None)
-    body = sheet.iloc[start:].reset_index(drop=True)
-    if not len(body):
+    if len(sheet) == start:
         raise Refused("a table with at least one line beside column names", "none")
-    body = body.set_axis(range(body.shape[1]), axis=1).infer_objects()
     place = column_of_names(rows[start:], columns, row_names, ".", MISSING_TEXTS)
+    body = sheet.iloc[start:].reset_index(drop=True).set_axis(range(sheet.shape[1]), axis=1)
+    gaps = body.isin([*MISSING_TEXTS, *missing_values])
+    if place is not None:
+        gaps[place] = False
+    body = body.mask(gaps).infer_objects()
     notes = [f"sheet {next(iter(sheets))!r}"] if len(book.sheet_names) > 1 else []
     notes += [f"column names from line {skipped + 1}"] * start
     return numbers_of(body, columns, place, leave_out, notes, skipped + start + 1)
