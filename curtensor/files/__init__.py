@@ -103,8 +103,8 @@ def read_matrix(
     separator: str | None = None,
     decimal: str | None = None,
     encoding: str | None = None,
-    header: int | None = None,
-    row_names: str | int | None = None,
+    header: int | bool | None = None,
+    row_names: str | int | bool | None = None,
     leave_out: Any = None,
     missing_values: Any = None,
     missing: str = "refuse",
@@ -133,12 +133,12 @@ def read_matrix(
         fields are numbers.
     encoding : str, optional
         Of a text; by default UTF-8, UTF-16 and UTF-32 by their marks, and else Windows-1252, which the notes say.
-    header : int, optional
-        Of a table: the line that holds column names, counted from 1, or 0 for none; by default the first, if it is told
-        from the others: texts over numbers, an empty first field, years.
-    row_names : str or int, optional
-        Of a table: the column that holds row names, by its own name or counted from 1, or 0 for none; by default one
-        without a name, the first of texts that all differ, or else the first column if it holds texts.
+    header : int or False, optional
+        Of a table: the line that holds column names, counted from 1, or False for none; by default the first, if it is
+        told from the others: texts over numbers, an empty first field, years.
+    row_names : str, int or False, optional
+        Of a table: the column that holds row names, by its own name or counted from 0, or False for none; by default
+        one without a name, the first of texts that all differ, or else the first column if it holds texts.
     leave_out : list of str or int, optional
         Columns of a table to leave out. Those of text, dates and categories are left out in any case, which the notes
         say; truth values are numbers.
@@ -316,11 +316,28 @@ def checked(options):
     if "decimal" in options:
         _validation.one_of((".", ","), options["decimal"], "decimal")
     if "header" in options:
-        _validation.integer(options["header"], "header", 0, np.inf)
-    for name in ("dataset", "separator", "encoding"):
+        header = options["header"]
+        options["header"] = header if header is False else _validation.integer(header, "header", 1, sys.maxsize)
+    if "row_names" in options and (options["row_names"] is True or not isinstance(options["row_names"], (str, int))):
+        raise _validation.complain(
+            TypeError, "row_names", "a name, a number or False", _validation.describe(options["row_names"])
+        )
+    if "separator" in options:
+        options["separator"] = one_separator(options["separator"])
+    for name in ("dataset", "encoding"):
         if name in options and not isinstance(options[name], str):
             raise _validation.complain(TypeError, name, "a text", _validation.describe(options[name]))
     return options
+
+
+def one_separator(text):
+    """The separator that a text, or a word for it, means."""
+    words = {"tab": "\t", "\\t": "\t", "space": r"\s+", "spaces": r"\s+", " ": r"\s+"}
+    if not isinstance(text, str):
+        raise _validation.complain(TypeError, "separator", "a text", _validation.describe(text))
+    if text not in words and len(text) != 1:
+        raise _validation.complain(ValueError, "separator", "one character, tab or space", _validation.describe(text))
+    return words.get(text, text)
 
 
 def not_for_others(options, ending):

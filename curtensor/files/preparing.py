@@ -15,17 +15,21 @@ def prepared(matrix, *, missing, log1p, center, scale, transpose):
     A = matrix.A
     is_sparse_matrix = hasattr(A, "nnz") or (hasattr(A, "keys") and not hasattr(A, "dtype"))
     if transpose:
-        matrix = turned(matrix)
+        matrix = exchanged(matrix)
     if matrix.table or missing != "refuse":
         matrix = without_gaps(matrix, missing)
-    if center is None and scale is None:
+    open_to_choice = center is None and scale is None
+    if open_to_choice:
         center = scale = matrix.table and not numbers_as_names(matrix.col_names)
     for asked, name in ((log1p, "log1p"), (center, "center"), (scale, "scale")):
         _validation.only_without(asked, name, len(getattr(A, "shape", (0, 0))) > 2, "a tensor")
     _validation.only_without(center, "center", is_sparse_matrix, "a sparse matrix, which it would fill")
     if log1p:
         matrix = of_logarithms(matrix)
-    return standardised(matrix, center, scale) if center or scale else matrix
+    if not (center or scale):
+        return matrix
+    why = ", as each may have its own unit (scale=False leaves them)" if open_to_choice else ""
+    return standardised(matrix, center, scale, why)
 
 
 def in_memory(A):
@@ -42,7 +46,7 @@ def in_memory(A):
     return np.array(A[...])
 
 
-def turned(matrix):
+def exchanged(matrix):
     """The transpose, and names in the other order."""
     A = in_memory(matrix.A).T
     return dataclasses.replace(matrix, A=A, names=matrix.names[::-1], notes=(*matrix.notes, "transposed"))
@@ -97,7 +101,7 @@ def of_logarithms(matrix):
     return dataclasses.replace(matrix, A=np.log1p(A), notes=(*matrix.notes, "log(1 + x) of each value"))
 
 
-def standardised(matrix, center, scale):
+def standardised(matrix, center, scale, why):
     """Columns less their means, over their standard deviations, or one of both; constant ones are not divided."""
     A = in_memory(matrix.A)
     A = A.astype(_validation.array_dtype(A.dtype))
@@ -106,8 +110,8 @@ def standardised(matrix, center, scale):
     if not np.isfinite(least).all() or not np.isfinite(most).all():
         return matrix  # which the decomposition refuses, saying where
     if constant.all():
-        raise Refused("a matrix with a column that varies", "constant columns only", "center=False")
-    notes = [f"columns {' and '.join(['centred'] * bool(center) + ['scaled to deviation 1'] * bool(scale))}"]
+        raise Refused("a matrix with a column that varies", "constant columns only", "scale=False")
+    notes = [f"columns {' and '.join(['centred'] * bool(center) + ['scaled to deviation 1'] * bool(scale))}{why}"]
     if scale and constant.any():
         names = [name_at(matrix.col_names, column) for column in np.flatnonzero(constant)]
         notes.append(f"constant, not scaled: {listed(names)}")
@@ -152,5 +156,5 @@ def numbers_as_names(names):
 
 
 def name_at(names, index):
-    """What a row or column is called, or its number from 1."""
-    return str(index + 1) if names is None else str(names[index])
+    """What a row or column is called, or its number from 0."""
+    return str(index) if names is None else str(names[index])

@@ -45,7 +45,7 @@ def read_text(
     with open(path, "rb") as file:
         text, encoding, notes = sample_of(file, encoding)
         skipped, comment = comment_lines(text)
-        skipped = skipped if not header else header - 1
+        skipped = header - 1 if header else skipped
         lines = sample_lines(text, skipped)
         separator, decimal, notes = way_of_writing(lines, separator, decimal, notes)
         rows = cells(lines, separator)
@@ -181,7 +181,6 @@ def way_of_writing(lines, separator, decimal, notes):
             fields = [field for row in cells(lines, sep) for field in row if field]
         except csv.Error:
             continue
-        share = sum(reads_as_number(field, point) for field in fields) / max(len(fields), 1)
         unsplit = sum(
             not reads_as_number(field, point) and any(other in field for other in ",;\t|") for field in fields
         )
@@ -204,7 +203,7 @@ def header_of(rows, header, decimal, missing_texts):
         raise Refused("a table with lines of numbers", "none")
     first, body = rows[0], rows[1:]
     if header is not None:
-        return first if header > 0 else None
+        return first if header else None
     if first[0] == "" or not any(reads_as_number(field, decimal) or field in missing_texts for field in first):
         return first
     for column, field in enumerate(first):
@@ -248,7 +247,9 @@ def numbers_as_header(first, body, decimal):
         return first
     shown = ", ".join(first[:4]) + (", ..." if len(first) > 4 else "")
     if (has_corner and alike[0] and below) or (len(values) >= 5 and unlike_others[1]):
-        raise Refused("clear about its first line", f"{shown}, which may be names or numbers", "header=1 or header=0")
+        raise Refused(
+            "clear about its first line", f"{shown}, which may be names or numbers", "header=1 or header=False"
+        )
     return None
 
 
@@ -304,19 +305,21 @@ def is_column_of_text(column, decimal, missing_texts):
 
 
 def place_of(wanted, names, width):
-    """The number, from 0, of a column that is named or counted from 1; None for 0."""
-    if names is not None and str(wanted) in names:
-        return names.index(str(wanted))
+    """The number of a column that is named, or counted from 0; None for False."""
+    if wanted is False:
+        return None
     text = str(wanted)
-    if text.isdecimal() and int(text) <= width:
-        return int(text) - 1 if int(text) else None
+    if names is not None and text in names:
+        return names.index(text)
+    if text.isdecimal() and int(text) < width:
+        return int(text)
     raise Refused(f"a table with a column {text!r}", listed(names) if names is not None else f"{width} columns")
 
 
 def numbers_of(frame, names, place, leave_out, notes, first_line):
     """The columns of a frame that hold numbers, named, and notes of the others."""
     pandas, width = package("pandas", "a table"), frame.shape[1]
-    labels = [own or f"column {n + 1}" for n, own in enumerate(names or [""] * width)]
+    labels = [own or f"column {n}" for n, own in enumerate(names or [""] * width)]
     unwanted = {place_of(column, names, width) for column in leave_out} - {None}
     kept, kinds = [], {}
     for column in range(width):
@@ -332,7 +335,7 @@ def numbers_of(frame, names, place, leave_out, notes, first_line):
             kinds[column] = kind
     notes = list(notes)
     if place is not None:
-        notes.append(f"row names from {repr(names[place]) if names and names[place] else f'column {place + 1}'}")
+        notes.append(f"row names from {repr(names[place]) if names and names[place] else f'column {place}'}")
     if unwanted or kinds:
         parts = [f"{labels[n]!r} ({kinds.get(n, 'as asked')})" for n in sorted(unwanted | kinds.keys())]
         notes.append(f"left out: {', '.join(parts[:8])}{f' and {len(parts) - 8} more' if len(parts) > 8 else ''}")
