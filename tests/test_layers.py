@@ -18,7 +18,7 @@ LAYERS = [
     {"adapters", "estimators"},
     {"comparison"},
     {"cur", "interpolative", "tensors"},
-    {"accuracy"},
+    {"accuracy", "explanation"},
     {"tolerance", "leverage"},
     {"selection", "svd"},
     {"sketching", "results"},
