@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # what checkers and editors see; at run time each name is loa
     from curtensor.estimators import ColumnSelector as ColumnSelector
     from curtensor.estimators import CURTransformer as CURTransformer
     from curtensor.estimators import RowSelector as RowSelector
+    from curtensor.explanation import Explanation as Explanation
+    from curtensor.explanation import explain as explain
     from curtensor.interpolative import ID as ID
     from curtensor.interpolative import interpolative_decomposition as interpolative_decomposition
     from curtensor.leverage import leverage_scores as leverage_scores
@@ -54,6 +56,7 @@ _HOMES = {
     "CURTransformer": "estimators",
     "ColumnSelector": "estimators",
     "Comparison": "comparison",
+    "Explanation": "explanation",
     "ID": "interpolative",
     "RowBlocks": "operands.blocks",
     "RowSelector": "estimators",
@@ -65,6 +68,7 @@ _HOMES = {
     "compare": "comparison",
     "cur_decomposition": "cur",
     "cur_from_indices": "cur",
+    "explain": "explanation",
     "fold": "tensors.unfolding",
     "hooi": "tensors.tucker",
     "interpolative_decomposition": "interpolative",

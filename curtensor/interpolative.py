@@ -9,9 +9,10 @@ from scipy import linalg
 
 from curtensor import _validation, archive, operands
 from curtensor.accuracy import residual_norm
+from curtensor.explanation import Explanation, explained, product_of
 from curtensor.operands.arithmetic import dense
-from curtensor.results import MatrixResult, named, result_like, widened
-from curtensor.selection import chosen_rule, column_basis, project_out, sketch_size
+from curtensor.results import MatrixResult, named, result_like, result_on_host, widened
+from curtensor.selection import chosen_rule, column_basis, orthonormal_columns, project_out, sketch_size
 from curtensor.sketching import SKETCHES, error_by_energy, two_sided_sketch, unsketched
 from curtensor.tolerance import (
     NOTHING,
@@ -83,6 +84,47 @@ class ID(MatrixResult):
         """The skeleton and the coefficients, or the other way round for rows."""
         pair = widened(self.skeleton, self.coefficients), self.coefficients
         return pair if self.axis == 1 else pair[::-1]
+
+    def explain(self, A: Any, /, *, svd: bool = False, rng: _validation.RandomSource = None) -> Explanation:
+        """Say how much of A each chosen column (or row) explains, and how the others follow from them.
+
+        Parameters
+        ----------
+        A : array of any framework, sparse matrix, DataFrame, DataArray, dask array or `row_blocks`, shape (m, n)
+            The matrix that was decomposed, which a result does not hold.
+        svd : bool, default False
+            Whether to set the SVD's shares beside, an estimate for which `randomized_svd` makes passes of its own.
+        rng : None, int, SeedSequence or Generator, optional
+            Source of randomness for this estimate.
+
+        Returns
+        -------
+        explanation : Explanation
+            As by `CUR.explain`, for the axis along which it was chosen.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `interpolative_decomposition`; if A is not the matrix that was decomposed.
+
+        Notes
+        -----
+        One pass over A, and O(m n k) operations; sparse stays sparse. Shares are exact but for rounding.
+
+        Examples
+        --------
+        >>> import numpy as np, curtensor as ct
+        >>> A = np.array([[1.0, 2, 3, 4], [0, 1, 1, 2], [1, 1, 2, 2]])
+        >>> ct.interpolative_decomposition(A, 2, rng=0).explain(A)
+        Explanation(2 of 4 columns explain 1)
+        """
+        host = result_on_host(self)
+        parts = host.skeleton, host.coefficients
+        skeleton, coefficients = parts if self.axis == 1 else (part.conj().T for part in parts)
+        basis = orthonormal_columns(skeleton)
+        coordinates = dense(basis.conj().T @ skeleton) @ coefficients
+        fitted = product_of(self.indices, skeleton, basis, coordinates)
+        return explained(A, self.axis, fitted, svd, rng, self.names)
 
     @staticmethod
     def _checked(members: dict[str, np.ndarray]) -> dict[str, Any]:

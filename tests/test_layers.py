@@ -15,10 +15,10 @@ ROOT = Path(curtensor.__file__).parent
 # From the top; a module imports only from layers below its own, or, in a package, from its own package.
 LAYERS = [
     {"__main__"},
-    {"adapters", "estimators"},
+    {"adapters", "estimators", "report"},
     {"comparison"},
     {"cur", "interpolative", "tensors"},
-    {"accuracy"},
+    {"accuracy", "explanation"},
     {"tolerance", "leverage"},
     {"selection", "svd"},
     {"sketching", "results"},
