@@ -181,10 +181,9 @@ def way_of_writing(lines, separator, decimal, notes):
             fields = [field for row in cells(lines, sep) for field in row if field]
         except csv.Error:
             continue
-        unsplit = sum(
-            not reads_as_number(field, point) and any(other in field for other in ",;\t|") for field in fields
-        )
-        found.append((share - unsplit / max(len(fields), 1), len(fields), sep, point))
+        texts = [field for field in fields if not reads_as_number(field, point)]
+        unsplit = sum(any(other in field for other in ",;\t|") for field in texts)
+        found.append((1 - (len(texts) + unsplit) / max(len(fields), 1), len(fields), sep, point))
     if not found:
         raise Refused("a table of fields between separators", "quotation marks that do not end", 'separator=";"')
     *_, separator, decimal = max(found, key=lambda entry: entry[:2])
@@ -246,10 +245,9 @@ def numbers_as_header(first, body, decimal):
     if has_corner and unlike_others[1]:
         return first
     shown = ", ".join(first[:4]) + (", ..." if len(first) > 4 else "")
+    got = f"{shown}, which may be names or numbers"
     if (has_corner and alike[0] and below) or (len(values) >= 5 and unlike_others[1]):
-        raise Refused(
-            "clear about its first line", f"{shown}, which may be names or numbers", "header=1 or header=False"
-        )
+        raise Refused("clear about its first line", got, "header=1 or header=False")
     return None
 
 
