@@ -448,9 +448,8 @@ def test_missing_and_infinite_values_of_a_table_are_named_by_row_and_column(kind
 
 def test_a_missing_value_of_a_nullable_or_sparse_table_is_named_too():
     nullable = pd.DataFrame({"a": [1.0, 2], "b": pd.array([1, None], dtype="Int64")}, index=["x", "y"])
-    scarce = pd.DataFrame(
-        {"a": pd.arrays.SparseArray([0.0, 2]), "b": pd.arrays.SparseArray([0.0, np.nan], fill_value=0)}
-    )
+    columns = {"a": [0.0, 2.0], "b": [0.0, np.nan]}
+    scarce = pd.DataFrame({name: pd.arrays.SparseArray(values, fill_value=0.0) for name, values in columns.items()})
     for frame, row in ((nullable, "'y'"), (scarce, "1")):
         with pytest.raises(ValueError, match=rf"first at \(1, 1\): row {row}, column 'b'$"):
             ct.select_columns(frame, 1)

@@ -5,12 +5,14 @@ names, and which columns hold no numbers.
 """
 
 import codecs
+import contextlib
 import csv
 import dataclasses
 import io
 import itertools
 import re
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,84 +38,112 @@ NEARLY_NUMBER = re.compile(r"[<>~≤≥]?\s*[+-]?[\d.,' ]*\d[\d.,' ]*\s*[%€$£
 COUNTS = {"id", "index", "idx", "no", "no.", "nr", "nr.", "number", "year", "row", "sample", "unnamed: 0"}
 
 
+class Layout(NamedTuple):
+    """How a table is written, and where its names are."""
+
+    separator: str
+    decimal: str
+    skipped: int  # lines above the table
+    has_header: bool
+    names: list[str] | None  # of all columns
+    width: int
+    place: int | None  # of the column with the names of rows
+    missing_texts: list[str]
+    notes: list[str]
+
+
 def read_text(
     path, *, separator=None, decimal=None, encoding=None, header=None, row_names=None, leave_out=(), missing_values=()
 ):
     """A table in a text file: what is not said of how it is written is found out, and noted."""
     pandas = package("pandas", "a table")
-    missing_texts = [*MISSING_TEXTS, *missing_values]
     with open(path, "rb") as file:
-        text, encoding, notes = sample_of(file, encoding)
-        skipped, comment = comment_lines(text)
-        skipped = header - 1 if header else skipped
-        lines = sample_lines(text, skipped)
-        separator, decimal, notes = way_of_writing(lines, separator, decimal, notes)
-        rows = cells(lines, separator)
-        columns, has_header = header_of(rows, header, decimal, missing_texts), True
-        if columns is None:
-            columns, has_header = names_in_comment(comment, rows, separator), False
-        width = same_width(rows, has_header, numbers_of_lines(lines, separator, skipped), separator)
-        names = None if columns is None else [""] * (width - len(columns)) + columns
-        rows, first_line = rows[has_header:], skipped + 1 + has_header
-        place = column_of_names(rows, names, row_names, decimal, missing_texts)
+        encoding, notes = encoding_of(file, encoding)
+        text = sample_of(file, encoding)
+        layout = layout_of(text, separator, decimal, header, row_names, [*MISSING_TEXTS, *missing_values])
         file.seek(0)
-        with warnings.catch_warnings(action="error"):
+        with warnings.catch_warnings(action="error", category=pandas.errors.ParserWarning):
             frame = pandas.read_csv(
                 file,
-                sep=separator,
-                decimal=decimal,
+                sep=layout.separator,
+                decimal=layout.decimal,
                 encoding=encoding,
-                header=0 if has_header else None,
-                names=range(width),
+                header=0 if layout.has_header else None,
+                names=range(layout.width),
                 index_col=False,
-                skiprows=skipped,
-                dtype={} if place is None else {place: str},
-                na_values={column: missing_texts for column in range(width) if column != place},
+                skiprows=layout.skipped,
+                dtype={} if layout.place is None else {layout.place: str},
+                na_values={n: layout.missing_texts for n in range(layout.width) if n != layout.place},
                 keep_default_na=False,
                 skipinitialspace=True,
-                float_precision="round_trip",
                 low_memory=False,
+                **exactly(pandas),
             )
-    if columns is not None:
-        notes.append(f"column names from line {first_line - 1}")
-    return numbers_of(frame, names, place, leave_out, notes, first_line)
+    first_line = layout.skipped + 1 + layout.has_header
+    return numbers_of(frame, layout.names, layout.place, leave_out, notes + layout.notes, first_line)
+
+
+def exactly(pandas):
+    """What makes pandas read numbers to the last digit, as from 3.1 on it does by itself."""
+    version = tuple(map(int, pandas.__version__.split(".")[:2]))
+    return {"float_precision": "round_trip"} if version < (3, 1) else {}
+
+
+def layout_of(text, separator, decimal, header, row_names, missing_texts):
+    """The `Layout` of a table that begins with a text; raises where something must be said."""
+    skipped, comment = comment_lines(text)
+    skipped = header - 1 if header else skipped
+    lines = sample_lines(text, skipped)
+    separator, decimal = way_of_writing(lines, separator, decimal)
+    rows = cells(lines, separator)
+    columns, has_header = header_of(rows, header, decimal, missing_texts), True
+    if columns is None:
+        columns, has_header = names_in_comment(comment, rows, separator), False
+    width = same_width(rows, has_header, numbers_of_lines(lines, separator, skipped), separator)
+    names = None if columns is None else [""] * (width - len(columns)) + columns
+    place = column_of_names(rows[has_header:], names, row_names, decimal, missing_texts)
+    notes = [] if separator == "," else [f"separated by {SEPARATORS.get(separator, separator)}"]
+    notes += ["decimal commas"] * (decimal == ",")
+    notes += [f"column names from line {skipped + has_header}"] * (columns is not None)
+    return Layout(separator, decimal, skipped, has_header, names, width, place, missing_texts, notes)
+
+
+def encoding_of(file, given):
+    """The encoding of a text and a note of it: what is given, or else found out."""
+    start = file.read(SAMPLE_BYTES)
+    if given is not None:
+        with contextlib.suppress(LookupError):
+            return codecs.lookup(given).name, []
+        raise Refused("of an encoding that Python knows", f"encoding {given!r}", 'encoding="latin-1"')
+    encoding = encoding_by_start(start)
+    if encoding != "utf-8":
+        return encoding, [f"encoding {encoding}"] * (encoding != "utf-8-sig")
+    if is_utf8(itertools.chain([start], iter(lambda: file.read(SAMPLE_BYTES), b""))):
+        return encoding, []
+    text = start.decode("cp1252", errors="replace")
+    letters = [character for character in text if character.isalpha()]
+    foreign = sum(not letter.isascii() for letter in letters)
+    if "\ufffd" in text or 3 * foreign > len(letters):  # as in no language of western Europe
+        raise encoding_unknown("none that can be told")
+    return "cp1252", ["encoding Windows-1252 by guess (encoding= says another)"]
 
 
 def sample_of(file, encoding):
-    """The first lines of a text, its encoding, and a note of what was found out."""
+    """The first lines of a text."""
+    file.seek(0)
     start = more = file.read(SAMPLE_BYTES)
     while more and start.count(b"\n") + start.count(b"\r") < SAMPLE_LEAST:  # of very long lines
         start += (more := file.read(SAMPLE_BYTES))
-    ended = len(more) < SAMPLE_BYTES
-    given = encoding is not None
-    notes = []
-    if not given:
-        encoding = encoding_of_text(start)
-        if encoding == "utf-8" and not is_utf8(itertools.chain([start], iter(lambda: file.read(SAMPLE_BYTES), b""))):
-            encoding = "cp1252"
-        if encoding not in ("utf-8", "utf-8-sig"):
-            notes.append(
-                "Windows-1252 by guess (encoding= says another)" if encoding == "cp1252" else f"encoding {encoding}"
-            )
     try:
-        text = codecs.getincrementaldecoder(encoding)().decode(start, final=ended)
-    except LookupError:
-        raise Refused("of an encoding that Python knows", f"encoding {encoding!r}", 'encoding="latin-1"') from None
+        text = codecs.getincrementaldecoder(encoding)().decode(start, final=len(more) < SAMPLE_BYTES)
     except UnicodeDecodeError:
-        raise encoding_unknown(f"no text in {encoding}" if given else "none that can be told") from None
-    if encoding == "cp1252" and not given:
-        foreign, own = (
-            sum(c.isalpha() and not c.isascii() for c in text),
-            sum(c.isalpha() and c.isascii() for c in text),
-        )
-        if 2 * foreign > own:  # as words of no language of western Europe have
-            raise encoding_unknown("none that can be told")
-    if any(c < " " and c not in "\t\n\r\f\v" for c in text):
+        raise encoding_unknown(f"no text in {encoding}") from None
+    if any(character < " " and character not in "\t\n\r\f\v" for character in text):
         raise Refused("a text", "bytes that are none", 'encoding="utf-16", or a format= of another kind')
-    return text, encoding, notes
+    return text
 
 
-def encoding_of_text(start):
+def encoding_by_start(start):
     """The encoding of a text by its first bytes: a mark, zeros of UTF-16, or else UTF-8 until it is found not to be."""
     for mark, encoding in sorted(BOMS.items(), key=lambda entry: -len(entry[0])):
         if start.startswith(mark):
@@ -172,8 +202,8 @@ def numbers_of_lines(lines, separator, skipped):
     return [skipped + reader.line_num for row in reader if any(row)]
 
 
-def way_of_writing(lines, separator, decimal, notes):
-    """The separator and decimal by which most fields are numbers, where not given; and notes of the unusual."""
+def way_of_writing(lines, separator, decimal):
+    """The separator and decimal by which most fields are numbers, where not given."""
     separators = SEPARATORS if separator is None else [separator]
     found = []
     for sep, point in itertools.product(separators, NUMBER if decimal is None else [decimal]):
@@ -186,9 +216,7 @@ def way_of_writing(lines, separator, decimal, notes):
         found.append((1 - (len(texts) + unsplit) / max(len(fields), 1), len(fields), sep, point))
     if not found:
         raise Refused("a table of fields between separators", "quotation marks that do not end", 'separator=";"')
-    *_, separator, decimal = max(found, key=lambda entry: entry[:2])
-    notes = [*notes, f"separated by {SEPARATORS.get(separator, separator)}"] if separator != "," else notes
-    return separator, decimal, [*notes, "decimal commas"] if decimal == "," else notes
+    return max(found, key=lambda entry: entry[:2])[2:]
 
 
 def reads_as_number(field, decimal):
