@@ -1,15 +1,15 @@
 """CUR decompositions: A is close to C U R with its own columns C and rows R."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy import linalg, sparse
 
-from curtensor import _validation, archive, operands
+from curtensor import _validation, archive, operands, plots
 from curtensor.accuracy import residual_norm
-from curtensor.explanation import Explanation, Fitted, explained
+from curtensor.explanation import Explanation, Fitted, explained, so_far
 from curtensor.operands.arithmetic import dense, times_power
 from curtensor.results import MatrixResult, entries_in, named, result_like, result_on_host, widened
 from curtensor.selection import (
@@ -271,6 +271,34 @@ class CUR(MatrixResult):
             parts = (part.conj().T for part in (host.R, host.right, host.middle, host.left))
             fitted = Fitted(host.row_indices, *parts)
         return explained(A, axis, fitted, svd, rng, self.names)
+
+    def plot(self, A: Any = None, /, *, ax: Any = None) -> Any:
+        """Draw the chosen columns and rows on the matrix, with matplotlib.
+
+        Parameters
+        ----------
+        A : array of any framework, sparse matrix, DataFrame, DataArray, dask array or `row_blocks`, optional
+            The matrix that was decomposed: mean moduli of its entries are the background, for which one pass is made.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; by default a new figure.
+
+        Returns
+        -------
+        ax : matplotlib.axes.Axes
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If A is of another shape.
+        """
+        return plots.draw_on_matrix(ax, A, self.shape, self.chosen, self.names)
+
+    def _so_far(self) -> tuple[Any, Any]:
+        """The chosen columns, and what the approximation has in the span of the first 1, 2, ... of them."""
+        host, names = result_on_host(self), self.col_indices if self.col_names is None else self.col_names
+        return so_far(names, host.C, host.left, host.middle, self.error_estimate)
 
     @staticmethod
     def _checked(members: dict[str, np.ndarray]) -> dict[str, Any]:

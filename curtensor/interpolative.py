@@ -1,15 +1,15 @@
 """Interpolative decompositions: A is close to its own columns, or rows, times coefficients."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy import linalg
 
-from curtensor import _validation, archive, operands
+from curtensor import _validation, archive, operands, plots
 from curtensor.accuracy import residual_norm
-from curtensor.explanation import Explanation, explained, product_of
+from curtensor.explanation import Explanation, explained, product_of, so_far
 from curtensor.operands.arithmetic import dense
 from curtensor.results import MatrixResult, named, result_like, result_on_host, widened
 from curtensor.selection import chosen_rule, column_basis, orthonormal_columns, project_out, sketch_size
@@ -118,13 +118,44 @@ class ID(MatrixResult):
         >>> ct.interpolative_decomposition(A, 2, rng=0).explain(A)
         Explanation(2 of 4 columns explain 1)
         """
+        fitted = product_of(self.indices, *self._in_basis())
+        return explained(A, self.axis, fitted, svd, rng, self.names)
+
+    def plot(self, A: Any = None, /, *, ax: Any = None) -> Any:
+        """Draw the chosen columns, or rows, on the matrix, with matplotlib.
+
+        Parameters
+        ----------
+        A : array of any framework, sparse matrix, DataFrame, DataArray, dask array or `row_blocks`, optional
+            The matrix that was decomposed: mean moduli of its entries are the background, for which one pass is made.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; by default a new figure.
+
+        Returns
+        -------
+        ax : matplotlib.axes.Axes
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If A is of another shape.
+        """
+        return plots.draw_on_matrix(ax, A, self.shape, self.chosen, self.names)
+
+    def _so_far(self) -> tuple[Any, Any]:
+        """What was chosen, and what the approximation has in the span of the first 1, 2, ... of it."""
+        names = self.names[self.axis]
+        return so_far(self.indices if names is None else names, *self._in_basis(), self.error_estimate)
+
+    def _in_basis(self) -> tuple[Any, Any, np.ndarray]:
+        """The skeleton, an orthonormal basis of it, and the approximation in that basis; of rows the adjoints."""
         host = result_on_host(self)
         parts = host.skeleton, host.coefficients
         skeleton, coefficients = parts if self.axis == 1 else (part.conj().T for part in parts)
         basis = orthonormal_columns(skeleton)
-        coordinates = dense(basis.conj().T @ skeleton) @ coefficients
-        fitted = product_of(self.indices, skeleton, basis, coordinates)
-        return explained(A, self.axis, fitted, svd, rng, self.names)
+        return skeleton, basis, dense(basis.conj().T @ skeleton) @ coefficients
 
     @staticmethod
     def _checked(members: dict[str, np.ndarray]) -> dict[str, Any]:

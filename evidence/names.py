@@ -127,7 +127,7 @@ PARTS = {
     "save()": "write it to a `path`, whole or not at all",
     "load()": "read what `save` wrote",
     "checked()": "what a file holds, checked, for `load`",
-    "plot()": "draw it, to a `path` if given",
+    "plot()": "draw it with matplotlib on `ax`, or in a new figure; a comparison also to a `path`",
     "to_csv()": "write the rows to a `path`",
 }
 

@@ -22,6 +22,7 @@ LAYERS = [
     {"tolerance", "leverage"},
     {"selection", "svd"},
     {"sketching", "results"},
+    {"plots"},
     {"operands"},
     {"archive"},
     {"files", "labels"},
