@@ -1,6 +1,6 @@
 """CUR decompositions: A is close to C U R with its own columns C and rows R."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 

@@ -1,6 +1,6 @@
 """Interpolative decompositions: A is close to its own columns, or rows, times coefficients."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
