@@ -54,7 +54,7 @@ class Result(abc.ABC):
 
     def _repr_html_(self) -> str:
         """The names of what was chosen, and the shares explained, for a notebook; never the arrays."""
-        error = vars(self)["error_estimate"]
+        error = vars(self).get("error_estimate", np.nan)
         known = np.isfinite(error)
         about = f": {100 * (1 - error**2):.1f} % of the squared norm explained" if known else ""
         caption = f"{type(self).__name__} of {' x '.join(map(str, self.shape))}{about}"

@@ -447,8 +447,8 @@ def test_sampling_takes_more_rows_than_the_matrix_has_columns(rule, rng):
         ct.select_rows(A, 30, method=rule, rank=21)
 
 
-@pytest.mark.parametrize("rule", sorted({*GREEDY, "rpcholesky"}))
-def test_a_rank_is_refused_where_a_rule_cannot_take_more_than_it(rule):
+@pytest.mark.parametrize("rule", ["cpqr", "lupp", "rpcholesky"])
+def test_a_rank_is_refused_where_a_rule_sees_no_basis(rule):
     with pytest.raises(ValueError, match=f"rank must be None where method='{rule}'"):
         ct.select_columns(np.eye(9), 3, method=rule, rank=2)
 
