@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from curtensor import _validation, operands
+from curtensor import _validation, operands, plots
 from curtensor.operands import tables
 from curtensor.operands.arithmetic import dense, times_power
 from curtensor.selection import orthonormal_columns
@@ -14,6 +14,7 @@ from curtensor.svd import randomized_svd
 
 SIDES = ("row", "column")
 TERMS = 3  # chosen ones at most that a table names for each of the others
+DISPLAY_WORK = 1e9  # operations for shares that a notebook shows
 INSIDE = 64  # roundings of its own length, below which a chosen column has nothing outside of those before it
 
 
@@ -63,6 +64,59 @@ class Explanation:
         """How many explain how much."""
         share = f"{self.explained[-1]:.4g}" if len(self.chosen) else "nothing"
         return f"Explanation({len(self.chosen)} of {len(self.each)} {SIDES[self.axis]}s explain {share})"
+
+    def _repr_html_(self) -> str:
+        """The chosen ones and the shares explained so far, for a notebook."""
+        names = self.names[self.axis]
+        texts = [i if names is None else names[i] for i in self.chosen[: plots.LISTED]]
+        columns = [
+            range(1, len(texts) + 1),
+            texts,
+            self.explained.tolist(),
+            *([] if self.svd is None else [self.svd.tolist()]),
+        ]
+        head = ["", SIDES[self.axis], "explained so far", *([] if self.svd is None else ["by the SVD (estimate)"])]
+        return plots.html_table(repr(self), head, zip(*columns, strict=False))
+
+    def plot(self, kind: str = "shares", *, ax: Any = None, rtol: float | None = None) -> Any:
+        """Draw the shares explained so far, or the coefficients of the others, with matplotlib.
+
+        Parameters
+        ----------
+        kind : "shares" or "others", default "shares"
+            The share explained against the number chosen, beside the SVD's where it was asked for; or a map of the
+            coefficients by which the others follow from the chosen ones, the 40 best explained.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; by default a new figure.
+        rtol : float, optional
+            A relative error, 0 to 1, at which a line is drawn among the shares.
+
+        Returns
+        -------
+        ax : matplotlib.axes.Axes
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If there is no such kind.
+        """
+        side, names = SIDES[self.axis], self.names[self.axis]
+        _validation.one_of(("shares", "others"), kind, "kind")
+        if kind == "shares":
+            curves = {f"chosen {side}s": self.explained}
+            curves |= {} if self.svd is None else {"SVD (estimate)": self.svd}
+            called = None if names is None else [names[i] for i in self.chosen]
+            return plots.draw_shares(ax, curves, f"number of {side}s", called, rtol)
+        rest = np.setdiff1d(np.arange(len(self.each)), self.chosen)
+        kept = rest[np.argsort(-self.each[rest], kind="stable")][: plots.NAMED_LINES]
+        rows, columns = ([f"{side} {i}" if names is None else names[i] for i in part] for part in (kept, self.chosen))
+        shares = [
+            f"{name}, {100 * self.each[i]:.0f} %" for name, i in zip(map(plots.shortened, rows), kept, strict=True)
+        ]
+        title = f"The other {side}s: % explained,\nand coefficients on the chosen"
+        return plots.draw_map(ax, self.coefficients[:, kept].T, shares, columns, title)
 
     @property
     def choices(self) -> Any:
@@ -214,13 +268,10 @@ def explained(given, axis, fitted, svd, rng, names=(None, None)):
     same_slices(slices, of_columns[fitted.indices])
 
     triangle = dense(fitted.left.conj().T @ slices)
-    turn, own = in_order(triangle)
-    turned = image @ turn
-    gains = np.zeros(len(fitted.indices))
-    gains[own] = squares(turned, 0)
+    gains = gains_in_order(triangle, image.conj().T)
     coefficients = np.linalg.lstsq(triangle, image.conj().T)[0]
     coefficients[:, fitted.indices] = np.eye(len(fitted.indices))
-    each = ratios(squares(turned, 1), of_columns)
+    each = ratios(squares(image, 1), of_columns)
     each[fitted.indices] = 1
     fit = dense(fitted.left @ middle)
     left = np.maximum(of_rows - 2 * inner(other, fit) + squares(fit, 1), 0)
@@ -247,6 +298,27 @@ def svd_shares(A, k, total, exponent, rng):
     s = randomized_svd(A, max(min(k, *A.shape), 1), rng=rng).s.astype(float)
     s = np.pad(s, (0, max(k - len(s), 0)))[:k]
     return np.minimum(np.cumsum(times_power(s, exponent) ** 2) / total, 1)
+
+
+def gains_in_order(triangle, coordinates):
+    """Squared norm that each of some columns adds to what lies in their span, all given in a basis of it."""
+    turn, own = in_order(triangle)
+    gains = np.zeros(triangle.shape[1])
+    gains[own] = squares(turn.conj().T @ coordinates, 1)
+    return gains
+
+
+def so_far(names, slices, basis, coordinates, error):
+    """Names of chosen columns, and the shares that an approximation, ``basis @ coordinates``, has in their span so far.
+
+    Nothing where that would be too much work for a first look.
+    """
+    if slices.shape[0] * slices.shape[1] ** 2 > DISPLAY_WORK:
+        return (), ()
+    coordinates = coordinates / (np.abs(coordinates).max(initial=0) or 1)
+    gains = gains_in_order(dense(basis.conj().T @ slices), coordinates)
+    shares = np.cumsum(gains) / (gains.sum() or 1) * (1 - error**2)
+    return names, shares
 
 
 def in_order(triangle):

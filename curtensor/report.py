@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 
 import curtensor
-from curtensor import _validation
+from curtensor import _validation, plots
 from curtensor.explanation import SIDES, TERMS
 
 MOST_OTHERS = 5000  # rows of the table of others, so that the page stays below 3 MB
 MOST_OUTLIERS = 100
-LONGEST = 30  # characters of a name beside the map
 HEAT_MAP = (60, 30)  # others and chosen ones of which coefficients are drawn
 
 STYLE = """
@@ -189,7 +188,7 @@ def choices(explanation):
     columns = explanation.choices
     head = ["order", *labels(columns, side), "adds", "explained so far", *(["SVD"] if "svd" in columns else [])]
     rows = []
-    for i, name in enumerate(named(explanation, explanation.axis, columns[side])):
+    for i, name in enumerate(cells_of_names(explanation, explanation.axis, columns[side])):
         figures = [number(percent(columns["adds"][i]), columns["adds"][i]), share(columns["explained"][i])]
         figures += [number(percent(columns["svd"][i]), columns["svd"][i])] if "svd" in columns else []
         rows.append([number(i + 1, i + 1, " i"), *name, *figures])
@@ -208,7 +207,7 @@ def others(explanation):
         return ""
     rows = [
         [*name, share(columns["explained"][i]), from_terms(columns["follows_from"][i])]
-        for i, name in enumerate(named(explanation, explanation.axis, columns[side][:most]))
+        for i, name in enumerate(cells_of_names(explanation, explanation.axis, columns[side][:most]))
     ]
     some = f" The table has the {most:,} worst explained of {count:,}." if count > most else ""
     return (
@@ -229,7 +228,9 @@ def heat_map(explanation):
     kept = rest[np.argsort(-explanation.each[rest], kind="stable")][:most]
     coefficients = explanation.coefficients[:widest, kept].T
     names = explanation.names[axis]
-    texts = [escape(shortened(str(i if names is None else names[i]))) for i in (*explanation.chosen[:widest], *kept)]
+    texts = [
+        escape(plots.shortened(str(i if names is None else names[i]))) for i in (*explanation.chosen[:widest], *kept)
+    ]
     columns, rows = texts[: coefficients.shape[1]], texts[coefficients.shape[1] :]
     largest = min(np.abs(coefficients).max() or 1, 2)
     body = "".join(
@@ -254,7 +255,7 @@ def outliers(explanation):
     count = len(columns[across])
     rows = [
         [*name, share(columns["explained"][i]), number(percent(columns["left"][i]), columns["left"][i])]
-        for i, name in enumerate(named(explanation, 1 - explanation.axis, columns[across][:MOST_OUTLIERS]))
+        for i, name in enumerate(cells_of_names(explanation, 1 - explanation.axis, columns[across][:MOST_OUTLIERS]))
     ]
     some = f" The first {MOST_OUTLIERS} of {count:,}." if count > MOST_OUTLIERS else ""
     return (
@@ -334,7 +335,7 @@ def labels(columns, side):
     return [side, "name"] if "name" in columns else [side]
 
 
-def named(explanation, axis, indices):
+def cells_of_names(explanation, axis, indices):
     """Cells that say which, a number and, where there are names, a name."""
     names = explanation.names[axis]
     for i in indices:
@@ -361,11 +362,6 @@ def coloured(coefficient, largest):
     depth = min(abs(coefficient) / largest, 1) * 0.75
     text = f"{coefficient:.2f}" if abs(coefficient) >= 0.005 else ""
     return f'<td class="{"m" if coefficient.real < 0 else "p"}" style="--a:{depth:.2f}">{text}'
-
-
-def shortened(text):
-    """A name that fits beside a map, cut in the middle."""
-    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}…{text[-LONGEST // 2 + 1 :]}"
 
 
 def percent(value):
