@@ -83,7 +83,7 @@ def parser():
     add("--exclude", metavar="NAME", nargs="+", action="extend", default=[], help="never choose these")
     output = f"write a table ({', '.join(TABLE_ENDINGS)}): what each adds, and how well each of the others follows"
     add("-o", "--output", metavar="OUT", help=output)
-    reading(add)
+    how_file_is_read(add)
 
     text = "choose columns of a matrix, and write a page (HTML) of what they say of all the others"
     add = command(commands, "report", run_report, text)
@@ -92,7 +92,7 @@ def parser():
     add("--rtol", metavar="X", help="largest relative error in the Frobenius norm; held, or refused")
     add("--method", metavar="NAME", help="rule of choice, by default osinsky")
     add("-o", "--output", required=True, metavar="OUT.html", help="where to")
-    reading(add)
+    how_file_is_read(add)
 
     text = "choose columns and rows of a matrix, or slices of a tensor, and write its CUR decomposition to a file"
     add = command(commands, "decompose", run_decompose, text)
@@ -110,7 +110,7 @@ def parser():
     add("--method", metavar="NAME", help=rules)
     add("--core", metavar="NAME", help="projection (the default) or intersection (the default for tensors)")
     add("--memory", metavar="BYTES", help="for blocks of a matrix on disk, such as 64M or 2G; by default 256M")
-    reading(add)
+    how_file_is_read(add)
 
     text = "errors and CPU times of CUR and SVD side by side, of tensors those of CUR and Tucker decompositions"
     add = command(commands, "compare", run_compare, text)
@@ -121,7 +121,7 @@ def parser():
     add("--methods", metavar="NAME,...", help="some of the methods, by default all; svd or st_hosvd always comes first")
     add("--plot", metavar="OUT", help="write a plot: .png, .pdf, .svg (needs curtensor[plot])")
     add("--csv", metavar="OUT", help="write the table as comma-separated values")
-    reading(add)
+    how_file_is_read(add)
     return top
 
 
@@ -132,7 +132,7 @@ def command(commands, name, run, text):
     return added.add_argument
 
 
-def reading(add):
+def how_file_is_read(add):
     """The options that say how FILE is read and what is done to it."""
     add("--seed", metavar="N", help="make the run repeatable")
     add("--format", metavar="KIND", help="read FILE as if it ended so, such as csv")
@@ -167,7 +167,7 @@ def run_select(args):
         table_path(args.output)
     matrix = read_as_told(args)
     A, names = read_in_blocks(matrix.A), matrix.names[axis]
-    matrix_shape(A, matrix.source)
+    two_modes(A, matrix.source)
     option, noun = (("--rows", "rows"), ("--columns", "columns"))[axis]
     most = A.shape[axis] if args.method in ("leverage", "uniform") else min(A.shape)
     _validation.integer(count[axis], f"{option} of {matrix.source}", 1, most)
@@ -194,7 +194,7 @@ def run_report(args):
     _validation.one_of((".html", ".htm"), os.path.splitext(args.output)[1].lower(), "the ending of --output")
     matrix = read_as_told(args)
     A = read_in_blocks(matrix.A)
-    matrix_shape(A, matrix.source)
+    two_modes(A, matrix.source)
     if rank is not None:
         _validation.integer(rank, f"--columns of {matrix.source}", 1, min(A.shape))
     options = {} if args.method is None else {"method": args.method}
@@ -449,7 +449,7 @@ def only_one(values, name):
     return values[0]
 
 
-def matrix_shape(A, name):
+def two_modes(A, name):
     """Raise if what a file holds is no matrix."""
     if len(A.shape) != 2:
         raise _validation.complain(ValueError, name, "a matrix", f"a tensor of shape {tuple(A.shape)}")

@@ -108,8 +108,10 @@ def excel(frames, **options):
     return write
 
 
-def with_nan(A):
-    return np.where(A == 5.0, np.nan, A)
+def market(A):
+    content = io.BytesIO()
+    scipy_io.mmwrite(content, sparse.coo_array(A))
+    return content.getvalue()
 
 
 GREY = np.arange(24, dtype=np.uint8).reshape(4, 6)
@@ -133,34 +135,72 @@ READ = {
     "latin.csv": (table("latin-1"), {}, A, ROWS, COLUMNS),
     "utf16.csv": (table("utf-16"), {}, A, ROWS, COLUMNS),
     "excels_utf8.csv": (table("utf-8-sig", sep=";"), {}, A, ROWS, COLUMNS),
-    "cyrillic.csv": (text("Ветер,Давление\n1.5,2\n3,4\n", "cp1251"), {"encoding": "cp1251"}, [[1.5, 2], [3, 4]], None,
-                     ["Ветер", "Давление"]),
-    "years.csv": (text("station,1990,1991,1992\nA,1.5,2,3\nB,4,5,6\n"), {}, [[1.5, 2, 3], [4, 5, 6]], ["A", "B"], YEARS),
+    "cyrillic.csv": (
+        text("Ветер,Давление\n1.5,2\n3,4\n", "cp1251"),
+        {"encoding": "cp1251"},
+        [[1.5, 2], [3, 4]],
+        None,
+        ["Ветер", "Давление"],
+    ),
+    "years.csv": (
+        text("station,1990,1991,1992\nA,1.5,2,3\nB,4,5,6\n"),
+        {},
+        [[1.5, 2, 3], [4, 5, 6]],
+        ["A", "B"],
+        YEARS,
+    ),
     "years_alone.csv": (text("1990,1991,1992\n1.5,2,3\n4,5,6\n"), {}, [[1.5, 2, 3], [4, 5, 6]], None, YEARS),
-    "wavelengths.csv": (text("400,402,404,406,408\n1,5,2,4,4\n"), {"header": 1}, [[1, 5, 2, 4, 4]], None,
-                        ["400", "402", "404", "406", "408"]),
+    "wavelengths.csv": (
+        text("400,402,404,406,408\n1,5,2,4,4\n"),
+        {"header": 1},
+        [[1, 5, 2, 4, 4]],
+        None,
+        ["400", "402", "404", "406", "408"],
+    ),
     "numbers_alone.csv": (text("1,2,3\n4,5,6\n7,8,10\n"), {}, [[1, 2, 3], [4, 5, 6], [7, 8, 10]], None, None),
-    "text_columns.csv": (lambda path: WORDS.to_csv(path, index=False), {}, [[1.5, 1], [4.125, 0]], DAYS[:2], ["x", "flag"]),
-    "preamble.csv": (text("Station: X\n\nDate,T\n2020-01-01,3\n2020-01-02,4\n"), {"header": 3}, [[3], [4]], DAYS[:2], ["T"]),
+    "text_columns.csv": (
+        lambda path: WORDS.to_csv(path, index=False),
+        {},
+        [[1.5, 1], [4.125, 0]],
+        DAYS[:2],
+        ["x", "flag"],
+    ),
+    "preamble.csv": (
+        text("Station: X\n\nDate,T\n2020-01-01,3\n2020-01-02,4\n"),
+        {"header": 3},
+        [[3], [4]],
+        DAYS[:2],
+        ["T"],
+    ),
     "ids.csv": (text("id,x\n7,1.5\n9,2\n"), {}, [[1.5], [2]], ["7", "9"], ["x"]),
     "repeated_names.csv": (text("x,x,y\n1,2,3\n4,5,6\n"), {}, [[1, 2, 3], [4, 5, 6]], None, ["x", "x", "y"]),
     "line_breaks.csv": (text('name,x\n"a,\nb",1\n"c ""d""",2\n'), {}, [[1], [2]], ["a,\nb", 'c "d"'], ["x"]),
-    "gaps.csv": (text("n,x,y\na,1,NA\nb,3,4\nc,-999,5\n"), {"missing": "mean", "missing_values": ["-999"]},
-                 [[1, 4.5], [3, 4], [2, 5]], ["a", "b", "c"], ["x", "y"]),
+    "gaps.csv": (
+        text("n,x,y\na,1,NA\nb,3,4\nc,-999,5\n"),
+        {"missing": "mean", "missing_values": ["-999"]},
+        [[1, 4.5], [3, 4], [2, 5]],
+        ["a", "b", "c"],
+        ["x", "y"],
+    ),
     "book.xlsx": (excel({"one": FRAME, "two": FRAME * 2}), {"dataset": "two"}, 2 * A, ROWS, COLUMNS),
     "years.xlsx": (excel({"one": pd.DataFrame(A, ROWS, [1990, 1991, 1992])}), {}, A, ROWS, YEARS),
     "words.xlsx": (excel({"one": WORDS}, index=False), {}, [[1.5, 1], [4.125, 0]], DAYS[:2], ["x", "flag"]),
     "frame.parquet": (lambda path: FRAME.to_parquet(path), {}, A, ROWS, COLUMNS),
     "words.parquet": (lambda path: WORDS.to_parquet(path), {}, [[1.5, 1], [4.125, 0]], DAYS[:2], ["x", "flag"]),
     "frame.feather": (lambda path: FRAME.reset_index().to_feather(path), {}, A, ROWS, COLUMNS),
-    "survey.dta": (lambda path: pd.DataFrame(A, columns=["a", "b", "c"]).to_stata(path, write_index=False), {}, A, None,
-                   ["a", "b", "c"]),
+    "survey.dta": (
+        lambda path: pd.DataFrame(A, columns=["a", "b", "c"]).to_stata(path, write_index=False),
+        {},
+        A,
+        None,
+        ["a", "b", "c"],
+    ),
     "array.npy": (lambda path: np.save(path, A), {}, A, None, None),
     "named.npz": (lambda path: np.savez(path, A=A, row_names=ROWS, col_names=COLUMNS), {}, A, ROWS, COLUMNS),
     "one_of_two.npz": (lambda path: np.savez(path, a=A, b=2 * A), {"dataset": "b"}, 2 * A, None, None),
     "sparse.npz": (lambda path: sparse.save_npz(path, sparse.csr_array(A)), {}, A, None, None),
     "counts.mtx": (lambda path: scipy_io.mmwrite(path, sparse.coo_array(A)), {}, A, None, None),
-    "counts.mtx.gz": (lambda path: scipy_io.mmwrite(gzip.open(path, "wb"), sparse.coo_array(A)), {}, A, None, None),
+    "counts.mtx.gz": (lambda path: path.write_bytes(gzip.compress(market(A))), {}, A, None, None),
     "matlab.mat": (lambda path: scipy_io.savemat(path, {"A": A, "n": 4, "title": "text"}), {}, A, None, None),
     "sensors.h5": (hdf5(about=np.arange(3), data__T=A), {}, A, None, None),
     "cells.h5ad": (h5ad, {}, A, ROWS, COLUMNS),
@@ -172,7 +212,7 @@ READ = {
     "bare.zarr": (lambda path: zarr.create_array(path, data=A), {}, A, None, None),
     "grey.png": (image("L", GREY), {}, GREY, None, None),
     "grey.tif": (image("L", GREY), {}, GREY, None, None),
-}  # fmt: skip
+}
 
 
 def written(folder, name, write):
@@ -204,43 +244,103 @@ def test_forty_kinds_and_more_are_read():
 
 # name: what writes it, options, what the one sentence says
 REFUSED = {
-    "cyrillic.csv": (text("Ветер,Давление\n1.5,2\n", "cp1251"), {}, r'encoding that can be told, .* try encoding="latin-1"'),
+    "cyrillic.csv": (
+        text("Ветер,Давление\n1.5,2\n", "cp1251"),
+        {},
+        r'encoding that can be told, .* try encoding="latin-1"',
+    ),
     "misread.csv": (text("a,b\n1,2\n3,é\n", "latin-1"), {"encoding": "ascii"}, r"got no text in ascii; try encoding="),
-    "nonsense.csv": (text("a,b\n1,2\n"), {"encoding": "nix"}, r"encoding that Python knows, got encoding 'nix'; try enc"),
-    "no_text.csv": (lambda path: path.write_bytes(bytes(range(1, 128)) * 9), {}, r"must be a text, got bytes that are none"),
-    "words.csv": (text("a,b\nx,y\nz,w\n"), {}, r"must be a table with columns of numbers, got none in .*; try separator="),
+    "nonsense.csv": (
+        text("a,b\n1,2\n"),
+        {"encoding": "nix"},
+        r"encoding that Python knows, got encoding 'nix'; try enc",
+    ),
+    "no_text.csv": (
+        lambda path: path.write_bytes(bytes(range(1, 128)) * 9),
+        {},
+        r"must be a text, got bytes that are none",
+    ),
+    "words.csv": (
+        text("a,b\nx,y\nz,w\n"),
+        {},
+        r"must be a table with columns of numbers, got none in .*; try separator=",
+    ),
     "header.csv": (text("x,y\n"), {}, r"at least one line beside column names, got none"),
     "empty.csv": (text(""), {}, r"must be a table with lines of numbers, got none"),
-    "unclear.csv": (text("400,402,404,406,408\n1,5,2,4,4\n"), {}, r"got 400, 402, 404, 406, .*; try header=1 or header=False"),
+    "unclear.csv": (
+        text("400,402,404,406,408\n1,5,2,4,4\n"),
+        {},
+        r"got 400, 402, 404, 406, .*; try header=1 or header=False",
+    ),
     "unclear_years.csv": (text("s,1990,1991\nA,1800,1900\n"), {}, r"must be clear about its first line.* header=False"),
-    "gap.csv": (text("n,x,y\na,1,2\nb,,4\n"), {}, r"1 missing in 1 columns, first in row 'b', column 'x'; try missing=\"drop"),
-    "one_word.csv": (text("x,y\n1,2\n3,four\n"), {}, r"got 'four' in column 'y', line 3; try missing_values=\[\"four\"\]"),
+    "gap.csv": (
+        text("n,x,y\na,1,2\nb,,4\n"),
+        {},
+        r"1 missing in 1 columns, first in row 'b', column 'x'; try missing=\"drop",
+    ),
+    "one_word.csv": (
+        text("x,y\n1,2\n3,four\n"),
+        {},
+        r"got 'four' in column 'y', line 3; try missing_values=\[\"four\"\]",
+    ),
     "thousands.csv": (text("x;y\n1.234,5;2\n2.000,1;3\n"), {}, r"plain numbers, got '1.234,5' in column 'x', line 2"),
     "percent.csv": (text("x,y\n12 %,2\n13 %,3\n"), {}, r"plain numbers, got '12 %' in column 'x', line 2"),
     "ragged.csv": (text("1,2,3\n4,5\n6,7,8\n"), {}, r"got 2 in line 2 and 3 in line 1"),
     "ragged_late.csv": (text("a,b\n" + "1,2\n" * 900 + "1,2,3\n"), {}, r"got .*Expected 2 fields in line 902, saw 3"),
     "preamble.csv": (text("Station: X\n\nDate,T\n2020-01-01,3\n2020-01-02,4\n"), {}, r"2 in line 3; try header=3$"),
-    "no_such_column.csv": (text("x,y\n1,2\n"), {"leave_out": ["z"]}, r"must be a table with a column 'z', got 'x', 'y'"),
-    "constant.csv": (text("x,y\n1,2\n1,2\n"), {"center": None, "scale": None}, r"a column that varies.* try scale=False"),
+    "no_such_column.csv": (
+        text("x,y\n1,2\n"),
+        {"leave_out": ["z"]},
+        r"must be a table with a column 'z', got 'x', 'y'",
+    ),
+    "constant.csv": (
+        text("x,y\n1,2\n1,2\n"),
+        {"center": None, "scale": None},
+        r"a column that varies.* try scale=False",
+    ),
     "all_missing.csv": (text("x,y\n1,NA\n2,NA\n"), {"missing": "mean"}, r"none in 'y'; try missing=\"drop-columns\""),
-    "holes.csv": (text("x,y\n1,NA\nNA,2\n"), {"missing": "drop-rows"}, r"rows without missing values, .* missing=\"mean\""),
+    "holes.csv": (
+        text("x,y\n1,NA\nNA,2\n"),
+        {"missing": "drop-rows"},
+        r"rows without missing values, .* missing=\"mean\"",
+    ),
     "negative.csv": (text("x,y\n1,2\n-3,4\n"), {"log1p": True}, r"above -1 everywhere, for log1p, got -3"),
-    "two_sheets.xlsx": (excel({"one": FRAME, "two": FRAME}), {}, r"a file of one sheet, got 'one', 'two'; try dataset=\"one\""),
+    "two_sheets.xlsx": (
+        excel({"one": FRAME, "two": FRAME}),
+        {},
+        r"a file of one sheet, got 'one', 'two'; try dataset=\"one\"",
+    ),
     "no_sheet.xlsx": (excel({"one": FRAME}), {"dataset": "two"}, r"a file with a sheet 'two', got 'one'"),
-    "two.mat": (lambda path: scipy_io.savemat(path, {"A": A, "B": A}), {}, r"of one matrix, got 2: A, B; try dataset=\"A\""),
+    "two.mat": (
+        lambda path: scipy_io.savemat(path, {"A": A, "B": A}),
+        {},
+        r"of one matrix, got 2: A, B; try dataset=\"A\"",
+    ),
     "none.mat": (lambda path: scipy_io.savemat(path, {"n": 4}), {}, r"of one matrix, got none"),
     "two.npz": (lambda path: np.savez(path, a=A, b=A), {}, r"got 2 arrays: a, b; try dataset=\"a\""),
     "two.h5": (hdf5(a=A, b=A), {}, r"got 2: a, b; a dataset must be named; try dataset=\"a\""),
-    "cells.h5ad": (lambda path: h5ad(path, ["counts"]), {"dataset": "raw"}, r"dataset must be one of X, layers/counts, got 'raw'"),
+    "cells.h5ad": (
+        lambda path: h5ad(path, ["counts"]),
+        {"dataset": "raw"},
+        r"dataset must be one of X, layers/counts, got 'raw'",
+    ),
     "old.xls": (text("nothing"), {}, r"got '.xls'; save it as .xlsx$"),
     "of_r.rds": (text("nothing"), {}, r"got '.rds'; in R, write.csv\(x, 'x.csv'\)$"),
     "python.pkl": (text("nothing"), {}, r"got '.pkl'; nothing is unpickled"),
     "matrix": (text("1,2\n"), {}, r"must be one of .npy, .*, got ''; try format=\"csv\""),
     "matrix.npy": (lambda path: np.save(path, A), {"separator": ";"}, r"separator must be left out with a .npy file"),
-    "sparse.npz": (lambda path: sparse.save_npz(path, sparse.csr_array(A)), {"center": True}, r"center must be left out with a sp"),
-    "cube.npy": (lambda path: np.save(path, np.ones((2, 2, 2))), {"scale": True}, r"scale must be left out with a tensor"),
+    "sparse.npz": (
+        lambda path: sparse.save_npz(path, sparse.csr_array(A)),
+        {"center": True},
+        r"center must be left out with a sp",
+    ),
+    "cube.npy": (
+        lambda path: np.save(path, np.ones((2, 2, 2))),
+        {"scale": True},
+        r"scale must be left out with a tensor",
+    ),
     "not_packed.csv.gz": (text("a,b\n1,2\n"), {}, r"must be a whole .gz file"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from curtensor import _validation
-from curtensor.files.matrix import NamedMatrix, Refused, listed, package
+from curtensor.files.matrix import NamedMatrix, Refused, package, quoted
 
 SPARSE_INTEGERS = {"indices", "indptr", "row", "col", "offsets", "shape"}  # of others SciPy would cut off the fractions
 
@@ -44,7 +44,7 @@ def one_of_arrays(arrays, wanted):
         remedy = f'dataset="{next(iter(arrays))}"' if arrays else ""
         raise Refused("one array, or as scipy.sparse.save_npz writes it", got, remedy)
     if wanted is not None and wanted not in arrays:
-        raise Refused(f"a file with an array {wanted!r}", f"{listed(list(arrays))}")
+        raise Refused(f"a file with an array {wanted!r}", f"{quoted(list(arrays))}")
     A = arrays.popitem()[1] if wanted is None else arrays[wanted]
     if not hasattr(A, "shape"):
         raise Refused("one array, or as scipy.sparse.save_npz writes it", _validation.describe(A))
@@ -90,7 +90,7 @@ def read_mat_in_hdf5(path, wanted):
             wanted = next(iter(found))
         if wanted not in found:
             remedy = f'dataset="{next(iter(found))}"' if found else ""
-            raise Refused("a file of one matrix", listed(list(found)) or "none", remedy)
+            raise Refused("a file of one matrix", quoted(list(found)) or "none", remedy)
         member = found[wanted]
         if "MATLAB_sparse" not in member.attrs:
             return member[()].T

@@ -79,7 +79,7 @@ def lengths_in_words(shape):
     return f"{shape[0]} rows x {shape[1]} columns" if len(shape) == 2 else " x ".join(map(str, shape))
 
 
-def listed(names, most=6):
+def quoted(names, most=6):
     """Some names, in quotation marks, the last of many left to a number."""
     shown = [repr(str(name)) for name in names[:most]]
     return ", ".join(shown) + (f" and {len(names) - most} more" if len(names) > most else "")

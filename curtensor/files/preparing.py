@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from curtensor import _validation
-from curtensor.files.matrix import Refused, listed
+from curtensor.files.matrix import Refused, quoted
 
 MISSING = ("refuse", "drop-rows", "drop-columns", "mean", "median")
 
@@ -78,7 +78,7 @@ def without_gaps(matrix, missing):
         return with_slices(matrix, kept, axis, f"{noun} left out for missing values: {lost}")
     empty = gaps.all(axis=0)
     if empty.any():
-        names = listed([name_at(matrix.col_names, column) for column in np.flatnonzero(empty)])
+        names = quoted([name_at(matrix.col_names, column) for column in np.flatnonzero(empty)])
         raise Refused("a matrix with values in each column", f"none in {names}", 'missing="drop-columns"')
     fill = (np.nanmean if missing == "mean" else np.nanmedian)(A, axis=0)
     note = f"missing values replaced by the {missing} of their column: {count}"
@@ -114,7 +114,7 @@ def standardised(matrix, center, scale, why):
     notes = [f"columns {' and '.join(['centred'] * bool(center) + ['scaled to deviation 1'] * bool(scale))}{why}"]
     if scale and constant.any():
         names = [name_at(matrix.col_names, column) for column in np.flatnonzero(constant)]
-        notes.append(f"constant, not scaled: {listed(names)}")
+        notes.append(f"constant, not scaled: {quoted(names)}")
     if scale and hasattr(A, "nnz"):
         from scipy import sparse
 

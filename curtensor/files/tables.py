@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from curtensor.files.matrix import NamedMatrix, Refused, as_texts, listed, package
+from curtensor.files.matrix import NamedMatrix, Refused, as_texts, package, quoted
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", r"\s+": "spaces"}
 MISSING_TEXTS = ["", "NA", "N/A", "n/a", "NaN", "nan", "-nan", "null", "NULL", "None", "<NA>", "#N/A", "#NA", "NaT"]
@@ -58,7 +58,7 @@ def read_text(
     """A table in a text file: what is not said of how it is written is found out, and noted."""
     pandas = package("pandas", "a table")
     with open(path, "rb") as file:
-        encoding, notes = encoding_of(file, encoding)
+        encoding, notes = encoding_and_note(file, encoding)
         text = sample_of(file, encoding)
         layout = layout_of(text, separator, decimal, header, row_names, [*MISSING_TEXTS, *missing_values])
         file.seek(0)
@@ -108,7 +108,7 @@ def layout_of(text, separator, decimal, header, row_names, missing_texts):
     return Layout(separator, decimal, skipped, has_header, names, width, place, missing_texts, notes)
 
 
-def encoding_of(file, given):
+def encoding_and_note(file, given):
     """The encoding of a text and a note of it: what is given, or else found out."""
     start = file.read(SAMPLE_BYTES)
     if given is not None:
@@ -339,7 +339,7 @@ def place_of(wanted, names, width):
         return names.index(text)
     if text.isdecimal() and int(text) < width:
         return int(text)
-    raise Refused(f"a table with a column {text!r}", listed(names) if names is not None else f"{width} columns")
+    raise Refused(f"a table with a column {text!r}", quoted(names) if names is not None else f"{width} columns")
 
 
 def numbers_of(frame, names, place, leave_out, notes, first_line):
@@ -368,7 +368,7 @@ def numbers_of(frame, names, place, leave_out, notes, first_line):
     if not len(frame):
         raise Refused("a table with at least one line beside column names", "none")
     if not kept:
-        raise Refused("a table with columns of numbers", f"none in {listed(labels)}", "separator= or decimal=")
+        raise Refused("a table with columns of numbers", f"none in {quoted(labels)}", "separator= or decimal=")
     A = as_array(frame.iloc[:, kept])
     row_names = None if place is None else as_texts(pandas.Index(frame.iloc[:, place]))
     col_names = None if names is None else as_texts([labels[column] for column in kept])
@@ -459,10 +459,10 @@ def read_excel(path, *, dataset=None, header=None, row_names=None, leave_out=(),
         sheets = {name: book.parse(name, header=None, dtype=object, keep_default_na=False) for name in names}
         sheets = {name: sheet for name, sheet in sheets.items() if not sheet.empty}
     if dataset is not None and dataset not in sheets:
-        raise Refused(f"a file with a sheet {dataset!r}", listed(list(sheets)))
+        raise Refused(f"a file with a sheet {dataset!r}", quoted(list(sheets)))
     if len(sheets) != 1:
         remedy = f'dataset="{next(iter(sheets))}"' if sheets else ""
-        raise Refused("a file of one sheet", listed(list(sheets)) or "none", remedy)
+        raise Refused("a file of one sheet", quoted(list(sheets)) or "none", remedy)
     sheet = next(iter(sheets.values()))
     skipped = (header or 1) - 1
     sheet = sheet.mask(sheet == "").iloc[skipped:].dropna(how="all").dropna(axis=1, how="all")

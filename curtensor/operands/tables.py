@@ -19,7 +19,7 @@ def contents(X, name):
         return of_xarray(X, name)
     if hasattr(X, "columns") and hasattr(X, "dtypes"):
         array = of_pandas(X, name) if hasattr(X, "iloc") else of_polars(X, name)
-        without_gaps(array, X, name)
+        no_gaps(array, X, name)
         return array
     return X.to_numpy()
 
@@ -122,7 +122,7 @@ def all_numbers(kinds, columns, dtypes, name, without_these):
         raise _validation.complain(TypeError, name, "an array, or a table of numbers in all columns", got)
 
 
-def without_gaps(array, X, name):
+def no_gaps(array, X, name):
     """Raise if there are missing or infinite values in a table, by its own names."""
     values = array.data if sparse.issparse(array) else array
     with np.errstate(over="ignore", invalid="ignore"):
