@@ -108,6 +108,11 @@ def excel(frames, **options):
     return write
 
 
+def titled(path):
+    rows = [["My table", None, None], [None] * 3, ["n", "a", "b"], ["x", 1, 2], ["y", 3, 4]]
+    pd.DataFrame(rows).to_excel(path, index=False, header=False)
+
+
 def market(A):
     content = io.BytesIO()
     scipy_io.mmwrite(content, sparse.coo_array(A))
@@ -173,6 +178,25 @@ READ = {
         ["T"],
     ),
     "ids.csv": (text("id,x\n7,1.5\n9,2\n"), {}, [[1.5], [2]], ["7", "9"], ["x"]),
+    "german.csv": (
+        text("Datum;T;p\n01.02.2020;1,5;2\n02.02.2020;2,5;-3,25\n"),
+        {},
+        [[1.5, 2], [2.5, -3.25]],
+        ["01.02.2020", "02.02.2020"],
+        ["T", "p"],
+    ),
+    "of_excel.csv": (text("sep=;\r\nn;x\r\na;1\r\nb;2\r\n;\r\n"), {}, [[1], [2]], ["a", "b"], ["x"]),
+    "comment_is_header.csv": (text("#chrom,x,y\nc1,1,2\nc2,3,4\n"), {}, [[1, 2], [3, 4]], ["c1", "c2"], ["x", "y"]),
+    "mixed_space.txt": (text('18.0   8\t"a b"\n15.0   9\t"c d"\n'), {}, [[18, 8], [15, 9]], ["a b", "c d"], None),
+    "truth.csv": (
+        text("x,ok\n1,True\n2,\n3,False\n"),
+        {"missing": "mean"},
+        [[1, 1], [2, 0.5], [3, 0]],
+        None,
+        ["x", "ok"],
+    ),
+    "trailing.csv": (text("a;b;\n1;2;\n3;4;\n"), {}, [[1, 2], [3, 4]], None, ["a", "b"]),
+    "titled.xlsx": (titled, {"header": 3}, [[1, 2], [3, 4]], ["x", "y"], ["a", "b"]),
     "repeated_names.csv": (text("x,x,y\n1,2,3\n4,5,6\n"), {}, [[1, 2, 3], [4, 5, 6]], None, ["x", "x", "y"]),
     "line_breaks.csv": (text('name,x\n"a,\nb",1\n"c ""d""",2\n'), {}, [[1], [2]], ["a,\nb", 'c "d"'], ["x"]),
     "gaps.csv": (
@@ -285,6 +309,15 @@ REFUSED = {
     ),
     "thousands.csv": (text("x;y\n1.234,5;2\n2.000,1;3\n"), {}, r"plain numbers, got '1.234,5' in column 'x', line 2"),
     "percent.csv": (text("x,y\n12 %,2\n13 %,3\n"), {}, r"plain numbers, got '12 %' in column 'x', line 2"),
+    "units.csv": (
+        text("t,v\ns,m/s\n0,1.5\n1,3\n2,5\n"),
+        {},
+        r"got 's' in column 't', line 2; try header=2 if that line",
+    ),
+    "blank_lines.csv": (text("a,b\n\n1,2\n\n3,x\n5,6\n"), {}, r"got 'x' in column 'b', line 5; try missing_values"),
+    "brackets.csv": (text("a,b\n(5),2\n(7),3\n"), {}, r"plain numbers, got '\(5\)' in column 'a', line 2"),
+    "complex.csv": (text("a,b\n1+2j,2\n3-1j,4\n"), {}, r"plain numbers, got '1\+2j' in column 'a', line 2"),
+    "titled.xlsx": (titled, {}, r"got 'a' in column 'column 1', line 3; try header=3 if that line has the names"),
     "ragged.csv": (text("1,2,3\n4,5\n6,7,8\n"), {}, r"got 2 in line 2 and 3 in line 1"),
     "ragged_late.csv": (text("a,b\n" + "1,2\n" * 900 + "1,2,3\n"), {}, r"got .*Expected 2 fields in line 902, saw 3"),
     "preamble.csv": (text("Station: X\n\nDate,T\n2020-01-01,3\n2020-01-02,4\n"), {}, r"2 in line 3; try header=3$"),
@@ -525,7 +558,8 @@ def test_the_shipped_example_needs_no_package_beyond_those_of_the_library():
     heavy = ["pandas", "pyarrow", "openpyxl", "xarray", "h5py", "zarr", "PIL"]
     script = (
         f"import sys; sys.modules.update(dict.fromkeys({heavy}));"
-        "from curtensor.files import example_matrix, example_tensor; print(example_matrix().A.shape, example_tensor().shape)"
+        "from curtensor.files import example_matrix, example_tensor;"
+        "print(example_matrix().A.shape, example_tensor().shape)"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.split("\n")[0] == "(569, 30) (48, 48, 50)"
