@@ -154,6 +154,14 @@ READ = {
         ["A", "B"],
         YEARS,
     ),
+    "years_with_gaps.csv": (
+        text("station,1990,1995,2000\nA,1,,3\nB,,5,6\n"),
+        {"missing": "mean"},
+        [[1, 5, 3], [1, 5, 6]],
+        ["A", "B"],
+        ["1990", "1995", "2000"],
+    ),
+    "quoted_spaces.csv": (text('n, "x, y", z\na, 1, 2\nb, 3, 4\n'), {}, [[1, 2], [3, 4]], ["a", "b"], ["x, y", "z"]),
     "years_alone.csv": (text("1990,1991,1992\n1.5,2,3\n4,5,6\n"), {}, [[1.5, 2, 3], [4, 5, 6]], None, YEARS),
     "wavelengths.csv": (
         text("400,402,404,406,408\n1,5,2,4,4\n"),
@@ -295,6 +303,16 @@ REFUSED = {
         text("400,402,404,406,408\n1,5,2,4,4\n"),
         {},
         r"got 400, 402, 404, 406, .*; try header=1 or header=False",
+    ),
+    "doses.csv": (
+        text("gene,0,5,30,60\nA,1,3,2,4\nB,2,1,4,3\n"),
+        {},
+        r"clear about its first line, got gene, 0, 5, 30",
+    ),
+    "numbers_of_samples.csv": (
+        text("g,1045,1022\nA,.5,1.5\nB,.5,.2\nC,2.5,1.1\n"),
+        {},
+        r"got g, 1045, 1022, which may",
     ),
     "unclear_years.csv": (text("s,1990,1991\nA,1800,1900\n"), {}, r"must be clear about its first line.* header=False"),
     "gap.csv": (
@@ -563,6 +581,15 @@ def test_the_shipped_example_needs_no_package_beyond_those_of_the_library():
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.split("\n")[0] == "(569, 30) (48, 48, 50)"
+
+
+def test_a_text_whose_sample_ends_between_quotation_marks_is_read(tmp_path):
+    lines = "".join(f'"note{n}\nof two lines",{n}.5,{n * n % 7}\n' for n in range(300))
+    (tmp_path / "a.csv").write_text(f"note,x,y\n{lines}")
+    (tmp_path / "b.csv").write_text(f"#\nnote,x,y\n{lines}")  # cut within
+    for name in ("a.csv", "b.csv"):
+        matrix = read_matrix(tmp_path / name)
+        assert matrix.A.shape == (300, 2) and matrix.row_names[299] == "note299\nof two lines"
 
 
 def test_a_table_of_many_columns_is_read(tmp_path):

@@ -59,8 +59,8 @@ def layout_of(text, separator, decimal, header, row_names, missing_texts):
     rows = cells(lines, separator)
     columns, has_header = header_of(rows, header, decimal, missing_texts), True
     if columns is None:
-        columns, has_header = names_in_comment(comment, rows, separator), False
-    numbers = numbers_of_lines(lines, separator, skipped)
+        columns, has_header = None if header is False else names_in_comment(comment, rows, separator), False
+    numbers = [skipped + number for number, _ in rows_of(lines, separator)]
     width = same_width(rows, has_header, numbers, separator)
     names = None if columns is None else [""] * (width - len(columns)) + columns
     place = column_of_names(rows[has_header:], names, row_names, decimal, missing_texts)
@@ -148,25 +148,18 @@ def sample_lines(text, skipped):
 
 def cells(lines, separator):
     """The fields of some lines of a text, blank lines left out."""
-    return [[field.strip() for field in row] for row in reader_of(lines, separator) if is_no_blank(row)]
+    return [fields for _, fields in rows_of(lines, separator)]
 
 
-def numbers_of_lines(lines, separator, skipped):
-    """Which line of the file each row of `cells` ends in, counted from 1."""
-    reader = reader_of(lines, separator)
-    return [skipped + reader.line_num for row in reader if is_no_blank(row)]
-
-
-def reader_of(lines, separator):
-    """Python's reader of fields."""
-    if separator != r"\s+":
-        return csv.reader(lines, delimiter=separator, strict=True)
-    return csv.reader((" ".join(line.split()) for line in lines), delimiter=" ")
-
-
-def is_no_blank(row):
-    """Whether there is more in a row than a line's end."""
-    return len(row) > 1 or (len(row) == 1 and row[0].strip() != "")
+def rows_of(lines, separator):
+    """Fields and the number of the line, from 1, in which they end; as far as these lines have whole rows."""
+    if separator == r"\s+":
+        lines, separator = [" ".join(line.split()) for line in lines], " "
+    reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
+    with contextlib.suppress(csv.Error):  # of lines that end between quotation marks
+        for row in reader:
+            if len(row) > 1 or (row and row[0].strip()):
+                yield reader.line_num, [field.strip() for field in row]
 
 
 def way_of_writing(lines, separator, decimal):
@@ -174,15 +167,12 @@ def way_of_writing(lines, separator, decimal):
     separators = SEPARATORS if separator is None else [separator]
     found = []
     for sep, point in itertools.product(separators, NUMBER if decimal is None else [decimal]):
-        try:
-            fields = [field for row in cells(lines, sep) for field in row if field]
-        except csv.Error:
-            continue
+        rows = list(rows_of(lines, sep))
+        fields = [field for _, row in rows for field in row if field]
         texts = [field for field in fields if not reads_as_number(field, point)]
         unsplit = sum(any(other in field for other in ",;\t|") for field in texts)
-        found.append((1 - (len(texts) + unsplit) / max(len(fields), 1), len(fields), sep, point))
-    if not found:
-        raise Refused("a table of fields between separators", "quotation marks that do not end", 'separator=";"')
+        share = 1 - (len(texts) + unsplit) / max(len(fields), 1)
+        found.append((share * rows[-1][0] if rows else 0, len(fields), sep, point))  # by how far it is read
     return max(found, key=lambda entry: entry[:2])[2:]
 
 
@@ -222,40 +212,52 @@ def is_like_number(field, decimal, missing_texts):
 
 def numbers_as_header(first, body, decimal):
     """The first line where its numbers are years or even steps unlike all others; raises where that may be chance."""
-    numbers = [(column, field) for column, field in enumerate(first) if reads_as_number(field, decimal)]
-    values = [float(field.replace(",", ".")) for _, field in numbers]
-    below = [
-        [float(row[column].replace(",", ".")) for column, _ in numbers]
-        for row in body
-        if all(column < len(row) and reads_as_number(row[column], decimal) for column, _ in numbers)
-    ]
-    has_corner = len(numbers) == len(first) - 1 and numbers[0][0] == 1
-    alike = [are_years(values), are_even_steps(values)]
-    unlike_others = [
-        kind and below and not any(test(row) for row in below)
-        for kind, test in zip(alike, (are_years, are_even_steps), strict=True)
-    ]
-    if (has_corner or len(values) > 1) and unlike_others[0]:
+    columns = [column for column, field in enumerate(first) if reads_as_number(field, decimal)]
+    values, *below = [numbers_at(columns, row, decimal) for row in (first, *body)]
+    below = [row for row in below if row]
+    has_corner = columns == [*range(1, len(first))]
+
+    def alone(test):
+        return test(values) and below and not any(map(test, below))
+
+    if (has_corner or len(values) > 1) and alone(are_years):
         return first
-    if has_corner and unlike_others[1]:
+    if has_corner and alone(are_even_steps):
         return first
-    shown = ", ".join(first[:4]) + (", ..." if len(first) > 4 else "")
-    got = f"{shown}, which may be names or numbers"
-    if (has_corner and alike[0] and below) or (len(values) >= 5 and unlike_others[1]):
-        raise Refused("clear about its first line", got, "header=1 or header=False")
+    rises = len(values) >= (3 if has_corner else 5) and alone(are_monotone)
+    is_whole = len(below) > 2 and are_whole(values) and not any(are_whole([value]) for row in below for value in row)
+    if rises or is_whole or (has_corner and are_years(values)):
+        got = ", ".join(first[:4]) + (", ..." if len(first) > 4 else "")
+        raise Refused("clear about its first line", f"{got}, which may be names or numbers", "header=1 or header=False")
     return None
 
 
+def numbers_at(columns, row, decimal):
+    """The numbers that a row has in some columns."""
+    fields = [row[column] for column in columns if column < len(row)]
+    return [float(field.replace(",", ".")) for field in fields if reads_as_number(field, decimal)]
+
+
 def are_years(values):
-    """Whether numbers are rising whole numbers between 1500 and 2200."""
-    years = all(value == int(value) and 1500 <= value <= 2200 for value in values if np.isfinite(value))
-    return years and all(np.isfinite(values)) and bool((np.diff(values) > 0).all())
+    """Whether numbers are whole ones in order between 1500 and 2200."""
+    return are_whole(values) and are_monotone(values) and min(values) >= 1500 and max(values) <= 2200
 
 
 def are_even_steps(values):
     """Whether three numbers or more rise or fall by equal steps."""
     steps = np.diff(values)
-    return len(steps) >= 2 and steps[0] != 0 and bool(np.allclose(steps, steps[0], rtol=1e-6, atol=0))
+    return len(steps) >= 2 and are_monotone(values) and bool(np.allclose(steps, steps[0], rtol=1e-6, atol=0))
+
+
+def are_monotone(values):
+    """Whether numbers rise, or fall, from each to the next."""
+    steps = np.diff(values)
+    return bool((steps > 0).all() or (steps < 0).all())
+
+
+def are_whole(values):
+    """Whether all numbers are whole."""
+    return bool((np.mod(values, 1) == 0).all())
 
 
 def same_width(rows, has_header, lines, separator):

@@ -62,7 +62,7 @@ def exactly(pandas):
 def numbers_of(frame, names, place, leave_out, notes, lines):
     """The columns of a frame that hold numbers, named, and notes of the others."""
     pandas, width = package("pandas", "a table"), frame.shape[1]
-    frame, notes = without_empty_rows(frame, list(notes))
+    frame, notes = without_empty_rows(frame, place, list(notes))
     labels = [own or f"column {n}" for n, own in enumerate(names or [""] * width)]
     unwanted = {place_of(column, names, width) for column in leave_out} - {None}
     kept, kinds = [], {}
@@ -92,12 +92,13 @@ def numbers_of(frame, names, place, leave_out, notes, lines):
     return NamedMatrix(A, (row_names, col_names), notes=tuple(notes), table=True)
 
 
-def without_empty_rows(frame, notes):
+def without_empty_rows(frame, place, notes):
     """A frame without rows in which there is nothing, and a note of how many these are."""
-    empty = frame.isna().all(axis=1).to_numpy() if len(frame) and frame.iloc[:, -1].isna().any() else np.zeros(0, bool)
-    if not empty.any():
-        return frame, notes
-    return frame[~empty], [*notes, f"empty lines left out: {empty.sum()}"]
+    gaps = frame.isna()
+    if place is not None:
+        gaps[place] |= frame[place] == ""
+    empty = gaps.all(axis=1).to_numpy()
+    return (frame[~empty], [*notes, f"empty lines left out: {empty.sum()}"]) if empty.any() else (frame, notes)
 
 
 def kind_of_column(series, label, lines):
