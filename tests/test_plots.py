@@ -170,7 +170,13 @@ def test_a_notebook_shows_the_first_few_of_many(rng):
 
 
 def test_every_result_is_shown_in_a_notebook():
-    for result in (ct.st_hosvd(X, 3), ct.tensor_cur(X, 3, rng=0), ct.tubal_cur(X, 2, rng=0), ct.tubal_svd(X, 2), ct.tt_svd(X, 2)):
+    for result in (
+        ct.st_hosvd(X, 3),
+        ct.tensor_cur(X, 3, rng=0),
+        ct.tubal_cur(X, 2, rng=0),
+        ct.tubal_svd(X, 2),
+        ct.tt_svd(X, 2),
+    ):
         text = result._repr_html_()
         assert type(result).__name__ in text and "12 x 10 x 9" in text and "%" in text
     assert "cur" in COMPARISON._repr_html_()
