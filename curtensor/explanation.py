@@ -269,7 +269,7 @@ def explained(given, axis, fitted, svd, rng, names=(None, None)):
 
     triangle = dense(fitted.left.conj().T @ slices)
     gains = gains_in_order(triangle, image.conj().T)
-    coefficients = np.linalg.lstsq(triangle, image.conj().T)[0]
+    coefficients = least_squares(triangle, image.conj().T)
     coefficients[:, fitted.indices] = np.eye(len(fitted.indices))
     each = ratios(squared_lengths(image, 1), of_columns)
     each[fitted.indices] = 1
@@ -298,6 +298,15 @@ def svd_shares(A, k, total, exponent, rng):
     s = randomized_svd(A, max(min(k, *A.shape), 1), rng=rng).s.astype(float)
     s = np.pad(s, (0, max(k - len(s), 0)))[:k]
     return np.minimum(np.cumsum(times_power(s, exponent) ** 2) / total, 1)
+
+
+def least_squares(triangle, B):
+    """The least X for which ``triangle @ X`` is nearest to B, by the SVD of what is small: B has many columns."""
+    W, s, Zh = np.linalg.svd(triangle)
+    kept = s > len(s) * np.finfo(s.dtype).eps * s.max(initial=0)
+    half = W[:, : len(s)][:, kept].conj().T @ B
+    half /= s[kept, None]
+    return Zh[: len(s)][kept].conj().T @ half
 
 
 def gains_in_order(triangle, coordinates):
