@@ -113,7 +113,7 @@ class Explanation:
         kept = rest[np.argsort(-self.each[rest], kind="stable")][: plots.NAMED_LINES]
         rows, columns = ([f"{side} {i}" if names is None else names[i] for i in part] for part in (kept, self.chosen))
         shares = [
-            f"{name}, {100 * self.each[i]:.0f} %" for name, i in zip(map(plots.shortened, rows), kept, strict=True)
+            f"{name}, {100 * self.each[i]:.0f} %" for name, i in zip(map(plots.short_name, rows), kept, strict=True)
         ]
         title = f"The other {side}s: % explained,\nand coefficients on the chosen"
         return plots.draw_map(ax, self.coefficients[:, kept].T, shares, columns, title)
@@ -269,12 +269,12 @@ def explained(given, axis, fitted, svd, rng, names=(None, None)):
 
     triangle = dense(fitted.left.conj().T @ slices)
     gains = gains_in_order(triangle, image.conj().T)
-    coefficients = np.linalg.lstsq(triangle, image.conj().T)[0]
+    coefficients = least_squares(triangle, image.conj().T)
     coefficients[:, fitted.indices] = np.eye(len(fitted.indices))
-    each = ratios(squares(image, 1), of_columns)
+    each = ratios(squared_lengths(image, 1), of_columns)
     each[fitted.indices] = 1
     fit = dense(fitted.left @ middle)
-    left = np.maximum(of_rows - 2 * inner(other, fit) + squares(fit, 1), 0)
+    left = np.maximum(of_rows - 2 * inner(other, fit) + squared_lengths(fit, 1), 0)
     total = total or 1
     shares = np.minimum(np.cumsum(gains) / total, 1)
     best = np.maximum(svd_shares(A, len(shares), total, exponent, rng), shares) if svd else None
@@ -300,11 +300,20 @@ def svd_shares(A, k, total, exponent, rng):
     return np.minimum(np.cumsum(times_power(s, exponent) ** 2) / total, 1)
 
 
+def least_squares(triangle, B):
+    """The least X for which ``triangle @ X`` is nearest to B, by the SVD of what is small: B has many columns."""
+    W, s, Zh = np.linalg.svd(triangle)
+    kept = s > len(s) * np.finfo(s.dtype).eps * s.max(initial=0)
+    half = W[:, : len(s)][:, kept].conj().T @ B
+    half /= s[kept, None]
+    return Zh[: len(s)][kept].conj().T @ half
+
+
 def gains_in_order(triangle, coordinates):
     """Squared norm that each of some columns adds to what lies in their span, all given in a basis of it."""
     turn, own = in_order(triangle)
     gains = np.zeros(triangle.shape[1])
-    gains[own] = squares(turn.conj().T @ coordinates, 1)
+    gains[own] = squared_lengths(turn.conj().T @ coordinates, 1)
     return gains
 
 
@@ -344,7 +353,7 @@ def spare_exponent(slices):
     return exponent if abs(exponent) > np.finfo(slices.dtype).maxexp // 4 else 0
 
 
-def squares(X, axis):
+def squared_lengths(X, axis):
     """Squared norms of columns (axis 0) or rows (axis 1), added up in double precision."""
     return inner(X, X, axis)
 
@@ -400,7 +409,9 @@ def of_decomposed_shape(A, fitted, axis):
 
 def same_slices(slices, norms):
     """Raise if A's squared norms at the chosen slices are not those of the slices that a result holds."""
-    held = np.asarray(abs(slices).power(2).sum(axis=0) if hasattr(slices, "nnz") else squares(slices, 0), dtype=float)
+    held = np.asarray(
+        abs(slices).power(2).sum(axis=0) if hasattr(slices, "nnz") else squared_lengths(slices, 0), dtype=float
+    )
     slack = np.finfo(slices.dtype).eps ** 0.5
     if (np.abs(held - norms) > slack * (held + norms)).any():
         what, got = "the matrix that was decomposed", "other entries in the chosen slices"

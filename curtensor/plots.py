@@ -59,7 +59,7 @@ def draw_shares(ax, curves, xlabel, names=None, rtol=None):
     )
     ax.xaxis.set_major_locator(matplotlib_loaded().ticker.MaxNLocator(integer=True, min_n_ticks=1))
     if names is not None and 0 < longest <= NAMED_TICKS:
-        texts = [f"{i + 1}  {shortened(name)}" for i, name in enumerate(names)]
+        texts = [f"{i + 1}  {short_name(name)}" for i, name in enumerate(names)]
         ax.set_xticks(np.arange(1, longest + 1), texts, rotation=35, ha="right", rotation_mode="anchor")
         ax.set_xlabel("")
     ax.grid(True, color="0.9", linewidth=0.6)
@@ -75,8 +75,8 @@ def draw_map(ax, coefficients, rows, columns, title):
     ax = axes(ax, (3.2 + 0.32 * k, 1.6 + 0.22 * p))
     largest = max(np.abs(coefficients).max(initial=0), 1e-300)
     image = ax.imshow(coefficients.real, cmap="RdBu", vmin=-largest, vmax=largest, aspect="auto")
-    ax.set_yticks(range(p), map(shortened, rows), fontsize=8)
-    ax.set_xticks(range(k), map(shortened, columns), fontsize=8, rotation=40, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(p), map(short_name, rows), fontsize=8)
+    ax.set_xticks(range(k), map(short_name, columns), fontsize=8, rotation=40, ha="right", rotation_mode="anchor")
     ax.set_title(title, fontsize=10)
     ax.figure.colorbar(image, ax=ax, label="coefficient", shrink=min(1, 8 / (p + 1)))
     return ax
@@ -128,10 +128,10 @@ def label_lines(ax, mode, indices, names, length, color):
         style = {"fontsize": 8, "color": color, "annotation_clip": False, "xycoords": "axes fraction"}
         style["arrowprops"] = {"arrowstyle": "-", "color": color, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0}
         if mode == 0:
-            ax.annotate(shortened(names[i]), (0, 1 - place), (-0.05, 1 - moved), ha="right", va="center", **style)
+            ax.annotate(short_name(names[i]), (0, 1 - place), (-0.05, 1 - moved), ha="right", va="center", **style)
         else:
             style |= {"rotation": 40, "rotation_mode": "anchor", "ha": "right", "va": "top"}
-            ax.annotate(shortened(names[i]), (place, 0), (moved, -0.05), **style)
+            ax.annotate(short_name(names[i]), (place, 0), (moved, -0.05), **style)
     (ax.set_yticks, ax.set_xticks)[mode]([])
     (ax.set_ylabel, ax.set_xlabel)[mode]("")
 
@@ -179,7 +179,7 @@ def shrunk(A):
     return sums / np.outer(*(np.bincount(own) for own in at))
 
 
-def shortened(name):
+def short_name(name):
     """A name that fits into a picture, cut in the middle."""
     text = str(name)
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}…{text[1 - LONGEST // 2 :]}"

@@ -229,7 +229,7 @@ def heat_map(explanation):
     coefficients = explanation.coefficients[:widest, kept].T
     names = explanation.names[axis]
     texts = [
-        escape(plots.shortened(str(i if names is None else names[i]))) for i in (*explanation.chosen[:widest], *kept)
+        escape(plots.short_name(str(i if names is None else names[i]))) for i in (*explanation.chosen[:widest], *kept)
     ]
     columns, rows = texts[: coefficients.shape[1]], texts[coefficients.shape[1] :]
     largest = min(np.abs(coefficients).max() or 1, 2)
