@@ -1,5 +1,6 @@
 """Files of everyday kinds are read right, with their names, or refused in one sentence that says what to type."""
 
+import decimal
 import gzip
 import io
 import subprocess
@@ -410,11 +411,48 @@ def test_what_was_left_out_is_said(tmp_path):
     assert "row names from 'kind'; left out: 'day' (dates), 'grade' (categories)" in str(matrix)
 
 
+def test_kinds_of_columns_that_parquet_has_are_numbers_or_left_out(tmp_path):
+    frame = pd.DataFrame(
+        {
+            "whole": pd.array([1, None, 3], dtype="Int64"),
+            "truth": pd.array([True, None, False], dtype="boolean"),
+            "small": np.array([1.5, 2.5, 3.5], "f4"),
+            "money": [decimal.Decimal("1.50"), decimal.Decimal("2.25"), None],
+            "month": pd.period_range("2020-01", periods=3, freq="M"),
+            "time": pd.to_timedelta([1, 2, 3], unit="s"),
+            "word": ["a", "a", "b"],
+        },
+        index=pd.Index(["r", "s", "t"], name="site"),
+    )
+    frame.to_parquet(tmp_path / "a.parquet")
+    matrix = read_matrix(tmp_path / "a.parquet", missing="mean")
+    np.testing.assert_array_equal(matrix.A, [[1, 1, 1.5, 1.5], [2, 0.5, 2.5, 2.25], [3, 0, 3.5, 1.875]])
+    assert matrix.col_names.tolist() == ["whole", "truth", "small", "money"]
+    assert matrix.row_names.tolist() == ["r", "s", "t"]
+    assert "row names from 'site'; left out: 'month' (period[M]), 'time' (dates), 'word' (text)" in str(matrix)
+
+
+def test_single_precision_of_a_table_stays(tmp_path):
+    FRAME.astype("f4").to_parquet(tmp_path / "a.parquet")
+    assert read_matrix(tmp_path / "a.parquet", center=True, scale=True).A.dtype == np.float32
+
+
 def test_columns_are_left_out_by_name_or_number(tmp_path):
     FRAME.to_csv(tmp_path / "a.csv")
     matrix = read_matrix(tmp_path / "a.csv", leave_out=["wind", 3])
     np.testing.assert_array_equal(matrix.A, A[:, :1])
     assert matrix.col_names.tolist() == COLUMNS[:1] and "'wind' (as asked), 'x, y' (as asked)" in str(matrix)
+
+
+def test_a_column_that_is_constant_but_for_rounding_is_not_blown_up(tmp_path):
+    third = np.nextafter(np.full(4, 0.3, "f4"), np.array([0, 1, 0, 1], "f4"))
+    B = np.column_stack([A[:, 0].astype("f4"), third, np.zeros(4, "f4")])
+    np.save(tmp_path / "a.npy", B)
+    sparse.save_npz(tmp_path / "a.npz", sparse.csr_array(B))
+    for name in ("a.npy", "a.npz"):
+        matrix = read_matrix(tmp_path / name, scale=True)
+        np.testing.assert_allclose(dense(matrix.A), B / [B[:, 0].std(), 1, 1], rtol=1e-6)
+        assert "constant, not scaled: '1', '2'" in str(matrix)
 
 
 def test_any_column_may_hold_the_names_of_rows(tmp_path):
@@ -459,7 +497,7 @@ def test_scaled_columns_have_deviation_1_and_centred_ones_mean_0(kind, dtype, tm
 
 def test_columns_of_huge_or_tiny_or_constant_numbers_are_scaled_too(tmp_path):
     B = A.copy()
-    B[:, 0], B[:, 1], B[:, 2] = A[:, 0] * 1e200, A[:, 0] * 1e-200, 0.1
+    B[:, 0], B[:, 1], B[:, 2] = A[:, 0] * 1e200, A[:, 0] * 1e-200, [0.3, 0.1 + 0.2, 0.3, 0.3]  # but for rounding
     np.save(tmp_path / "a.npy", B)
     matrix = read_matrix(tmp_path / "a.npy", center=True, scale=True)
     standard = (A[:, 0] - A[:, 0].mean()) / A[:, 0].std()

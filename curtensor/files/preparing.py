@@ -59,8 +59,8 @@ def without_gaps(matrix, missing):
     if values.dtype.kind not in "fc" or not np.isnan(values).any():
         return matrix
     if hasattr(A, "nnz") or A.ndim != 2:
-        raise Refused("complete, as a matrix or tensor must be", f"{int(np.isnan(values).sum())} missing values")
-    gaps = np.isnan(A)
+        raise Refused("complete", f"{int(np.isnan(values).sum())} missing values in a sparse matrix or tensor")
+    matrix, gaps = dataclasses.replace(matrix, A=A), np.isnan(A)
     count = int(gaps.sum())
     if missing == "refuse":
         row, column = np.argwhere(gaps)[0]
@@ -103,36 +103,30 @@ def of_logarithms(matrix):
 
 def standardised(matrix, center, scale, why):
     """Columns less their means, over their standard deviations, or one of both; constant ones are not divided."""
+    from scipy import sparse
+
     A = in_memory(matrix.A)
     A = A.astype(_validation.array_dtype(A.dtype))
-    least, most = (A.min(axis=0).toarray(), A.max(axis=0).toarray()) if hasattr(A, "nnz") else ends_of_columns(A)
-    constant = (least == most).ravel()
-    if not np.isfinite(least).all() or not np.isfinite(most).all():
+    size = abs(A).max(axis=0)
+    size = np.ravel(size.toarray() if hasattr(A, "nnz") else size)
+    if not np.isfinite(size).all():
         return matrix  # which the decomposition refuses, saying where
+    unit = (1 / np.where(size > 0, size, 1)).astype(size.dtype)  # so that no square overflows
+    A = A @ sparse.diags_array(unit) if hasattr(A, "nnz") else A * unit
+    deviation = deviations(A) if hasattr(A, "nnz") else A.std(axis=0)
+    constant = deviation <= 8 * np.finfo(size.dtype).eps
     if constant.all():
         raise Refused("a matrix with a column that varies", "constant columns only", "scale=False")
     notes = [f"columns {' and '.join(['centred'] * bool(center) + ['scaled to deviation 1'] * bool(scale))}{why}"]
     if scale and constant.any():
         names = [name_at(matrix.col_names, column) for column in np.flatnonzero(constant)]
         notes.append(f"constant, not scaled: {quoted(names)}")
-    if scale and hasattr(A, "nnz"):
-        from scipy import sparse
-
-        A = A @ sparse.diags_array((1 / np.where(constant, 1, deviations(A))).astype(A.dtype))
-    elif scale:
-        size = np.where(constant, 1, np.abs(A).max(axis=0))  # so that no square overflows
-        A = A / size
-        A = (A - A.mean(axis=0) * bool(center)) / np.where(constant, 1, A.std(axis=0))
-    else:
-        A = A - A.mean(axis=0)
     if center:
+        A = A - A.mean(axis=0)
         A[:, constant] = 0
+    factor = (np.where(constant, size, 1 / np.where(constant, 1, deviation)) if scale else size).astype(size.dtype)
+    A = A @ sparse.diags_array(factor) if hasattr(A, "nnz") else A * factor
     return dataclasses.replace(matrix, A=A, notes=(*matrix.notes, *notes))
-
-
-def ends_of_columns(A):
-    """The least and the largest of each column, of complex numbers in NumPy's order."""
-    return A.min(axis=0), A.max(axis=0)
 
 
 def deviations(A):

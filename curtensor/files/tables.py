@@ -3,7 +3,7 @@
 pandas reads. What stands here decides which columns hold numbers, and says what became of the others.
 """
 
-import dataclasses
+import numbers
 import warnings
 
 import numpy as np
@@ -113,15 +113,17 @@ def kind_of_column(series, label, lines):
         return "empty" if series.isna().all() else "numbers"
     if pd.api.types.is_datetime64_any_dtype(series.dtype) or pd.api.types.is_timedelta64_dtype(series.dtype):
         return "dates"
+    if not (pd.api.types.is_object_dtype(series.dtype) or pd.api.types.is_string_dtype(series.dtype)):
+        return str(series.dtype)
     there = series.dropna()
     if not len(there):
         return "empty"
-    if all(isinstance(value, (bool, np.bool_)) for value in there):
+    if all(isinstance(value, (np.bool_, numbers.Number)) for value in there):
         return "numbers"
-    numbers = pd.to_numeric(there, errors="coerce").notna().to_numpy()
-    nearly = numbers | np.array([is_nearly_number(str(value)) for value in there])
+    is_read = pd.to_numeric(there, errors="coerce").notna().to_numpy()
+    nearly = is_read | np.array([is_nearly_number(str(value)) for value in there])
     if 2 * nearly.sum() >= len(there):
-        bad = int(np.flatnonzero(~numbers)[0]) if not numbers.all() else 0
+        bad = int(np.flatnonzero(~is_read)[0]) if not is_read.all() else 0
         raise no_number(str(there.iloc[bad]), there.index[bad], label, lines)
     return "dates" if DATE.fullmatch(str(there.iloc[0])) else "text"
 
@@ -161,22 +163,18 @@ def read_stata(path, *, row_names=None, leave_out=()):
 
 
 def of_frame(frame, row_names, leave_out):
-    """The numbers of a DataFrame, and names of its index and columns."""
-    import pandas as pd
-
-    names = as_texts(frame.columns).tolist()
-    frame, index = frame.set_axis(range(frame.shape[1]), axis=1), frame.index
-    columns = range(frame.shape[1])
+    """The numbers of a DataFrame, with the names of its columns, and of its rows by its index or a column of texts."""
+    names, index = as_texts(frame.columns).tolist(), frame.index
+    frame = frame.set_axis(range(frame.shape[1]), axis=1).reset_index(drop=True)
     if row_names is not None:
         place = place_of(row_names, names, len(names))
+    elif index.dtype == int and index.equals(frame.index):
+        kinds = [kind_of_column(frame[column], names[column], []) for column in frame]
+        place = next((n for n, kind in enumerate(kinds) if kind in ("text", "dates") and frame[n].is_unique), None)
     else:
-        is_text = [kind_of_column(frame[column], names[column], []) in ("text", "dates") for column in columns]
-        found = [column for column in columns if is_text[column] and frame[column].is_unique]
-        place = found[0] if found and isinstance(index, pd.RangeIndex) else None
-    matrix = numbers_of(frame, names, place, leave_out, [], [])
-    if place is None and not isinstance(index, pd.RangeIndex):
-        return dataclasses.replace(matrix, names=(as_texts(index), matrix.col_names))
-    return matrix
+        place = frame.shape[1]
+        frame[place], names = as_texts(index), [*names, str(index.name or "index")]
+    return numbers_of(frame, names, place, leave_out, [], [])
 
 
 def read_excel(path, *, dataset=None, header=None, row_names=None, leave_out=(), missing_values=()):
