@@ -220,7 +220,8 @@ def test_compare_of_a_tensor_writes_table_and_plot(shape, folder, capsys):
     table = pd.read_csv("out.csv")
     assert table.columns.tolist() == ["method", "rank", "error", "error_over_best", "cpu_seconds", "numbers"]
     assert table.method[0] == "st_hosvd" and ("tubal_cur" in set(table.method)) == (len(shape) == 3)
-    assert (table.error[table["rank"] == 2] < 1e-12).all() and table.error[0] > 1e-3
+    exact = (table["rank"] == 2) & (table.method != "tt_svd")  # whose ranks in the middle are products of these
+    assert (table.error[exact] < 1e-12).all() and table.error[0] > 1e-3
     assert " x ".join(map(str, shape)) in capsys.readouterr().out
     assert (folder / "out.png").read_bytes().startswith(b"\x89PNG")
 
