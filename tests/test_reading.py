@@ -164,9 +164,9 @@ READ = {
     ),
     "quoted_spaces.csv": (text('n, "x, y", z\na, 1, 2\nb, 3, 4\n'), {}, [[1, 2], [3, 4]], ["a", "b"], ["x, y", "z"]),
     "spectra.csv": (
-        text("sample,400,402,404\nx,.5,.25,.5\ny,.75,.5,.25\n"),
+        text("sample,400,402,404\nx,.5,.25,.5\ny,.75,.5,.75\n"),
         {},
-        [[0.5, 0.25, 0.5], [0.75, 0.5, 0.25]],
+        [[0.5, 0.25, 0.5], [0.75, 0.5, 0.75]],
         ["x", "y"],
         ["400", "402", "404"],
     ),
@@ -321,6 +321,22 @@ REFUSED = {
         text("g,1045,1022\nA,.5,1.5\nB,.5,.2\nC,2.5,1.1\n"),
         {},
         r"got g, 1045, 1022, which may",
+    ),
+    "spectra.csv": (
+        text("s,400,402,404\nx,.5,.25,.5\ny,.75,.5,.25\n"),
+        {},
+        r"clear about its first line, got s, 400, 4",
+    ),
+    "mtx_of_one.mtx": (
+        lambda path: path.write_bytes(market(A)),
+        {"dataset": "a"},
+        r"dataset must be left out with a .mtx file",
+    ),
+    "mat_as.mtx": (lambda path: scipy_io.savemat(path, {"A": A}), {}, r"must be a whole .mtx file"),
+    "half.mtx": (
+        text("%%MatrixMarket matrix array real symmetric\n2 3\n1\n2\n3\n"),
+        {},
+        r"symmetric matrix must be square, got 2",
     ),
     "unclear_years.csv": (text("s,1990,1991\nA,1800,1900\n"), {}, r"must be clear about its first line.* header=False"),
     "gap.csv": (
@@ -588,6 +604,25 @@ def test_standard_input_is_known_by_how_it_begins(name, tmp_path, monkeypatch):
     np.testing.assert_array_equal(dense(matrix.A), expected)
     assert str(matrix).startswith("standard input: 4 rows x 3 columns")
     assert (matrix.row_names is None) == (row_names is None)
+
+
+def test_what_was_unpacked_is_in_memory(tmp_path, monkeypatch):
+    np.save(tmp_path / "a.npy", A)
+    (tmp_path / "a.npy.gz").write_bytes(gzip.compress((tmp_path / "a.npy").read_bytes()))
+    h5ad(tmp_path / "a.h5ad")
+    (tmp_path / "b.h5ad.gz").write_bytes(gzip.compress((tmp_path / "a.h5ad").read_bytes()))
+    assert type(read_matrix(tmp_path / "a.npy.gz").A) is np.ndarray
+    assert sparse.issparse(read_matrix(tmp_path / "b.h5ad.gz").A)
+
+
+def test_raw_counts_of_single_cells_have_their_own_genes(tmp_path):
+    h5ad(tmp_path / "a.h5ad")
+    with h5py.File(tmp_path / "a.h5ad", "a") as file:
+        file["raw/X"] = A[:, :2]
+        file["raw/var/_index"] = [b"g1", b"g2"]
+        file["raw/var"].attrs["_index"] = "_index"
+    matrix = read_matrix(tmp_path / "a.h5ad", dataset="raw/X")
+    assert matrix.col_names.tolist() == ["g1", "g2"] and matrix.row_names.tolist() == ROWS
 
 
 def test_another_ending_is_read_by_the_format_that_is_named(tmp_path):

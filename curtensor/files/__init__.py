@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from curtensor import _validation
-from curtensor.files.arrays import read_apart, read_image, read_mat, read_npy, read_npz
+from curtensor.files.arrays import read_image, read_mat, read_mtx, read_npy, read_npz
 from curtensor.files.matrix import NamedMatrix, Refused, in_words
 from curtensor.files.preparing import MISSING, in_memory, prepared
 from curtensor.files.stores import read_hdf5, read_netcdf, read_zarr
@@ -43,7 +43,7 @@ EXAMPLE_TENSOR = Path(__file__).parent.parent / "data" / "indian_pines.npz"
 READERS: dict[str, Any] = {
     ".npy": read_npy,
     ".npz": read_npz,
-    ".mtx": read_apart,
+    ".mtx": read_mtx,
     ".csv": read_text,
     ".h5": read_hdf5,
     ".hdf5": read_hdf5,

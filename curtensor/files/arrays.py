@@ -55,7 +55,12 @@ def one_of_arrays(arrays, wanted):
     return NamedMatrix(A, found + (None,) * (A.ndim - 2))
 
 
-def read_apart(path, *, dataset=None):
+def read_mtx(path):
+    """A MatrixMarket file."""
+    return read_apart("market", path)
+
+
+def read_apart(kind, path, *names):
     """A MatrixMarket or MATLAB file, read by SciPy in a process of its own.
 
     On damaged files SciPy 1.17 ends the process: mmread on what follows the last entry, loadmat on an unknown type.
@@ -63,7 +68,7 @@ def read_apart(path, *, dataset=None):
     script = Path(__file__).with_name("read_by_scipy.py")
     with tempfile.TemporaryDirectory() as folder:
         out = os.path.join(folder, "out.npz")
-        command = [sys.executable, "-P", script, path, out, *([] if dataset is None else [dataset])]
+        command = [sys.executable, "-P", script, kind, path, out, *names]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
         said = (done.stderr.strip().splitlines() or [""])[-1]
         if done.returncode == 3:
@@ -76,8 +81,9 @@ def read_apart(path, *, dataset=None):
 def read_mat(path, *, dataset=None):
     """A matrix of a MATLAB file: by SciPy, or by h5py from version 7.3 on."""
     with open(path, "rb") as file:
-        in_hdf5 = file.read(10) == b"MATLAB 7.3"
-    return read_mat_in_hdf5(path, dataset) if in_hdf5 else read_apart(path, dataset=dataset)
+        if file.read(10) == b"MATLAB 7.3":
+            return read_mat_in_hdf5(path, dataset)
+    return read_apart("matlab", path, *([] if dataset is None else [dataset]))
 
 
 def read_mat_in_hdf5(path, wanted):

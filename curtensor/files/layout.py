@@ -224,9 +224,16 @@ def numbers_as_header(first, body, decimal):
         return first
     if has_corner and alone(are_even_steps):
         return first
-    rises = len(values) >= (3 if has_corner else 5) and alone(are_monotone)
-    is_whole = len(below) > 2 and are_whole(values) and not any(are_whole([value]) for row in below for value in row)
-    if rises or is_whole or (has_corner and are_years(values)):
+    if has_corner:  # names of rows, or a header
+        tests = [are_years, are_even_steps, are_whole] + [are_monotone] * (len(values) > 2)
+        is_unclear = len(values) > 1 and any(test(values) and not all(map(test, below)) for test in tests)
+        is_unclear = is_unclear or are_years(values)
+    else:
+        has_whole = any(are_whole([value]) for row in below for value in row)
+        is_unclear = (len(values) > 4 and alone(are_monotone)) or (
+            len(below) > 2 and are_whole(values) and not has_whole
+        )
+    if is_unclear:
         got = ", ".join(first[:4]) + (", ..." if len(first) > 4 else "")
         raise Refused("clear about its first line", f"{got}, which may be names or numbers", "header=1 or header=False")
     return None

@@ -1,7 +1,7 @@
 """A script: reads a .mtx or .mat file by SciPy, and writes one array or sparse matrix of it as .npz.
 
-Its arguments are the file, the file to write and, perhaps, the name of a variable. The last line on standard error says
-what is wrong.
+Its arguments are "market" or "matlab", the file, the file to write and, perhaps, the name of a variable. The last line
+on standard error says what is wrong.
 """
 
 import sys
@@ -18,7 +18,7 @@ def market(path):
     return io.mmread(path, spmatrix=False)
 
 
-def variable(path, wanted):
+def matlab(path, wanted=None):
     """A variable of a MATLAB file: the wanted, or the only one that is a matrix of numbers."""
     found = {name: A for name, A in io.loadmat(path, spmatrix=False).items() if is_variable(A)}
     if wanted is None and len(found) != 1:
@@ -42,11 +42,9 @@ def written_as_npz(A, path):
 
 
 if __name__ == "__main__":
-    source, target, *name = sys.argv[1:]
+    kind, source, target, *name = sys.argv[1:]
     try:
-        with open(source, "rb") as file:
-            is_market = file.read(14).lower() == b"%%matrixmarket"
-        written_as_npz(market(source) if is_market else variable(source, name[0] if name else None), target)
+        written_as_npz({"market": market, "matlab": matlab}[kind](source, *name), target)
     except LookupError as error:  # of several
         print(error.args[0], file=sys.stderr)
         sys.exit(3)
