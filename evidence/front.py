@@ -1,6 +1,6 @@
-"""The picture of the front page: ``python -m evidence.front`` writes docs/results/front.png.
+"""The pictures of the front page: ``python -m evidence.front`` writes docs/results/front-table.png and front-disk.png.
 
-On the left what six measurements say of thirty, from the shipped table. On the right what it costs to decompose a
+The first: what six measurements say of thirty, from the shipped table. The second: what it costs to decompose a
 matrix on disk, from the table "peers" of docs/large.md, which ``python -m evidence.blocks --write`` measures.
 """
 
@@ -18,7 +18,7 @@ from curtensor.files import example_matrix
 from curtensor.plots import COLORS
 from evidence import pages
 
-PICTURE = pages.ROOT / "docs" / "results" / "front.png"
+PICTURES = [pages.ROOT / "docs" / "results" / f"front-{name}.png" for name in ("table", "disk")]
 METHODS = {
     "CUR, intersection": "CUR",
     "CUR, projection": "CUR, best core",
@@ -68,17 +68,17 @@ def on_disk(axes):
 
 
 def draw():
-    """The figure."""
+    """Both figures."""
     style = {"font.size": 10, "axes.titlesize": 11, "axes.titleweight": "bold", "axes.spines.top": False}
     with plt.rc_context(style | {"axes.spines.right": False}):
-        figure = plt.figure(figsize=(10.5, 6.2), layout="constrained")
-        left, right = figure.subfigures(1, 2, width_ratios=(6, 5), wspace=0.04)
+        left, right = (plt.figure(figsize=(width, 6.2), layout="constrained") for width in (5.8, 4.7))
         measurements(left.subplots())
         title = "A matrix on disk (80,000 x 1,000, rank 50):\nwhat it costs to keep real rows and columns"
         right.suptitle(title, x=0.03, ha="left", fontsize=11, fontweight="bold")
         on_disk(right.subplots(3, 1))
-        return figure
+        return left, right
 
 
 if __name__ == "__main__":
-    draw().savefig(PICTURE, dpi=130)
+    for path, figure in zip(PICTURES, draw(), strict=True):
+        figure.savefig(path, dpi=130)
