@@ -295,7 +295,7 @@ def explained(given, axis, fitted, svd, rng, names=(None, None)):
 
 def svd_shares(A, k, total, exponent, rng):
     """Share of ``||A||_F^2`` in the first 1, ..., k terms of the SVD, as randomized SVD sees it."""
-    s = randomized_svd(A, max(min(k, *A.shape), 1), rng=rng).s.astype(float)
+    s = np.asarray(operands.on_host(randomized_svd(A, max(min(k, *A.shape), 1), rng=rng).s), dtype=float)
     s = np.pad(s, (0, max(k - len(s), 0)))[:k]
     return np.minimum(np.cumsum(times_power(s, exponent) ** 2) / total, 1)
 
