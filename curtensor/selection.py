@@ -14,6 +14,7 @@ import numpy as np
 from scipy import linalg, sparse
 
 from curtensor import _validation, operands
+from curtensor.cholesky import KERNEL_METHODS, MatrixSource, pivoted_cholesky, square
 from curtensor.cross import checked_cross, read_whole
 from curtensor.groups import choose_groups, members_of
 from curtensor.operands.arithmetic import dense
@@ -29,6 +30,8 @@ CHOLESKY = 2**15  # entries from which on a basis of columns is worth two Choles
 NARROW = 3  # times as many rows as columns that they must have for it
 FITTED = 64  # rows looked at for each one that is added to those of the basis
 SCORE_RANK = 50  # of leverage scores by default: with many more vectors all candidates have the same score
+BLOCK = 50  # rows that the iterative rule takes at a time
+CANDIDATES = 4  # for each, drawn by what is left of them
 PATIENCE = 2  # how much worse than the worst of the pool a choice may be before all candidates are scanned again
 GAIN = 1e-3  # of what a chosen row explains alone: an exchange must explain so much more
 ROUNDS = 6  # of exchanges at most: of 1, 2, 4 and 6 each comes a little closer
@@ -54,9 +57,10 @@ class Rule:
     direct : bool, default False
         Whether pivots of A itself stand for it where the rank is nearly all of A's shorter side, or is to be found and
         is a large part of it.
-    blocks : bool, default False
-        Whether decompositions choose by blocks from what is left of one small sketch, and by pivots of A itself where
-        the rank is a large part of A's shorter side.
+    blocks : callable, optional
+        What chooses in the function's place where a rank is given, and sees a sketch that is hardly larger than that:
+        decompositions sketch but a block, and look at what A itself leaves of it, block by block. Pivots of A itself
+        stand for it where the rank is a large part of A's shorter side.
     exchanges : bool, default False
         Whether `exchange` follows, on a larger sketch.
     """
@@ -66,8 +70,13 @@ class Rule:
     beyond_rank: bool = False
     most_vectors: int | None = None
     direct: bool = False
-    blocks: bool = False
+    blocks: Callable | None = None
     exchanges: bool = False
+
+    @property
+    def of_blocks(self) -> "Rule":
+        """The rule which chooses by blocks, or the rule itself where there is none."""
+        return Rule(self.blocks, sees="sketch") if self.blocks else self
 
     def __call__(self, *arguments: Any, **options: Any) -> np.ndarray:
         """What the function chooses."""
@@ -151,7 +160,7 @@ def stretch(basis, residual, k, ridge, weights, limit, tie):
     n, width = residual.shape
     residual = residual.astype(basis.dtype, copy=False)
     leverage, loss = row_norms_squared(basis), row_norms_squared(residual) + ridge
-    floor, scores = 1e-8 * leverage, np.empty(n)
+    floor, scores = np.maximum(1e-8 * leverage, 1e-24), np.empty(n)
     along, pivots = np.empty((n, k), basis.dtype, order="F"), np.zeros((k, width + k), basis.dtype)
     chosen = np.empty(k, dtype=np.intp)
     for i in range(k):
@@ -242,13 +251,15 @@ def pivots(X, k):
     LAPACK's pivoted QR has no rule for ties, and takes what its rounding favours.
     """
     eps, tie = np.finfo(X.dtype).eps, rounding(X.dtype)
-    chosen, directions = [], X[:0]
+    most = min(k, *X.shape)
+    chosen, directions = [], np.empty((most, X.shape[1]), X.dtype)
     norms = row_norms_squared(X)
     fresh, floor = norms.max(initial=0), eps**2 * norms.max(initial=0)
-    for _ in range(min(k, *X.shape)):
+    for i in range(most):
+        known = directions[:i]
         if norms.max() <= 100 * tie * fresh:  # what was subtracted has cost digits
             for _ in range(2):
-                X = X - (X @ directions.conj().T) @ directions
+                X = X - (X @ known.conj().T) @ known
             norms = row_norms_squared(X)
             norms[chosen] = -1
             fresh = norms.max()
@@ -257,13 +268,31 @@ def pivots(X, k):
         p = first_largest(norms, tie)
         direction = X[p]
         for _ in range(2):
-            direction = direction - (direction @ directions.conj().T) @ directions
-        direction = direction / np.linalg.norm(direction)
-        norms -= np.abs(X @ direction.conj()) ** 2
+            direction = direction - (direction @ known.conj().T) @ known
+        directions[i] = direction / np.linalg.norm(direction)
+        along = X @ directions[i].conj()
+        norms -= (along * along.conj()).real
         norms[p] = -1
-        directions = np.vstack([directions, direction])
         chosen.append(p)
     return np.array(chosen, dtype=np.intp)
+
+
+def pivots_by_blocks(sketch, residual, k, rng, weights=None):
+    """Blocks of pivots among rows drawn by what the blocks before have left (after Pritchard and others 2025)."""
+    rest, chosen = np.array(_weighted(sketch, weights), order="C"), np.empty(0, dtype=np.intp)
+    noise = (NOISE * np.finfo(rest.dtype).eps) ** 2 * row_norms_squared(rest).sum()
+    while True:
+        sizes = row_norms_squared(rest)
+        sizes[chosen] = 0
+        pool = np.sort(weighted_sample(sizes, CANDIDATES * BLOCK, rng))
+        found = pool[pivots(rest[pool], min(BLOCK, k - len(chosen)))]
+        chosen = np.append(chosen, found)
+        if len(chosen) == k or sizes.sum() <= noise or not len(found):
+            return chosen
+        directions = linalg.qr(rest[found].conj().T, mode="economic")[0]
+        for start in range(0, len(rest), PANEL):
+            rows = rest[start : start + PANEL]
+            rows -= (rows @ directions) @ directions.conj().T
 
 
 def _weighted(basis, weights):
@@ -317,45 +346,18 @@ def uniform(basis, residual, k, rng, weights=None):
 
 
 def rpcholesky(operand, A, k, rng, weights, include=()):
-    """Randomly pivoted Cholesky of a positive semidefinite A: reads k columns (Chen and others 2024, Algorithm 2.1)."""
-    m, n = A.shape
-    diagonal = np.array(operand.diagonal(A)).astype(operand.dtype(A), copy=False)
-    if not np.isfinite(diagonal).all():
-        _validation.finite(operand, A)
-    eps = np.finfo(diagonal.dtype).eps
-    diagonal = diagonal.astype(np.result_type(diagonal, float))
-    scale = np.abs(diagonal).max(initial=0)
-    slack = 100 * n * eps * scale  # below zero
-    least = max(4 * np.sqrt(n) * eps, 100 * n * np.finfo(float).eps) * scale  # A's own rounding, or the elimination's
-    if m != n or (diagonal.real < 0).any() or (np.abs(diagonal.imag) > slack).any():
-        raise _validation.complain(ValueError, "A", "positive semidefinite for method='rpcholesky'", f"shape {A.shape}")
-    remainder = diagonal.real.copy()
-    F = np.zeros((n, k), diagonal.dtype)
-    chosen = []
-    for i in range(k):
-        scores = np.where(remainder > least, remainder * weights, 0)
-        scores[chosen] = 0
-        if i >= len(include) and not scores.any():
-            break
-        p = include[i] if i < len(include) else rng.choice(n, p=scores / scores.sum())
-        column = operand.take(A, [p], 1)
-        column = np.asarray(column.todense() if hasattr(column, "todense") else column)[:, 0]
-        column = column - F[:, :i] @ F[p, :i].conj()
-        F[:, i] = column / np.sqrt(remainder[p])
-        remainder -= np.abs(F[:, i]) ** 2
-        if (remainder < -slack).any() or not np.isfinite(column).all():
-            _validation.finite(operand, A)
-            raise _validation.complain(
-                ValueError, "A", "positive semidefinite for method='rpcholesky'", f"a pivot of {remainder.min():.2g}"
-            )
-        chosen.append(p)
-    return np.array(chosen, dtype=np.intp)
+    """Randomly pivoted Cholesky of a positive semidefinite A, in blocks: reads k columns and those it rejects."""
+    square(A.shape)
+    pivots, *_ = pivoted_cholesky(
+        MatrixSource(operand, A), k, None, KERNEL_METHODS["rpcholesky"], rng, weights=weights, include=include
+    )
+    return np.concatenate([include, pivots[~np.isin(pivots, include)]]).astype(np.intp)[:k]
 
 
 SELECTION_RULES = {
     "osinsky": Rule(osinsky, direct=True),
     "exchange": Rule(osinsky, exchanges=True),
-    "iterative": Rule(osinsky, direct=True, blocks=True),
+    "iterative": Rule(osinsky, direct=True, blocks=pivots_by_blocks),
     "lupp": Rule(lupp, sees="sketch"),
     "cpqr": Rule(cpqr, sees="sketch"),
     "deim": Rule(deim),
@@ -726,10 +728,11 @@ def select_columns(
 
     Notes
     -----
-    One pass over A (`rpcholesky`: none, it reads k columns; `uniform`: none, it reads nothing, not even NaN).
+    One pass over A (`rpcholesky`: none, it reads k columns and some that it rejects; `uniform`: none, it reads nothing, not even NaN).
     A sketch of l rows, then O(n l^2) operations and O(n l) memory: l = 8 k, down to max(2 k, k + 20) where that would
     cost more than 1e8 operations, with the rank in place of k for "leverage". Method "exchange" has min(8 k, m) rows
     (k + 20 at least), and improves the default's choice by at most six rounds of exchanges, each as dear as the choice.
+    Method "iterative" has max(1.2 k, k + 20) and O(n l k) operations, all of them products of matrices.
     Scores that differ by less than rounding can explain, the square root of the dtype's epsilon, are
     ties, of which the lowest index is taken. The default takes the leading singular vectors and the residual
     of the sketch and applies Osinsky's greedy rule with a small ridge. With exact singular vectors and no ridge
@@ -932,12 +935,13 @@ def chosen_indices(axis, operand, A, k, rule, sketch, rng, *, rank=None, weights
         weights = np.ones(n) if weights is None else weights.copy()
         weights[np.asarray(exclude, dtype=np.intp)] = 0
         return rule(operand, A, k, rng, weights, include)
-    size = sketch_size(rank or k, n, depth, rule.exchanges)
+    by_blocks = rule.blocks and rank is None
+    size = min(k + max(20, k // 5), depth) if by_blocks else sketch_size(rank or k, n, depth, rule.exchanges)
     candidates = sketched_candidates(axis, operand, A, size, sketch, rng)
     if rank is not None and not rule.beyond_rank:
         return choose_for_a_later_rank(candidates, k, rank, rule, rng, include, exclude)
     options = {"weights": weights, "include": include, "exclude": exclude}
-    return choose_from_sketch(candidates, k, rule, rng, rank=rank, **options)
+    return choose_from_sketch(candidates, k, rule.of_blocks, rng, rank=rank, **options)
 
 
 def choose_for_a_later_rank(sketch, k, rank, rule, rng, include, exclude):

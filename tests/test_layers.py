@@ -21,7 +21,7 @@ LAYERS = [
     {"accuracy", "explanation"},
     {"tolerance", "leverage"},
     {"selection", "svd"},
-    {"sketching", "results", "cross", "groups"},
+    {"sketching", "results", "cholesky", "cross", "groups"},
     {"plots"},
     {"operands"},
     {"archive"},
