@@ -269,7 +269,7 @@ def explained(given, axis, fitted, svd, rng, names=(None, None)):
 
     triangle = dense(fitted.left.conj().T @ slices)
     gains = gains_in_order(triangle, image.conj().T)
-    coefficients = least_squares(triangle, image.conj().T)
+    coefficients = fitted_coefficients(triangle, image.conj().T)
     coefficients[:, fitted.indices] = np.eye(len(fitted.indices))
     each = ratios(squared_lengths(image, 1), of_columns)
     each[fitted.indices] = 1
@@ -295,12 +295,12 @@ def explained(given, axis, fitted, svd, rng, names=(None, None)):
 
 def svd_shares(A, k, total, exponent, rng):
     """Share of ``||A||_F^2`` in the first 1, ..., k terms of the SVD, as randomized SVD sees it."""
-    s = randomized_svd(A, max(min(k, *A.shape), 1), rng=rng).s.astype(float)
+    s = np.asarray(operands.on_host(randomized_svd(A, max(min(k, *A.shape), 1), rng=rng).s), dtype=float)
     s = np.pad(s, (0, max(k - len(s), 0)))[:k]
     return np.minimum(np.cumsum(times_power(s, exponent) ** 2) / total, 1)
 
 
-def least_squares(triangle, B):
+def fitted_coefficients(triangle, B):
     """The least X for which ``triangle @ X`` is nearest to B, by the SVD of what is small: B has many columns."""
     W, s, Zh = np.linalg.svd(triangle)
     kept = s > len(s) * np.finfo(s.dtype).eps * s.max(initial=0)
@@ -311,7 +311,7 @@ def least_squares(triangle, B):
 
 def gains_in_order(triangle, coordinates):
     """Squared norm that each of some columns adds to what lies in their span, all given in a basis of it."""
-    turn, own = in_order(triangle)
+    turn, own = directions_in_order(triangle)
     gains = np.zeros(triangle.shape[1])
     gains[own] = squared_lengths(turn.conj().T @ coordinates, 1)
     return gains
@@ -330,7 +330,7 @@ def so_far(names, slices, basis, coordinates, error):
     return names, shares
 
 
-def in_order(triangle):
+def directions_in_order(triangle):
     """Orthonormal directions, one after the other, of columns given in a basis, and the columns that add one each.
 
     By Gram-Schmidt, twice, since a QR factorisation makes up a direction where a column depends on those before it.

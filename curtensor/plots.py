@@ -85,11 +85,9 @@ def draw_map(ax, coefficients, rows, columns, title):
 def draw_on_matrix(ax, A, shape, chosen, names):
     """Chosen rows and columns as lines across a picture of the matrix, or an empty frame, with the names of a few."""
     m, n = shape
-    if A is not None and tuple(A.shape) != (m, n):
-        raise _validation.complain(ValueError, "A", f"of shape {(m, n)}", f"shape {tuple(A.shape)}")
+    sizes = None if A is None else shrunk(A, (m, n))
     ax = axes(ax, (min(max(6 * n / m, 5), 9), min(max(6 * m / n, 3.5), 7)))
-    if A is not None:
-        sizes = shrunk(A)
+    if sizes is not None:
         style = {
             "cmap": "Greys",
             "vmin": 0,
@@ -163,9 +161,11 @@ def draw_modes(ax, shape, chosen, dims, title):
     return ax
 
 
-def shrunk(A):
+def shrunk(A, shape):
     """Mean modulus of A's entries in each cell of a coarse grid; one pass."""
     operand, A = operands.find(A)
+    if tuple(A.shape) != shape:
+        raise _validation.complain(ValueError, "A", f"of shape {shape}", f"shape {tuple(A.shape)}")
     cells = [-(-length // -(-length // CELLS)) for length in A.shape]
     at = [np.arange(length) * count // length for length, count in zip(A.shape, cells, strict=True)]
     sums = np.zeros(cells)

@@ -105,6 +105,16 @@ def test_the_svd_beside_is_no_worse_than_the_choice_and_close_to_the_optimum(dty
     assert ct.cur_decomposition(A, 6, rng=0).explain(A).svd is None
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_tensors_of_torch_are_explained_with_the_svd_beside(dtype, rng):
+    torch = pytest.importorskip("torch")
+    A = torch.asarray(low_rank(40, 30, 10, "f8", rng), dtype=getattr(torch, dtype), requires_grad=True)
+    explanation = ct.cur_decomposition(A, 4, rng=0).explain(A, svd=True, rng=0)
+    wanted = ct.explain(A.detach().double().numpy(), explanation.chosen, svd=True, rng=0)
+    assert_allclose(explanation.explained, wanted.explained, atol=1e-6)
+    assert_allclose(explanation.svd, wanted.svd, rtol=1e-3)
+
+
 @pytest.mark.parametrize("scale", [1e-300, 1e300])
 @pytest.mark.parametrize("kind", [np.asarray, sparse.csr_array])
 def test_shares_do_not_depend_on_the_scale(kind, scale, rng):

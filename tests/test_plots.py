@@ -114,7 +114,7 @@ def test_a_picture_of_a_matrix_is_of_mean_moduli(kind, rng, monkeypatch):
     B[B < 0.5] = 0
     columns = [slice(0, 4), slice(4, 7), slice(7, 10), slice(10, 13)]
     wanted = [[np.abs(B[2 * i : 2 * i + 2, part]).mean() for part in columns] for i in range(4)]
-    assert_allclose(plots.shrunk(kind(B)), wanted)
+    assert_allclose(plots.shrunk(kind(B), B.shape), wanted)
 
 
 def test_lines_are_drawn_at_the_chosen():
