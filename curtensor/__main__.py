@@ -63,6 +63,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message):
         """Raise what `main` prints."""
+        if message.endswith("required: FILE"):
+            message += "; it comes before options that take several values"
         raise _validation.complain(ValueError, "arguments", f"as `{self.prog} --help` says", message)
 
 
@@ -224,7 +226,8 @@ def run_decompose(args):
     with progress_bar() as callback:
         matrix = dataclasses.replace(matrix, A=read_in_blocks(matrix.A, memory, callback))
         is_tensor = len(matrix.A.shape) > 2
-        _validation.only_without(is_tensor, "a tensor", ending != ".npz", f"--output {ending}")
+        if is_tensor:
+            _validation.one_of((".npz",), ending, "the ending of --output for a tensor")
         decompose = decompose_tensor if is_tensor else decompose_matrix
         result, lines = decompose(matrix, ranks, options, callback)
     if ending == ".npz":
@@ -409,6 +412,7 @@ def typed(message):
 
     if "got NaN or infinity" in message:
         message += "; try --missing drop-rows, drop-columns, mean or median"
+    message = re.sub(rf"^({names})(?= must be )", lambda found: f"--{found[0].replace('_', '-')}", message)
     return re.sub(rf"\b({names})=(\[?\"[^\"]*\"\]?|[\w.-]*)", as_option, message)
 
 

@@ -354,7 +354,7 @@ def explained():
     rng = np.random.default_rng(0)
     dense = rng.standard_normal((20000, 60)) @ rng.standard_normal((60, 2000)) + rng.standard_normal((20000, 2000)) / 10
     matrices = {
-        "shipped table, k=6": (example_matrix()[0], 6),
+        "shipped table, k=6": (example_matrix().A, 6),
         "sparse 200000 x 50000, 2e6 entries, k=50": (common.random_sparse(200000, 50000, 2000000, 0), 50),
         "20000 x 2000, k=50": (dense, 50),
         "2000 x 20000, k=50": (np.ascontiguousarray(dense.T), 50),

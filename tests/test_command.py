@@ -357,6 +357,15 @@ BAD = [
         ["select", "two.xlsx", "--columns", "1"],
         "two.xlsx must be a file of one sheet, got 'one', 'two'; try --dataset o",
     ),
+    (
+        ["select", "matrix.csv", "--columns", "1", "--header", "0"],
+        "--header must be the number of a line, from 1, or F",
+    ),
+    (["select", "--columns", "1", "--leave-out", "x", "matrix.csv"], "got .* required: FILE; it comes before options"),
+    (
+        ["decompose", "cube.npy", "--rank", "1", "-o", "out.csv"],
+        "the ending of --output for a tensor must be one of .npz",
+    ),
     (["select", "matrix.csv", "--columns", "1", "--header", "x"], "--header must be an integer, got 'x'"),
     (["select", "matrix.csv", "--columns", "1", "--missing", "nix"], "arguments must be as .*, got argument --missing"),
     (

@@ -160,7 +160,7 @@ def test_names_of_the_chosen_are_known_from_the_result_where_the_matrix_has_none
 
 
 def test_without_pandas_tables_are_arrays_by_name(monkeypatch):
-    A = example_matrix()[0]
+    A = example_matrix().A
     explanation = ct.explain(A, [3, 1])
     real = builtins.__import__
 

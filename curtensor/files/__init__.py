@@ -6,6 +6,7 @@ import dataclasses
 import gzip
 import inspect
 import lzma
+import numbers
 import os
 import shutil
 import sys
@@ -317,7 +318,9 @@ def checked(options):
         _validation.one_of((".", ","), options["decimal"], "decimal")
     if "header" in options:
         header = options["header"]
-        options["header"] = header if header is False else _validation.integer(header, "header", 1, sys.maxsize)
+        if header is not False and (header is True or not isinstance(header, numbers.Integral) or header < 1):
+            what = "the number of a line, from 1, or False"
+            raise _validation.complain(ValueError, "header", what, _validation.describe(header))
     if "row_names" in options and (options["row_names"] is True or not isinstance(options["row_names"], (str, int))):
         raise _validation.complain(
             TypeError, "row_names", "a name, a number or False", _validation.describe(options["row_names"])
