@@ -735,7 +735,9 @@ def select_columns(
     Method "iterative" has max(1.2 k, k + 20) and O(n l k) operations, all of them products of matrices.
     Scores that differ by less than rounding can explain, the square root of the dtype's epsilon, are
     ties, of which the lowest index is taken. The default takes the leading singular vectors and the residual
-    of the sketch and applies Osinsky's greedy rule with a small ridge. With exact singular vectors and no ridge
+    of the sketch and applies Osinsky's greedy rule with a small ridge. "leverage" draws by the scores that one pass
+    shows; where the leading directions stand out little, draw by better ones: ``method="uniform"`` with
+    ``weights=leverage_scores(A, rank, axis=1, method="sketch")``. With exact singular vectors and no ridge
     the error is at most sqrt(k + 1) times that of the truncated SVD [1]_; for a sketch this bound is not proved.
     Groups: each time the one whose span takes most of what is left of the sketch, then exchanges as long as these take
     more; O(n l^2) operations for each choice and each exchange, l at least the number of columns in k groups.
