@@ -5,6 +5,7 @@ import dataclasses
 import math
 import os
 import re
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from peft.tuners.lora import LoraLayer
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from transformers.pytorch_utils import Conv1D
 
 from curtensor import _validation
 from curtensor.adapters.convert import adapted_layers, all_or_nothing, peft_model_in
@@ -153,15 +155,16 @@ def gathered_state(model):
 
 @contextlib.contextmanager
 def whole_files(folder):
-    """A new folder to write to, whose files then take the place of those in `folder`; a README stays."""
+    """A new folder to write to, whose files then take the place of those in `folder`; PEFT goes on with its README."""
     os.makedirs(folder, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".part") as part:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copy(Path(folder, "README.md"), part)
         yield part
         for path in [path for path in Path(part).rglob("*") if path.is_file()]:
             target = Path(folder, path.relative_to(part))
             target.parent.mkdir(exist_ok=True)
-            if path.name != "README.md" or not target.exists():
-                os.replace(path, target)
+            os.replace(path, target)
 
 
 def export_lora(model, folder, *, adapter_name="default", rank=None, base_model_name=None, task_type=None):
@@ -214,12 +217,106 @@ def export_lora(model, folder, *, adapter_name="default", rank=None, base_model_
     for name, value in (("base_model_name", base_model_name), ("task_type", task_type)):
         if not (value is None or isinstance(value, str)):
             raise _validation.complain(TypeError, name, "a str or None", _validation.describe(value))
-    prefix = f".{peft_model.base_model.prefix}"
+    layers = {name: layer for name, layer in adapted_layers(peft_model).items() if has_adapter(layer, adapter_name)}
     state = get_peft_model_state_dict(peft_model, gathered_state(peft_model), adapter_name)
-    tensors = {key: whole(tensor) for key, tensor in state.items() if prefix not in key or "lora_embedding" in key}
-    ranks, errors = {}, {}
-    for name, layer in adapted_layers(peft_model).items():
-        if adapter_name not in ranks_of_layer(layer):
-            continue
-        key = f"base_model.model.{name}"
-        ...
+    prefix = peft_model.base_model.prefix
+    tensors = {key: tensor for key, tensor in state.items() if f".{prefix}" not in key}
+    ranks, errors = {}, dict.fromkeys(layers, 0.0)
+    for name, layer in layers.items():
+        own = lora_tensors(peft_model, name, layer, adapter_name, state)
+        if rank is not None:
+            own, errors[name] = truncated(name, layer, own, rank)
+        ranks[name] = len(next(A for key, A in own.items() if key.startswith(("lora_A", "lora_embedding_A"))))
+        tensors |= {f"base_model.model.{name}.{key}": tensor for key, tensor in own.items()}
+    for key, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise _validation.complain(ValueError, f"the adapter's {key}", "finite", "NaN or infinity")
+    tensors = {key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for key, tensor in tensors.items()}
+    base = peft_model.get_base_model()
+    config = peft_model.peft_config[adapter_name]
+    config = lora_config(config, layers, *(rank_patterns(ranks) if rank or type(config) is not LoraConfig else
+                                           own_patterns(config, has_residual_start(peft_model))))  # fmt: skip
+    config.base_model_name_or_path = base_model_name or config.base_model_name_or_path
+    config.task_type = task_type or config.task_type or task_of(base)
+    kind = {"base_model_class": type(base).__name__, "parent_library": type(base).__module__}
+    with whole_files(folder) as part:
+        save_file(tensors, Path(part, TENSORS), metadata={"format": "pt"})
+        config.save_pretrained(part, auto_mapping_dict=None if config.task_type else kind)
+    return errors
+
+
+def has_adapter(layer, adapter_name):
+    """Whether a layer has an adapter."""
+    return any(adapter_name in getattr(layer, names) for names in layer.adapter_layer_names)
+
+
+def lora_tensors(peft_model, name, layer, adapter_name, state):
+    """A layer's adapter as LoRA's tensors of scale 1, by their names in files."""
+    if name.endswith("in_proj") and isinstance(peft_model.get_base_model().get_submodule(name[:-8]), LayeredAttention):
+        raise _validation.complain(ValueError, f"the layer {name!r}", "one that LoRA files know", "an in_proj_weight")
+    if isinstance(layer, AdaLoraLayer):
+        P, e, Q = (whole(getattr(layer, f"lora_{part}")[adapter_name]) for part in "BEA")
+        return {"lora_A.weight": Q, "lora_B.weight": P * e.T * (layer.scaling[adapter_name] / (float(layer.ranknum[adapter_name]) + 1e-5))}
+    if not isinstance(layer, LoraLayer):
+        B, A = map(whole, layer.deltas[adapter_name].lora_factors())
+        kind = ("lora_embedding_A", "lora_embedding_B") if isinstance(layer.get_base_layer(), torch.nn.Embedding) else ("lora_A.weight", "lora_B.weight")
+        return dict(zip(kind, (A, B), strict=True))
+    start = f"base_model.model.{name}.lora_"
+    own = {f"lora_{key.removeprefix(start)}": whole(tensor) for key, tensor in state.items() if key.startswith(start)}
+    if has_residual_start(peft_model):
+        A, B, E = own["lora_A.weight"], own["lora_B.weight"], getattr(layer, "num_experts", 1)
+        A, A0 = (X.reshape(E, -1, X.shape[1]) for X in (A, layer.start_A))
+        B, B0 = (X.reshape(len(X), -1, E) for X in (B, layer.start_B))
+        own["lora_A.weight"] = torch.cat([A, A0], dim=1).flatten(0, 1)
+        own["lora_B.weight"] = torch.cat([B, -B0], dim=1).flatten(1)
+    for key in ("lora_B.weight", "lora_B.bias", "lora_embedding_B"):
+        if key in own and layer.scaling[adapter_name] != 1:
+            own[key] = layer.scaling[adapter_name] * own[key].to(torch.promote_types(own[key].dtype, torch.float32))
+    return own
+
+
+def truncated(name, layer, tensors, rank):
+    """The best approximation of an update B A by one of a lower rank, its factors balanced, and its relative error."""
+    if set(tensors) != {"lora_A.weight", "lora_B.weight"} or getattr(layer, "num_experts", 1) > 1:
+        raise _validation.complain(ValueError, "rank", f"None where an update is more than B A as of {name!r}", rank)
+    B, A = tensors["lora_B.weight"].double(), tensors["lora_A.weight"].double()
+    QB, TB = torch.linalg.qr(B)
+    QA, TA = torch.linalg.qr(A.T)
+    U, s, Vh = torch.linalg.svd(TB @ TA.T, full_matrices=False)
+    root = s[:rank].sqrt()
+    kept = {"lora_B.weight": QB @ U[:, :rank] * root, "lora_A.weight": root[:, None] * (Vh[:rank] @ QA.T)}
+    error = float((s[rank:].norm() / s.norm()).nan_to_num())
+    return {key: X.to(torch.promote_types(tensors[key].dtype, torch.float32)) for key, X in kept.items()}, error
+
+
+def own_patterns(config, residual):
+    """The rank and the ranks that differ, of a LoRA adapter as it is configured; twice as many with a residual start."""
+    times = 2 if residual else 1
+    return times * config.r, {key: times * r for key, r in config.rank_pattern.items()}
+
+
+def rank_patterns(ranks):
+    """The largest rank, and the ranks that differ by patterns for PEFT."""
+    largest = max(ranks.values())
+    return largest, {f"^{re.escape(name)}": r for name, r in ranks.items() if r != largest}
+
+
+def lora_config(config, layers, rank, pattern):
+    """What PEFT's ``LoraConfig`` of an exported adapter is: all scales 1, the rest as in its own configuration."""
+    same = {field.name: getattr(config, field.name) for field in dataclasses.fields(LoraConfig)
+            if field.init and hasattr(config, field.name)}  # fmt: skip
+    same["bias"] = same["bias"] if same["bias"] in ("none", "all") else "lora_only"
+    same["fan_in_fan_out"] = all(isinstance(layer.get_base_layer(), Conv1D) for layer in layers.values())
+    return LoraConfig(**same | {
+        "r": rank, "lora_alpha": rank, "rank_pattern": pattern, "alpha_pattern": pattern, "use_rslora": False,
+        "init_lora_weights": True, "inference_mode": True, "lora_dropout": 0.0,
+    })  # fmt: skip
+
+
+def task_of(base):
+    """PEFT's name for what a language model of transformers is for, or None."""
+    kind = type(base).__name__
+    if kind.endswith(("ForCausalLM", "LMHeadModel")):
+        return "CAUSAL_LM"
+    encoder_decoder = getattr(getattr(base, "config", None), "is_encoder_decoder", False)
+    return "SEQ_2_SEQ_LM" if encoder_decoder and kind.endswith("ForConditionalGeneration") else None

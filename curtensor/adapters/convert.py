@@ -13,10 +13,12 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from curtensor import _validation
+from curtensor.adapters.curlora import CURLoRAConfig
 from curtensor.adapters.initialise import INITS, back_to_start, has_residual_start, initialize_lora_cur_weights
+from curtensor.adapters.tcurlora import TCURLoRAConfig
 from curtensor.adapters.transformer import call_layers, join_names, open_attentions, take_out
 
-KEPT = "unmerged_"  # what is before a parameter's name where `merge` has kept it
+KEPT = "kept_"  # what is before a parameter's name where `merge` has kept it
 UNLIMITED = 2**40  # training steps: more than anybody takes
 
 
@@ -169,6 +171,136 @@ def convert_to_adalora(
         return initialize_lora_cur_weights(with_adapters(model, config, rng), method=method, progress=progress, rng=rng)
 
 
+def convert_to_curlora(
+    model, target_modules, *, rank=16, scale=1.0, basis="orthonormal", method="osinsky", progress=True,
+    rng: _validation.RandomSource = None, **options,
+):  # fmt: skip
+    """Put CURLoRA into a model: ``scale C U R`` beside chosen weights, out of their own columns and rows; U is trained.
+
+    Parameters
+    ----------
+    model, target_modules
+        As for `convert_to_lora`.
+    rank : int, default 16
+        Number k of columns and of rows, 1 to min(m, n).
+    scale : float, default 1.0
+        Factor of the update, above 0.
+    basis : "orthonormal" or "raw", default "orthonormal"
+        Orthonormal bases of the chosen columns and rows, or themselves, as published [1]_; the learning rate that
+        suits the raw ones depends on the size of the weights.
+    method : str, default "osinsky"
+        Rule for columns and rows: one of `curtensor.selection.SELECTION_RULES`, or the published "inverse_norm".
+    progress : bool, default True
+        Show a progress bar.
+    rng : None, int, SeedSequence or Generator, optional
+        Source of randomness. Each layer has its own stream, by its name.
+    **options
+        More fields of `CURLoRAConfig`.
+
+    Returns
+    -------
+    peft_model : peft.PeftModel
+        The model as PEFT wraps it. Its outputs are what they were, to the bit, since U is zero at first.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `convert_to_lora`.
+
+    Notes
+    -----
+    k^2 trained numbers a layer, k (m + n) frozen ones. Two passes over each weight, O(m n k) operations. The update is
+    applied as three thin products and never formed. Its gradient at zero is scale C^T G R^T for a weight's gradient G.
+
+    References
+    ----------
+    .. [1] M. Fawi, "CURLoRA: Stable LLM continual fine-tuning and catastrophic forgetting mitigation", 2024,
+       arXiv:2408.14572.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from curtensor.adapters import convert_to_curlora, count_parameters
+    >>> model = torch.nn.Sequential(torch.nn.Linear(20, 30), torch.nn.ReLU(), torch.nn.Linear(30, 2))
+    >>> count_parameters(convert_to_curlora(model, ["0"], rank=8, progress=False, rng=0))[0]
+    64
+    """
+    rng = _validation.generator(rng)
+    config = CURLoRAConfig(
+        r=rank, scale=scale, basis=basis, method=method, target_modules=target_modules,
+        **{"seed": int(rng.integers(2**63))} | options,
+    )  # fmt: skip
+    config.progress = _validation.flag(progress, "progress")
+    with all_or_nothing(model):
+        return with_adapters(model, config, rng)
+
+
+def convert_to_tcurlora(
+    model, target_modules, *, ranks=16, scale=1.0, form="shared_core", factor_rank=4, basis="orthonormal",
+    method="osinsky", progress=True, rng: _validation.RandomSource = None, **options,
+):  # fmt: skip
+    """Put tCURLoRA into a model: groups of weights of one shape get an update in tensor form, whose core they share.
+
+    The L weights (m, n) of a group are stacked to a tensor (m, n, L). The update is S x_1 C x_2 R^T x_3 E, where C are
+    columns of any of the weights, R rows, E (L, r_3) fibres across the layers, and S is trained.
+
+    Parameters
+    ----------
+    model, target_modules
+        As for `convert_to_lora`.
+    ranks : int or three ints, default 16
+        (r_1, r_2, r_3), at most (m, n, L); an int k stands for (k, k, L).
+    scale : float, default 1.0
+        Factor of the update, above 0.
+    form : "shared_core", "tubal" or "mode_factors", default "shared_core"
+        As above; by the t-product C * U * R, where `ranks` is an int k; or with the weights' own core and
+        ``I + B_n A_n`` in each mode, B_n A_n trained.
+    factor_rank : int, default 4
+        Rank of B_n A_n; for "mode_factors" only.
+    basis, method, progress, rng
+        As for `convert_to_curlora`.
+    **options
+        More fields of `TCURLoRAConfig`: `groups`, where layers of one shape whose names differ in numbers alone shall
+        not be one.
+
+    Returns
+    -------
+    peft_model : peft.PeftModel
+        The model as PEFT wraps it. Its outputs are what they were, to the bit.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `convert_to_lora`; also if the weights of a group differ in shape, dtype or device.
+
+    Notes
+    -----
+    r_1 r_2 r_3 trained numbers a group (tubal: L k^2; mode factors: 2 p (r_1 + r_2 + r_3) with p = factor_rank, at most
+    2 r_n^2 for mode n). With a single layer, "shared_core" and "tubal" are CURLoRA.
+
+    References
+    ----------
+    .. [1] Y. He, H. Cheng, Q. Zhu, Z. Cai, Y. Yu, "tCURLoRA: Tensor CUR decomposition based low-rank parameter
+       adaptation and its application in medical image segmentation", 2025, arXiv:2501.02227.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from curtensor.adapters import convert_to_tcurlora, count_parameters
+    >>> model = torch.nn.Sequential(*(torch.nn.Linear(20, 20) for _ in range(3)))
+    >>> count_parameters(convert_to_tcurlora(model, "all-linear", ranks=(4, 5, 2), progress=False, rng=0))[0]
+    40
+    """
+    rng = _validation.generator(rng)
+    config = TCURLoRAConfig(
+        r=ranks, scale=scale, form=form, factor_rank=factor_rank, basis=basis, method=method,
+        target_modules=target_modules, **{"seed": int(rng.integers(2**63))} | options,
+    )  # fmt: skip
+    config.progress = _validation.flag(progress, "progress")
+    with all_or_nothing(model):
+        return with_adapters(model, config, rng)
+
+
 def with_adapters(model, config, rng):
     """PEFT's model with new adapters, whatever of torch's reads weights made to call them."""
     check_targets(model, config)
@@ -271,6 +403,30 @@ def print_trainable_parameters(model):
     print(f"trainable params: {trainable:,d} || all params: {total:,d} || trainable%: {100 * trainable / total:.4f}")
 
 
+def adapter_parameters(model):
+    """The trained numbers of the adapters, for an optimiser; not those of modules trained whole.
+
+    Parameters
+    ----------
+    model : peft.PeftModel
+        With adapters.
+
+    Returns
+    -------
+    parameters : list of torch.nn.Parameter
+        Each once.
+
+    Raises
+    ------
+    TypeError
+        If the model is no ``PeftModel``.
+    """
+    peft_model = peft_model_in(model)
+    prefix = peft_model.base_model.prefix
+    return [p for name, p in peft_model.named_parameters() if p.requires_grad and prefix in name]
+
+
+@torch.no_grad()
 def merge(model):
     """Put the active adapters' updates into the weights, so that the model is as fast as without adapters.
 
@@ -312,6 +468,7 @@ def merge(model):
         raise
 
 
+@torch.no_grad()
 def unmerge(model):
     """Bring back the weights from before `merge`, bit for bit.
 
@@ -336,6 +493,7 @@ def unmerge(model):
         bring_back(layer)
 
 
+@torch.no_grad()
 def unload(model, *, keep_update=False):
     """Take the adapters out, and leave the base layers.
 

@@ -1,7 +1,5 @@
 """Starts of PEFT's own LoRA and AdaLoRA layers out of the weights' rows and columns."""
 
-import hashlib
-
 import numpy as np
 import torch
 from peft import AdaLoraConfig, LoraConfig, PeftModel
@@ -12,9 +10,10 @@ from tqdm import tqdm
 from transformers.pytorch_utils import Conv1D
 
 from curtensor import _validation
-from curtensor.adapters.choice import adapter_rule, choose_weight_columns, choose_weight_rows, enough
-from curtensor.adapters.deltas import columns_at, orthonormal, projected_weights
-from curtensor.adapters.weights import readable, weight_matrix
+from curtensor.adapters.choice import adapter_rule
+from curtensor.adapters.deltas import chosen_lines, columns_at, projected_weights, spanning
+from curtensor.adapters.tuner import stream
+from curtensor.adapters.weights import readable, weight_matrix, whole
 
 INITS = ("cur", "cur_residual")
 # PEFT's starts that leave the base weight alone; the others take B A out of it.
@@ -134,13 +133,17 @@ def checked_weights(name, layer):
         raise _validation.complain(ValueError, f"the adapter of {name!r}", "unmerged", "a merged one")
     base = layer.get_base_layer()
     if isinstance(layer, ParamWrapper):
-        stacked = readable(name, layer.get_param())
-        in_by_out = stacked.ndim == 3 and layer.in_features == stacked.shape[1]
-        return [W.T if in_by_out else W for W in (stacked if stacked.ndim == 3 else stacked[None])]
-    if isinstance(layer, (Linear, SVDLinear)) and isinstance(base, (nn.Linear, Conv1D)):
-        return [readable(name, weight_matrix(base))]
-    what = "a torch.nn.Linear, transformers' Conv1D or a parameter of experts"
-    raise _validation.complain(TypeError, f"the module {name!r}", what, type(base).__name__)
+        stacked = whole(layer.get_param())
+        in_by_out = stacked.ndim == 3 and not layer._did_swap_in_out_features
+        weights = [W.T if in_by_out else W for W in (stacked if stacked.ndim == 3 else stacked[None])]
+    elif isinstance(layer, (Linear, SVDLinear)) and isinstance(base, (nn.Linear, Conv1D)):
+        weights = [whole(weight_matrix(base))]
+    else:
+        what = "a torch.nn.Linear, transformers' Conv1D or a parameter of experts"
+        raise _validation.complain(TypeError, f"the module {name!r}", what, type(base).__name__)
+    for weight in weights:
+        readable(name, weight)
+    return weights
 
 
 def check_alone(peft_model, config, layers):
@@ -161,15 +164,14 @@ def check_alone(peft_model, config, layers):
 
 def chosen_bases(name, weight, rank, rule, rng):
     """Orthonormal bases of chosen columns (m, r) and of chosen rows (r, n), in float64."""
-    columns = enough(name, rank, choose_weight_columns([weight], rank, rule, rng))
-    rows = enough(name, rank, choose_weight_rows([weight], rank, rule, rng))
-    C = orthonormal(columns_at([weight], columns).double())
-    return C, orthonormal(columns_at([weight.T], rows).double()).T
+    columns, rows = chosen_lines(name, [weight], rank, rank, rule, rng)
+    C, R = columns_at([weight], columns), columns_at([weight.T], rows)
+    return spanning(name, C, "orthonormal"), spanning(name, R, "orthonormal").T
 
 
 def balanced(weight, C, R, scale):
     """Balanced B and A with scale B A the CUR of the weight with the projection core."""
-    U, s, Vh = (torch.from_numpy(X).to(C) for X in np.linalg.svd(projected_weights(weight, C, R)))
+    U, s, Vh = map(torch.from_numpy, np.linalg.svd(projected_weights(weight, C, R)))
     root = (s / scale).sqrt()
     return C @ U * root, root[:, None] * Vh @ R
 
@@ -204,12 +206,6 @@ def start_adalora(layer, adapter_name, parts, residual):
 
 
 START = {LoraConfig: start_lora, AdaLoraConfig: start_adalora}
-
-
-def stream(seed, name):
-    """A layer's own random stream, by its name."""
-    words = np.frombuffer(hashlib.sha256(name.encode()).digest(), dtype=np.uint32)
-    return np.random.default_rng([seed, *words.tolist()])
 
 
 def refuse_to_save(*args, **kwargs):

@@ -131,8 +131,10 @@ def open_attentions(model, target_modules):
         for module in list(model.modules()):
             if type(module) is nn.MultiheadAttention and module._qkv_same_embed_dim:
                 open_attention(module)
+    if not any(PACKED in name for name in named):
+        return target_modules
     layers = [name.replace(PACKED, "in_proj") for name in named]
-    return layers[0] if isinstance(target_modules, str) else layers
+    return layers[0] if isinstance(target_modules, str) else set(layers)
 
 
 def open_attention(attention):
