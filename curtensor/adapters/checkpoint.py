@@ -20,7 +20,7 @@ from transformers.pytorch_utils import Conv1D
 
 from curtensor import _validation
 from curtensor.adapters.convert import adapted_layers, all_or_nothing, peft_model_in
-from curtensor.adapters.initialise import has_residual_start, refuse_to_save
+from curtensor.adapters.initialise import freeze_ranks, has_residual_start, refuse_to_save
 from curtensor.adapters.transformer import LayeredAttention, call_layers, join_names, open_attentions
 from curtensor.adapters.weights import whole
 
@@ -104,12 +104,25 @@ def load_adapter(model, folder, *, adapter_name="default", is_trainable=True):
     with all_or_nothing(model):
         try:
             config.target_modules = open_attentions(model, config.target_modules)
-            peft_model = get_peft_model(model, config, adapter_name, low_cpu_mem_usage=True)
-            found = set_peft_model_state_dict(peft_model, tensors, adapter_name, low_cpu_mem_usage=True)
+            with torch.random.fork_rng(devices=[]):
+                peft_model = get_peft_model(model, config, adapter_name)
+            join_names(model)
+            kinds = get_peft_model_state_dict(peft_model, adapter_name=adapter_name)
+            found = set_peft_model_state_dict(peft_model, tensors, adapter_name)
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise _validation.complain(ValueError, f"the adapter in {folder}", "one for this model", error) from error
-        check_filled(peft_model, folder, found.unexpected_keys)
-        join_names(model)
+        own = (f".{peft_model.base_model.prefix}", ".modules_to_save.")
+        wrong = {
+            "missing": [key for key in found.missing_keys if any(part in key for part in own)],
+            "unknown to the model": found.unexpected_keys,
+            "of another kind of numbers": [key for key, tensor in kinds.items() if key in tensors
+                                           and tensor.is_floating_point() != tensors[key].is_floating_point()],
+        }  # fmt: skip
+        for what, names in wrong.items():
+            if names:
+                text = f"{names[0]} {what}"
+                raise _validation.complain(ValueError, f"the adapter in {folder}", "one for this model", text)
+        freeze_ranks(model)
         call_layers(model)
     return peft_model
 
@@ -134,15 +147,6 @@ def read_files(folder):
         if not torch.isfinite(tensor).all():
             raise _validation.complain(ValueError, f"{key} in {folder / TENSORS}", "finite", "NaN or infinity")
     return config, tensors
-
-
-def check_filled(peft_model, folder, unexpected):
-    """Raise unless the file had all that the adapters need, in floating point, and no more."""
-    missing = [name for name, tensor in peft_model.state_dict().items() if tensor.is_meta]
-    integers = [name for name, p in peft_model.named_parameters() if ".base_layer." not in name and not p.is_floating_point()]
-    for what, names in (("missing", missing), ("unknown to the model", unexpected), ("of integers", integers)):
-        if names:
-            raise _validation.complain(ValueError, f"the adapter in {folder}", "one for this model", f"{names[0]} {what}")
 
 
 def gathered_state(model):
