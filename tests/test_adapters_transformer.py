@@ -33,7 +33,10 @@ def encoder(dtype=torch.float64, **options):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True, dtype=dtype, **options)
-        return nn.TransformerEncoder(layer, 2, enable_nested_tensor=True)
+        model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=True)
+        for p in model.layers[1].parameters():  # torch makes copies of one layer
+            p.data += 0.1 * torch.randn_like(p)
+        return model
 
 
 def with_plain_weights(model):

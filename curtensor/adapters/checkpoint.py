@@ -112,8 +112,11 @@ def load_adapter(model, folder, *, adapter_name="default", is_trainable=True):
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise _validation.complain(ValueError, f"the adapter in {folder}", "one for this model", error) from error
         own = (f".{peft_model.base_model.prefix}", ".modules_to_save.")
+        state = peft_model.state_dict(keep_vars=True)  # one tensor under all names of a layer, of which a file has one
+        loaded = {id(tensor) for key, tensor in state.items() if key not in found.missing_keys}
         wrong = {
-            "missing": [key for key in found.missing_keys if any(part in key for part in own)],
+            "missing": [key for key in found.missing_keys
+                        if any(part in key for part in own) and id(state[key]) not in loaded],
             "unknown to the model": found.unexpected_keys,
             "of another kind of numbers": [key for key, tensor in kinds.items() if key in tensors
                                            and tensor.is_floating_point() != tensors[key].is_floating_point()],
