@@ -173,7 +173,7 @@ class AdaptedLayer(nn.Module, BaseTunerLayer):
             raise _validation.complain(ValueError, f"the weight of {self.key!r} merged with {names}", "finite", "NaN")
         if names:
             if not self.merged:
-                self.unmerged_weight = weight
+                self._buffers["unmerged_weight"] = weight  # set as an attribute, a parameter would be in files
             self.merged_adapters = self.merged_adapters + names
             setattr(self.get_base_layer(), self.parameter_name, parameter_like(weight, updated))
 
