@@ -112,7 +112,11 @@ def test_what_the_readme_says_is_kept(tmp_path):
 def test_a_residual_start_is_saved_by_its_export_alone(tmp_path):
     model = adapted("lora-residual", stack(), TARGETS)
     disturb(model)
-    for save in (model.save_pretrained, lambda folder: save_adapter(model, folder), pickle.loads(pickle.dumps(model)).save_pretrained):
+    for save in (
+        model.save_pretrained,
+        lambda folder: save_adapter(model, folder),
+        pickle.loads(pickle.dumps(model)).save_pretrained,
+    ):
         with pytest.raises(ValueError, match=r"must be exported by export_lora.*got save_pretrained"):
             save(tmp_path)
     assert not os.listdir(tmp_path)
@@ -188,7 +192,9 @@ DAMAGE = {
     "truncated header": cut("adapter_model.safetensors", 20),
     "empty tensors": cut("adapter_model.safetensors", 0),
     "truncated configuration": cut("adapter_config.json", 100),
-    "a pickle as tensors": lambda folder: (folder / "adapter_model.safetensors").write_bytes(pickle.dumps({"U": [1.0]})),
+    "a pickle as tensors": lambda folder: (folder / "adapter_model.safetensors").write_bytes(
+        pickle.dumps({"U": [1.0]})
+    ),
     "a list": lambda folder: (folder / "adapter_config.json").write_text("[]"),
     "an unknown method": configured(peft_type="VERY"),
     "a scale that is a word": configured(lora_alpha="much"),
@@ -211,7 +217,10 @@ DAMAGE = {
 def test_damage_is_refused_and_the_model_stays_as_it_was(damage, folder):
     DAMAGE[damage](folder)
     model = stack()
-    with untouched(model), pytest.raises(ValueError, match="must be .*, got|target_modules|Target modules|should be a positive"):
+    with (
+        untouched(model),
+        pytest.raises(ValueError, match=r"must be .*, got|arget.modules|should be a positive"),
+    ):
         load_adapter(model, folder)
     assert type(model.head) is nn.Linear
 
@@ -235,7 +244,7 @@ def test_damaged_indices_and_another_base_are_refused_and_the_model_stays_as_it_
     with_tensors(change)(tmp_path)
     if damage == "base":
         model.blocks[0].query.weight.data += 0.5 * torch.randn(24, 24)
-    with untouched(model), pytest.raises(ValueError, match="must be .*, got"):
+    with untouched(model), pytest.raises(ValueError, match=r"must be .*, got"):
         load_adapter(model, tmp_path)
 
 
@@ -253,7 +262,9 @@ def test_exports_are_exact_for_peft_alone_and_for_us(kind, tmp_path):
     disturb(model)
     y = model(normal((5, 24)))
     assert set(export_lora(model, tmp_path).values()) == {0.0}
-    torch.testing.assert_close(peft.PeftModel.from_pretrained(stack(), tmp_path)(normal((5, 24))), y, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        peft.PeftModel.from_pretrained(stack(), tmp_path)(normal((5, 24))), y, rtol=1e-5, atol=1e-5
+    )
     torch.testing.assert_close(load_adapter(stack(), tmp_path)(normal((5, 24))), y, rtol=1e-5, atol=1e-5)
     saved = json.loads((tmp_path / "adapter_config.json").read_text())
     assert saved["lora_alpha"] == saved["r"] and saved["alpha_pattern"] == saved["rank_pattern"]
@@ -283,7 +294,9 @@ def test_ranks_that_differ_are_in_the_configuration(tmp_path):
         disturb(model)
         export_lora(model, tmp_path)
         y = model(normal((5, 24)))
-        torch.testing.assert_close(peft.PeftModel.from_pretrained(stack(), tmp_path)(normal((5, 24))), y, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            peft.PeftModel.from_pretrained(stack(), tmp_path)(normal((5, 24))), y, rtol=1e-5, atol=1e-5
+        )
 
 
 def test_an_export_of_a_start_at_a_narrow_layer_is_exact(tmp_path):

@@ -48,7 +48,7 @@ def test_steps_move_each_adapter_and_nothing_else(kind):
     model(normal((5, 24))).square().sum().backward()
     optimiser.step()
     for name, p in model.named_parameters():
-        own = "modules_to_save" in name or p is not None and any(p is other for other in adapter_parameters(model))
+        own = "modules_to_save" in name or (p is not None and any(p is other for other in adapter_parameters(model)))
         assert torch.equal(p, before[name]) != own, name
 
 
@@ -84,7 +84,9 @@ def test_what_is_merged_stays_merged_when_the_adapters_go():
     torch.testing.assert_close(unload(model)(x), y)
 
 
-@pytest.mark.parametrize("how", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["copy", "pickle"])
+@pytest.mark.parametrize(
+    "how", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["copy", "pickle"]
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_copies_behave_alike_and_share_nothing_with_the_original(kind, how):
     model, x = adapted(kind, stack(), TARGETS), normal((5, 24))
@@ -102,11 +104,9 @@ def test_copies_behave_alike_and_share_nothing_with_the_original(kind, how):
 @pytest.mark.parametrize("kind", KINDS)
 def test_global_random_states_are_left_alone_and_a_seed_repeats_itself(kind):
     torch.manual_seed(4)
-    np.random.seed(4)
-    states = torch.get_rng_state(), np.random.get_state()[1]
+    state = torch.get_rng_state()
     first, second = (adapted(kind, stack(), TARGETS, rng=7).state_dict() for _ in range(2))
-    assert torch.equal(torch.get_rng_state(), states[0])
-    assert (np.random.get_state()[1] == states[1]).all()
+    assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
     if kind in ("lora", "curlora-raw"):  # the others choose of a sketch as large as these weights
         other = adapted(kind, stack(), TARGETS, rng=8).state_dict()
@@ -114,7 +114,9 @@ def test_global_random_states_are_left_alone_and_a_seed_repeats_itself(kind):
 
 
 def test_layers_are_counted_where_peft_counts_them_within_a_wrapper():
-    model = nn.Sequential(nn.ModuleDict({"layer": nn.ModuleList([nn.ModuleDict({"query": nn.Linear(8, 8)}) for _ in range(4)])}))
+    model = nn.Sequential(
+        nn.ModuleDict({"layer": nn.ModuleList([nn.ModuleDict({"query": nn.Linear(8, 8)}) for _ in range(4)])})
+    )
     model = convert_to_curlora(model, ["query"], rank=2, layers_to_transform=[3], progress=False)
     assert model.base_model.targeted_module_names == ["0.layer.3.query"]
 
@@ -137,7 +139,9 @@ def test_options_of_peft_reach_its_configuration():
 
 
 def test_adalora_takes_its_ranks_down_where_steps_are_told():
-    model = convert_to_adalora(stack(), ["query"], rank=6, target_rank=2, total_steps=10, tinit=1, tfinal=2, progress=False)
+    model = convert_to_adalora(
+        stack(), ["query"], rank=6, target_rank=2, total_steps=10, tinit=1, tfinal=2, progress=False
+    )
     optimiser = torch.optim.SGD(trained(model), lr=0.1)
     for step in range(10):
         model(normal((5, 24), seed=step)).square().sum().backward()
@@ -197,11 +201,13 @@ CUR = {"init": "cur"}
 BAD_INPUT = {
     "misspelt target": (stack, convert_to_lora, {"target_modules": ["qeury"]}, ValueError, "'query'.*got 'qeury'"),
     "target like a substring": (stack, convert_to_lora, {"target_modules": ["fc"]}, ValueError, "got 'fc'"),
-    "one of two names misspelt": (stack, convert_to_curlora, {"target_modules": ["fc1", "fc2"]}, ValueError, "got 'fc2'"),
+    "one of two": (stack, convert_to_curlora, {"target_modules": ["fc1", "fc2"]}, ValueError, "got 'fc2'"),
     "pattern without a match": (stack, convert_to_lora, {"target_modules": "fc1"}, ValueError, "got 'fc1'"),
     "no regular expression": (stack, convert_to_lora, {"target_modules": "(fc"}, ValueError, "regular expression"),
     "no targets": (stack, convert_to_lora, {"target_modules": []}, ValueError, "target_modules"),
-    "nothing linear": (lambda: nn.Sequential(nn.ReLU()), convert_to_lora, {"target_modules": "all-linear"}, ValueError, "target_modules"),
+    "nothing linear": (
+        lambda: nn.Sequential(nn.ReLU()), convert_to_lora, {"target_modules": "all-linear"}, ValueError, "target_modules",
+    ),
     "a layer alone": (lambda: nn.Linear(9, 9), convert_to_lora, {}, ValueError, "target_modules must"),
     "a number as target": (stack, convert_to_lora, {"target_modules": 3}, TypeError, "got 3"),
     "target that is no linear layer": (stack, convert_to_lora, {"target_modules": ["norm"]}, ValueError, "LayerNorm"),
@@ -212,12 +218,13 @@ BAD_INPUT = {
         stack, convert_to_lora, {"target_modules": ["fc1"], "exclude_modules": ["fc2"]}, ValueError, "exclude_modules",
     ),
     "a layer number not there": (
-        lambda: nn.Sequential(stack()), convert_to_lora, {"target_modules": ["fc1"], "layers_to_transform": [0, 3]}, ValueError, "got 3",
+        lambda: nn.Sequential(stack()), convert_to_lora, {"target_modules": ["fc1"], "layers_to_transform": [0, 3]},
+        ValueError, "got 3",
     ),
     "saved module not there": (
         stack, convert_to_lora, {"target_modules": ["fc1"], "modules_to_save": ["haed"]}, ValueError, "'head'",
     ),
-    "misspelt parameter": (stack, convert_to_lora, {"target_parameters": ["qeury.weight"]}, ValueError, "target_parameters must"),
+    "a parameter": (stack, convert_to_lora, {"target_parameters": ["qeury.weight"]}, ValueError, "parameters must"),
     "rank too large": (stack, convert_to_curlora, {"rank": 25}, ValueError, "rank of 'blocks.0.query'.*24, got 25"),
     "rank too large for a start": (stack, convert_to_lora, {"rank": 25} | CUR, ValueError, "at least 25.*got 24"),
     "rank zero": (stack, convert_to_lora, {"rank": 0}, ValueError, "rank must be between 1 and"),
@@ -231,15 +238,15 @@ BAD_INPUT = {
     "unknown form": (stack, convert_to_tcurlora, {"form": "tucker"}, ValueError, "tubal"),
     "two ranks": (stack, convert_to_tcurlora, {"ranks": (4, 4)}, ValueError, "three ints, got (4, 4)"),
     "third rank too large": (stack, convert_to_tcurlora, {"ranks": (4, 4, 4)}, ValueError, "r_3 must be between 1 and"),
-    "target rank above the first": (stack, convert_to_adalora, {"rank": 4, "target_rank": 5}, ValueError, "target_rank"),
+    "target rank above": (stack, convert_to_adalora, {"rank": 4, "target_rank": 5}, ValueError, "target_rank"),
     "no steps": (stack, convert_to_adalora, {"rank": 4, "total_steps": 0}, ValueError, "total_steps must be between 1"),
     "bad seed": (stack, convert_to_lora, {"rng": -1}, ValueError, "rng"),
-    "meta": (lambda: changed(lambda b: b.to("meta")), convert_to_lora, CUR, ValueError, "'.*blocks.2.query' must be a tens"),
+    "meta": (lambda: changed(lambda b: b.to("meta")), convert_to_lora, CUR, ValueError, "2.query' must be"),
     "integers": (lambda: changed(integers), convert_to_lora, CUR, TypeError, "blocks.2.query'.*int8"),
-    "NaN": (lambda: damaged((3, 4), np.nan), convert_to_lora, CUR, ValueError, "blocks.2.query' must be finite.*(3, 4)"),
+    "NaN": (lambda: damaged((3, 4), np.nan), convert_to_lora, CUR, ValueError, "2.query' must be finite.*(3, 4)"),
     "infinity": (lambda: damaged((0, 1), np.inf), convert_to_adalora, {}, ValueError, "must be finite.*(0, 1)"),
-    "numerical rank too low": (lambda: changed(low_rank), convert_to_curlora, {"rank": 4}, ValueError, "least 4.*got 1"),
-    "the same for a start": (lambda: changed(low_rank), convert_to_lora, {"rank": 4} | CUR, ValueError, "least 4.*got 1"),
+    "rank too low": (lambda: changed(low_rank), convert_to_curlora, {"rank": 4}, ValueError, "least 4.*got 1"),
+    "so for a start": (lambda: changed(low_rank), convert_to_lora, {"rank": 4} | CUR, ValueError, "least 4.*got 1"),
     "a second conversion": (
         lambda: adapted("lora", stack(), ["fc1"]).get_base_model(), convert_to_lora, {}, ValueError, "without adapters",
     ),

@@ -21,7 +21,9 @@ from curtensor.adapters import (
     unmerge,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::UserWarning", "ignore::RuntimeWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"
+)
 DOORS = {
     "lora": (convert_to_lora, {"rank": 3}),
     "lora-cur": (convert_to_lora, {"rank": 3, "init": "cur"}),
@@ -108,7 +110,10 @@ def test_a_trained_head_is_exported_too(kind, tmp_path):
     export_lora(model, tmp_path)
     read = peft.PeftModel.from_pretrained(seeded(models.bert), tmp_path)
     torch.testing.assert_close(output(read, {"input_ids": ids()}), y, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(output(load_adapter(seeded(models.bert), tmp_path).eval(), {"input_ids": ids()}), output(read, {"input_ids": ids()}))
+    torch.testing.assert_close(
+        output(load_adapter(seeded(models.bert), tmp_path).eval(), {"input_ids": ids()}),
+        output(read, {"input_ids": ids()}),
+    )
 
 
 @pytest.mark.parametrize("kind", ["lora-cur", "adalora", "tcurlora"])

@@ -11,11 +11,15 @@ from torch_models import disturb, normal, stack, untouched
 from curtensor.adapters import initialize_lora_cur_weights, merge, unload
 
 TARGETS = ["query", "fc1", "fc10"]
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::UserWarning", "ignore::RuntimeWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"
+)
 
 
 def with_lora(model=None, config=peft.LoraConfig, **options):
-    own = {"target_modules": TARGETS} | ({"r": 4, "lora_alpha": 6} if config is peft.LoraConfig else {"init_r": 4, "total_step": 9})
+    own = {"target_modules": TARGETS} | (
+        {"r": 4, "lora_alpha": 6} if config is peft.LoraConfig else {"init_r": 4, "total_step": 9}
+    )
     with torch.random.fork_rng(devices=[]):
         return peft.get_peft_model(stack(torch.float64) if model is None else model, config(**own | options))
 
@@ -34,12 +38,20 @@ def of_rank(r, seed=0):
     for number, module in enumerate(model.modules()):
         if isinstance(module, nn.Linear):
             m, n = module.weight.shape
-            module.weight.data = normal((m, r), torch.float64, seed + number) @ normal((r, n), torch.float64, seed - number - 1)
+            module.weight.data = normal((m, r), torch.float64, seed + number) @ normal(
+                (r, n), torch.float64, seed - number - 1
+            )
     return model
 
 
-VARIANTS = {"lora": {}, "dora": {"use_dora": True}, "rslora": {"use_rslora": True}, "ranks": {"rank_pattern": {"fc1": 2}},
-            "dropout": {"lora_dropout": 0.3}, "bias": {"lora_bias": True, "target_modules": ["query"]}}  # fmt: skip
+VARIANTS = {
+    "lora": {},
+    "dora": {"use_dora": True},
+    "rslora": {"use_rslora": True},
+    "ranks": {"rank_pattern": {"fc1": 2}},
+    "dropout": {"lora_dropout": 0.3},
+    "bias": {"lora_bias": True, "target_modules": ["query"]},
+}
 
 
 @pytest.mark.parametrize("init", ["cur", "cur_residual"])
@@ -71,7 +83,7 @@ def test_what_is_taken_out_is_the_cur_and_its_factors_are_balanced():
     base = of_rank(4)
     weights = [base.get_submodule(f"blocks.0.{name}").weight.clone() for name in TARGETS]
     model = start(with_lora(base), init="cur_residual")
-    for layer, W in zip(layers_of(model), weights):
+    for layer, W in zip(layers_of(model)[:3], weights, strict=True):
         A, B = layer.lora_A["default"].weight.detach(), layer.lora_B["default"].weight.detach()
         torch.testing.assert_close(1.5 * B @ A, W, rtol=0, atol=1e-10 * float(W.norm()))
         assert layer.get_base_layer().weight.norm() < 1e-10 * W.norm()
@@ -127,12 +139,18 @@ def test_experts_of_a_rank_are_taken_out_whole():
         E, m, n = p.shape
         p.data = normal((E, m, 4), seed=number) @ normal((E, 4, n), seed=number + 5)
     norms = [p.norm() for p in experts.parameters()]
-    model = with_lora(base, target_modules=[], target_parameters=["layers.0.mlp.experts.gate_up_proj", "layers.0.mlp.experts.down_proj"])
+    model = with_lora(
+        base,
+        target_modules=[],
+        target_parameters=["layers.0.mlp.experts.gate_up_proj", "layers.0.mlp.experts.down_proj"],
+    )
     start(model, init="cur_residual")
-    assert all(p.norm() < 1e-4 * norm for p, norm in zip(experts.parameters(), norms))
+    assert all(p.norm() < 1e-4 * norm for p, norm in zip(experts.parameters(), norms, strict=True))
 
 
-@pytest.mark.parametrize("name", ["pissa", "pissa_niter_2", "olora", "corda", "loftq", "lora_ga", "mica", "cur_residual"])
+@pytest.mark.parametrize(
+    "name", ["pissa", "pissa_niter_2", "olora", "corda", "loftq", "lora_ga", "mica", "cur_residual"]
+)
 def test_a_start_that_is_in_the_base_weights_is_refused_by_its_name(name):
     model = with_lora(stack(), **({"init_lora_weights": name} if name in ("pissa", "pissa_niter_2", "olora") else {}))
     model.peft_config["default"].init_lora_weights = name
@@ -204,17 +222,18 @@ BAD = {
     "no PeftModel": (stack, {}, TypeError, "peft_model must be a peft.PeftModel, got Stack"),
     "unknown adapter": (with_lora, {"adapter_name": "other"}, ValueError, "adapter_name must be one of default"),
     "another method": (
-        lambda: peft.get_peft_model(stack(), peft.VeraConfig(r=2, target_modules=["query"])), {}, TypeError, "VeraConfig",
+        lambda: peft.get_peft_model(stack(), peft.VeraConfig(r=2, target_modules=["query"])), {},
+        TypeError, "VeraConfig",
     ),
     "unknown init": (with_lora, {"init": "svd"}, ValueError, "init must be one of cur, cur_residual"),
     "unknown rule": (with_lora, {"method": "best"}, ValueError, "method must be a function or one of"),
     "progress a word": (with_lora, {"progress": "no"}, TypeError, "progress"),
     "merged": (merged, {}, ValueError, "blocks.0.query' must be unmerged, got a merged one"),
     "NaN": (damaged, {}, ValueError, r"blocks.2.fc1' must be finite, got NaN or infinity, first at \(3, 4\)"),
-    "quantised": (quantised, {}, TypeError, "blocks.2.fc1' must be in half, single or double precision, got torch.int8"),
+    "quantised": (quantised, {}, TypeError, "blocks.2.fc1' must be in half, single or.*int8"),
     "on the meta device": (placeholders, {}, ValueError, "blocks.0.query' must be one with data"),
     "no linear layer": (other_layers, {}, TypeError, "must be a torch.nn.Linear, transformers' Conv1D.*got Conv2d"),
-    "too low a rank": (lambda: with_lora(of_rank(2)), {}, ValueError, "numerical rank at least 4 for this adapter, got 2"),
+    "too low a rank": (lambda: with_lora(of_rank(2)), {}, ValueError, "numerical rank at least 4.*got 2"),
 }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from curtensor.adapters.linear import adapted_layers
 from numpy.testing import assert_allclose
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -12,7 +13,6 @@ from curtensor.adapters import (
     evaluate_model,
     orthogonality_penalty,
 )
-from curtensor.adapters.linear import adapted_layers
 
 
 def adalora(rank=6, dtype=torch.float64):

@@ -10,7 +10,16 @@ import torch
 from torch import nn
 from torch_models import KINDS, adapted, disturb, normal, trained, untouched
 
-from curtensor.adapters import CURLoRAConfig, count_parameters, export_lora, load_adapter, merge, save_adapter, unload, unmerge
+from curtensor.adapters import (
+    CURLoRAConfig,
+    count_parameters,
+    export_lora,
+    load_adapter,
+    merge,
+    save_adapter,
+    unload,
+    unmerge,
+)
 from curtensor.adapters.transformer import CallingAttention, open_attention
 
 TARGETS = {
@@ -155,7 +164,10 @@ def test_a_calling_attention_is_that_of_torch_whatever_its_options(opened):
             "three": {"attn_mask": normal((6, 4, 5), torch.float64)},
             "bool": {"attn_mask": normal((4, 5)) > 1},
             "padding": {"key_padding_mask": torch.arange(5)[None] > torch.tensor([[4], [3], [1]])},
-            "both": {"attn_mask": normal((4, 5)) > 1.5, "key_padding_mask": torch.arange(5)[None] > torch.tensor([[4], [3], [3]])},
+            "both": {
+                "attn_mask": normal((4, 5)) > 1.5,
+                "key_padding_mask": torch.arange(5)[None] > torch.tensor([[4], [3], [3]]),
+            },
         }[own["mask"]]
         if not own["batched"]:
             query, key = query[1], query[1] if key is query else key[1]

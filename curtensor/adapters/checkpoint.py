@@ -209,8 +209,8 @@ def export_lora(model, folder, *, adapter_name="default", rank=None, base_model_
 
     Notes
     -----
-    The scales are in B, so that each layer's is 1 for a reader that knows one scale for all; layers of another rank than
-    the largest are in ``rank_pattern``. Modules trained whole, biases and embeddings are in the file as PEFT writes
+    The scales are in B, so that each layer's is 1 for a reader that knows one scale for all; other ranks than the
+    largest are in ``rank_pattern``. Modules trained whole, biases and embeddings are in the file as PEFT writes
     them. Without `rank` nothing is decomposed: CURLoRA is (scale C U) R, tCURLoRA (scale C M_l) R, AdaLoRA P diag(e) Q
     and a start with ``init="cur_residual"`` [B, -B_0] [A; A_0], of rank 2 r. With it, a QR and a small singular value
     decomposition in float64, O((m + n) r^2) operations.
@@ -239,7 +239,9 @@ def export_lora(model, folder, *, adapter_name="default", rank=None, base_model_
         A = next(tensor for key, tensor in own.items() if key.startswith(("lora_A", "lora_embedding_A")))
         ranks[name] = len(A) // experts_of(layer, adapter_name)
         tensors |= {f"base_model.model.{name}.{key}": tensor for key, tensor in own.items()}
-    tensors = {key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for key, tensor in tensors.items()}
+    tensors = {
+        key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for key, tensor in tensors.items()
+    }
     base = peft_model.get_base_model()
     config = peft_model.peft_config[adapter_name]
     own = type(config) is LoraConfig and rank is None
@@ -273,7 +275,10 @@ def lora_tensors(peft_model, name, layer, adapter_name, state):
         raise _validation.complain(ValueError, f"the layer {name!r}", "one that LoRA files know", "an in_proj_weight")
     if isinstance(layer, AdaLoraLayer):
         P, e, Q = (whole(getattr(layer, f"lora_{part}")[adapter_name]) for part in "BEA")
-        return {"lora_A.weight": Q, "lora_B.weight": P * e.T * (layer.scaling[adapter_name] / (float(layer.ranknum[adapter_name]) + 1e-5))}
+        return {
+            "lora_A.weight": Q,
+            "lora_B.weight": P * e.T * (layer.scaling[adapter_name] / (float(layer.ranknum[adapter_name]) + 1e-5)),
+        }
     if not isinstance(layer, LoraLayer):
         return tuner_tensors(layer, adapter_name)
     start = f"base_model.model.{name}.lora_"
@@ -320,7 +325,7 @@ def truncated(name, experts, tensors, rank):
 
 
 def own_patterns(config, residual):
-    """The rank and the ranks that differ, of a LoRA adapter as it is configured; twice as many with a residual start."""
+    """The rank and the ranks that differ, of a LoRA adapter as configured; twice as many with a residual start."""
     times = 2 if residual else 1
     return times * config.r, {key: times * r for key, r in config.rank_pattern.items()}
 

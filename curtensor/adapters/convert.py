@@ -97,12 +97,12 @@ def convert_to_lora(
             "alpha_pattern", {}
         )
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=target_modules, **options)
-    rng = _validation.generator(rng)
+    stream = _validation.generator(rng)
     with all_or_nothing(model):
-        peft_model = with_adapters(model, config, rng)
+        peft_model = with_adapters(model, config, int(stream.integers(2**63)))
         if init == "kaiming":
             return peft_model
-        return initialize_lora_cur_weights(peft_model, init=init, method=method, progress=progress, rng=rng)
+        return initialize_lora_cur_weights(peft_model, init=init, method=method, progress=progress, rng=stream)
 
 
 def convert_to_adalora(
@@ -166,9 +166,10 @@ def convert_to_adalora(
         init_r=rank, target_r=target_rank, lora_alpha=alpha, target_modules=target_modules, total_step=total_steps,
         **phases | options,
     )  # fmt: skip
-    rng = _validation.generator(rng)
+    stream = _validation.generator(rng)
     with all_or_nothing(model):
-        return initialize_lora_cur_weights(with_adapters(model, config, rng), method=method, progress=progress, rng=rng)
+        peft_model = with_adapters(model, config, int(stream.integers(2**63)))
+        return initialize_lora_cur_weights(peft_model, method=method, progress=progress, rng=stream)
 
 
 def convert_to_curlora(
@@ -225,14 +226,14 @@ def convert_to_curlora(
     >>> count_parameters(convert_to_curlora(model, ["0"], rank=8, progress=False, rng=0))[0]
     64
     """
-    rng = _validation.generator(rng)
+    seed = int(_validation.generator(rng).integers(2**63))
     config = CURLoRAConfig(
         r=rank, scale=scale, basis=basis, method=method, target_modules=target_modules,
-        **{"seed": int(rng.integers(2**63))} | options,
+        **{"seed": seed} | options,
     )  # fmt: skip
     config.progress = _validation.flag(progress, "progress")
     with all_or_nothing(model):
-        return with_adapters(model, config, rng)
+        return with_adapters(model, config, seed)
 
 
 def convert_to_tcurlora(
@@ -291,22 +292,22 @@ def convert_to_tcurlora(
     >>> count_parameters(convert_to_tcurlora(model, "all-linear", ranks=(4, 5, 2), progress=False, rng=0))[0]
     40
     """
-    rng = _validation.generator(rng)
+    seed = int(_validation.generator(rng).integers(2**63))
     config = TCURLoRAConfig(
         r=ranks, scale=scale, form=form, factor_rank=factor_rank, basis=basis, method=method,
-        target_modules=target_modules, **{"seed": int(rng.integers(2**63))} | options,
+        target_modules=target_modules, **{"seed": seed} | options,
     )  # fmt: skip
     config.progress = _validation.flag(progress, "progress")
     with all_or_nothing(model):
-        return with_adapters(model, config, rng)
+        return with_adapters(model, config, seed)
 
 
-def with_adapters(model, config, rng):
+def with_adapters(model, config, seed):
     """PEFT's model with new adapters, whatever of torch's reads weights made to call them."""
     check_targets(model, config)
     config.target_modules = open_attentions(model, config.target_modules)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(rng.integers(2**63)))
+        torch.manual_seed(seed)
         peft_model = get_peft_model(model, config)
     check_layers(peft_model, config)
     join_names(model)
@@ -348,7 +349,9 @@ def check_targets(model, config):
         patterns = {wanted: wanted} if isinstance(wanted, str) else {w: rf"(.*\.)?{re.escape(w)}" for w in wanted}
         for name, pattern in patterns.items():
             if name != "all-linear" and not any(map(compiled(pattern, argument).fullmatch, known)):
-                raise _validation.complain(ValueError, argument, f"names in the model; {closest(name, known)}", repr(name))
+                raise _validation.complain(
+                    ValueError, argument, f"names in the model; {closest(name, known)}", repr(name)
+                )
     if config.target_modules == "all-linear" and not config.target_parameters:
         fused = [name for name, parameter in model.named_parameters() if parameter.ndim == 3 and "expert" in name]
         if fused:

@@ -102,7 +102,8 @@ def initialize_lora_cur_weights(
         rng = stream(seed, name)
         parts = [chosen_bases(name, W, layer.r[adapter_name], rule, rng) for W in weights[name]]
         if residual:
-            parts = [balanced(W, *bases, layer.scaling[adapter_name]) for W, bases in zip(weights[name], parts)]
+            scale = layer.scaling[adapter_name]
+            parts = [balanced(W, C, R, scale) for W, (C, R) in zip(weights[name], parts, strict=True)]
         starts[name] = parts
     for name, parts in starts.items():
         START[type(config)](layers[name], adapter_name, parts, residual)

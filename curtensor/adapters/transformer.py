@@ -90,9 +90,8 @@ class CallingAttention(nn.MultiheadAttention):
             parts.append(key_padding_mask.reshape(-1, 1, 1, key_padding_mask.shape[-1]))
         if not parts:
             return None
-        added = [torch.zeros_like(p, dtype=q.dtype).masked_fill(p, -torch.inf) if p.dtype == torch.bool else p.to(q.dtype)
-                 for p in parts]  # fmt: skip
-        mask = sum(added)
+        zero = q.new_zeros(())
+        mask = sum(zero.masked_fill(X, -torch.inf) if X.dtype == torch.bool else X.to(q.dtype) for X in parts)
         return F.pad(mask, (0, k.shape[2] - mask.shape[-1]))
 
 
@@ -180,7 +179,7 @@ def call_layers_of(module):
 
 def join_names(model):
     """Put each layer with adapters under all names that its base layer has in the model."""
-    layers: dict = {}
+    layers = {}
     for module in model.modules():
         if isinstance(module, BaseTunerLayer):
             layers.setdefault(id(module.get_base_layer()), module)
