@@ -2,14 +2,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
-from torch import nn
-from torch.nn.functional import cross_entropy
-from torch_models import adapted, disturb, normal, stack, trained, untouched
+from torch_models import adapted, disturb, normal, stack, trained
 
 from curtensor.adapters import (
     RankAllocator,
     convert_to_adalora,
-    evaluate_model,
     orthogonality_penalty,
 )
 from curtensor.adapters.linear import adapted_layers
@@ -131,91 +128,6 @@ def test_bad_allocation_is_refused(wrong):
     call, message = BAD_ALLOCATION[wrong]
     with pytest.raises(ValueError, match=message):
         call()
-
-
-class Classifier(nn.Module):
-    """Logits, alone or in the forms that libraries return."""
-
-    def __init__(self, form):
-        super().__init__()
-        self.net, self.form, self.dropout = stack(torch.float64), form, nn.Dropout(0.5)
-
-    def forward(self, x):
-        assert torch.is_inference_mode_enabled()
-        logits = self.net(self.dropout(x))
-        if self.form == "dict":
-            return {"logits": logits}
-        return type("Output", (), {"logits": logits}) if self.form == "object" else logits
-
-
-@pytest.mark.parametrize("form", ["tensor", "dict", "object"])
-@pytest.mark.parametrize("batch", ["pairs", "dicts", "pairs of a dict"])
-def test_evaluation_weighs_by_label_and_leaves_no_trace(form, batch):
-    model = Classifier(form)
-    model.net.blocks[1].eval()
-    x, labels = normal((50, 24), torch.float64), torch.arange(50) % 8
-    labels[::5] = -100
-    sizes = [20, 20, 7, 3]
-    pieces = list(zip(x.split(sizes), labels.split(sizes), strict=True))
-    if batch == "dicts":
-        pieces = [{"x": a, "labels": b} for a, b in pieces]
-    elif batch == "pairs of a dict":
-        pieces = [({"x": a}, b) for a, b in pieces]
-    with untouched(model):
-        results = evaluate_model(model, pieces)
-    kept = labels != -100
-    logits = model.net.eval()(x)[kept]
-    assert_allclose(results["loss"], cross_entropy(logits, labels[kept]).item(), rtol=1e-6)
-    assert_allclose(results["accuracy"], (logits.argmax(1) == labels[kept]).double().mean())
-    assert list(results) == ["loss", "accuracy"]
-
-
-def test_metrics_see_the_whole_set():
-    seen = []
-
-    def spread(predictions, labels):
-        seen.append((predictions.shape, labels.shape))
-        return predictions.unique().numel()
-
-    batches = [(torch.eye(3), torch.tensor([0, 1, 1])), (torch.eye(3)[:1], torch.tensor([2]))]
-    assert evaluate_model(nn.Identity(), batches, metrics={"spread": spread})["spread"] == 3.0
-    assert seen == [((4,), (4,))]
-
-
-def test_sequences_and_regressions_are_scored():
-    logits, labels = normal((2, 5, 4)), torch.tensor([[0, 1, 2, 3, -100], [3, 3, -100, 0, 1]])
-    results = evaluate_model(nn.Identity(), [(logits, labels)])
-    assert_allclose(results["loss"], cross_entropy(logits.flatten(0, 1), labels.flatten()).item(), rtol=1e-6)
-    results = evaluate_model(nn.Identity(), [(torch.ones(4, 1), torch.zeros(4)), (torch.zeros(4, 1), torch.zeros(4))])
-    assert results == {"loss": 0.5}
-
-
-def test_training_flags_come_back_after_an_error():
-    model = stack()
-    model.blocks[1].eval()
-    with untouched(model), pytest.raises(RuntimeError):
-        evaluate_model(model, [(torch.ones(3, 7), torch.zeros(3, dtype=torch.long))])
-
-
-class Silent(nn.Module):
-    def forward(self, x):
-        return [x]
-
-
-BAD_EVALUATION = {
-    "no labels": (nn.Identity(), [{"x": torch.ones(2, 2)}], TypeError, "a pair or a dict with 'labels', got dict"),
-    "a triple": (nn.Identity(), [(torch.ones(2, 2),) * 3], TypeError, "a pair or a dict"),
-    "unknown output": (Silent(), [(torch.ones(2, 2), torch.zeros(2).long())], TypeError, "a tensor or one with logits"),
-    "empty": (nn.Identity(), [], ValueError, "labels that count, got none"),
-    "all ignored": (nn.Identity(), [(torch.ones(1, 2), torch.tensor([-100]))], ValueError, "labels that count"),
-}
-
-
-@pytest.mark.parametrize("wrong", BAD_EVALUATION)
-def test_bad_evaluation_is_refused(wrong):
-    model, batches, error, message = BAD_EVALUATION[wrong]
-    with pytest.raises(error, match=message):
-        evaluate_model(model, batches)
 
 
 @pytest.mark.parametrize("kind", ["lora", "curlora", "tcurlora", "tcurlora-tubal", "tcurlora-factors", "adalora"])
