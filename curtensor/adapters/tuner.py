@@ -1,0 +1,318 @@
+"""What both tuners have in common in PEFT: options, the layer around a frozen one, the model, and the registration."""
+
+import copy
+import hashlib
+import re
+import warnings
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from peft import PeftConfig, PeftType
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from peft.tuners.tuners_utils import (
+    BaseTuner,
+    BaseTunerLayer,
+    _filter_state_dict_by_key_prefixes,
+    _get_tuner_state_dict_key_prefixes,
+    check_adapters_to_merge,
+)
+from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, register_peft_method
+from peft.utils.other import get_pattern_key
+from torch import nn
+
+from curtensor import _validation
+from curtensor.adapters.choice import ADAPTER_RULES, adapter_rule
+from curtensor.adapters.deltas import BASES
+from curtensor.adapters.weights import lies_in_by_out, readable, weight_matrix, whole
+
+
+@dataclass
+class CURConfig(PeftConfig):
+    """The options that CURLoRA and tCURLoRA share."""
+
+    scale: float = 1.0
+    basis: str = "orthonormal"
+    method: str = "osinsky"
+    dropout: float = 0.0
+    seed: int = 0
+    target_modules: list[str] | str | None = None
+    exclude_modules: list[str] | str | None = None
+    layers_to_transform: list[int] | int | None = None
+    layers_pattern: list[str] | str | None = None
+    rank_pattern: dict = field(default_factory=dict)
+    bias: str = "none"
+    modules_to_save: list[str] | None = None
+    init_weights: bool = True
+    chosen: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.peft_type = PeftType[self.peft_name]
+        self.scale = _validation.positive(self.scale, "scale")
+        self.basis = _validation.one_of(BASES, self.basis, "basis")
+        self.method = _validation.one_of(ADAPTER_RULES, self.method, "method")
+        self.seed = _validation.integer(self.seed, "seed", 0, 2**63 - 1)
+        self.init_weights = _validation.flag(self.init_weights, "init_weights")
+        self.bias = _validation.one_of(("none", "all", f"{self.peft_name.lower()}_only"), self.bias, "bias")
+        if self.dropout and not _validation.positive(self.dropout, "dropout") < 1:
+            raise _validation.complain(ValueError, "dropout", "below 1", self.dropout)
+        for name in ("target_modules", "exclude_modules"):
+            value = getattr(self, name)
+            setattr(self, name, set(value) if isinstance(value, list) else value)
+        if isinstance(self.target_modules, str) and self.layers_to_transform is not None:
+            raise _validation.complain(ValueError, "layers_to_transform", "None where target_modules is a str", "both")
+        if self.layers_pattern and self.layers_to_transform is None:
+            raise _validation.complain(ValueError, "layers_to_transform", "given with layers_pattern", "None")
+
+    def save_pretrained(self, save_directory, **kwargs):
+        """Write the options; columns and rows are in the file beside, and a process without us is told what it needs."""
+        saved = copy.copy(self)
+        saved.chosen, saved.peft_type = True, in_files(self.peft_name)
+        PeftConfig.save_pretrained(saved, save_directory, **kwargs)
+
+
+class AdaptedLayer(nn.Module, BaseTunerLayer):
+    """A frozen layer and updates of its weight by adapter name.
+
+    `unmerge` brings back the weight as it was, the same object. A subclass names its dict of deltas.
+    """
+
+    other_param_names = ()
+
+    def __init__(self, base_layer, key, adapter_name):
+        super().__init__()
+        self.base_layer, self.key = base_layer, key
+        self.merged_adapters = []
+        self._active_adapter = adapter_name
+        for name in self.adapter_layer_names:
+            setattr(self, name, nn.ModuleDict())
+        self.register_buffer("unmerged_weight", None, persistent=False)
+        out_features, in_features = self.base_weight.shape
+        self.in_features, self.out_features = in_features, out_features
+
+    @property
+    def deltas(self):
+        """The updates by adapter name."""
+        return getattr(self, self.adapter_layer_names[0])
+
+    @property
+    def base_weight(self):
+        """The weight (m, n), out by in, that the updates are for."""
+        layer = self.get_base_layer()
+        if not self.merged:
+            return weight_matrix(layer).detach()
+        return (self.unmerged_weight.T if lies_in_by_out(layer) else self.unmerged_weight).detach()
+
+    def update_layer(self, adapter_name, delta, inference_mode):
+        """A new adapter."""
+        self.deltas[adapter_name] = delta
+        self._move_adapter_to_device_of_base_layer(adapter_name)
+        self.set_adapter(self.active_adapters, inference_mode=inference_mode)
+
+    def applied(self):
+        """The updates that `forward` has to add."""
+        if self.disable_adapters or self.merged:
+            return []
+        return [self.deltas[name] for name in self.active_adapters if name in self.deltas]
+
+    def get_delta_weight(self, adapter):
+        """One adapter's update, in the base layer's layout and dtype."""
+        layer = self.get_base_layer()
+        update = self.deltas[adapter].matrix().to(layer.weight.dtype)
+        return update.T if lies_in_by_out(layer) else update
+
+    def forward(self, x, *args, **kwargs):
+        """The base layer's output plus the active updates'."""
+        if self.disable_adapters and self.merged:
+            self.unmerge()
+        y = self.base_layer(x, *args, **kwargs)
+        for delta in self.applied():
+            y = y + self.addend(delta, x).to(y.dtype)
+        return y
+
+    def addend(self, delta, x):
+        """What an update adds to the output."""
+        return delta(x)
+
+    @torch.no_grad()
+    def merge(self, safe_merge=False, adapter_names=None):
+        """Put updates into the base layer's weight, which becomes another parameter; the old one is kept."""
+        names = [name for name in check_adapters_to_merge(self, adapter_names) if name in self.deltas]
+        layer = self.get_base_layer()
+        weight = updated = layer.weight
+        for name in names:
+            updated = updated + self.get_delta_weight(name)
+        if safe_merge and not torch.isfinite(updated).all():
+            raise _validation.complain(ValueError, f"the weight of {self.key!r} merged with {names}", "finite", "NaN")
+        if names:
+            if not self.merged:
+                self.unmerged_weight = weight
+            layer.weight = nn.Parameter(updated, requires_grad=weight.requires_grad)
+            self.merged_adapters = self.merged_adapters + names
+
+    def unmerge(self):
+        """Bring back the base layer's weight, bit for bit."""
+        if not self.merged:
+            warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
+            return
+        weight, layer = self.unmerged_weight, self.get_base_layer()
+        if not isinstance(weight, nn.Parameter):  # it was moved meanwhile
+            weight = nn.Parameter(weight, requires_grad=layer.weight.requires_grad)
+        layer.weight, self.unmerged_weight, self.merged_adapters = weight, None, []
+
+    def supports_lora_conversion(self, adapter_name="default"):
+        """Whether ``peft.convert_to_lora`` can take the layer: yes."""
+        return True
+
+
+class AdaptedLinear(AdaptedLayer):
+    """A linear layer, or transformers' Conv1D, with updates."""
+
+
+class AdaptedEmbedding(AdaptedLayer):
+    """An embedding with updates of its table."""
+
+    def addend(self, delta, x):
+        """What an update adds to the rows of the table."""
+        scale = self._get_embed_scale()
+        y = delta.embedded(x)
+        return y if scale is None else y * scale
+
+
+class CURTuner(BaseTuner):
+    """A model with adapted layers, all of them or, where anything is wrong with a new adapter, as it was before.
+
+    A subclass has layers by the kind of the layer which they are put around (`layer_classes`), makes a delta for one,
+    and lists what is chosen for an adapter (`units`), each with the layers that it is for.
+    """
+
+    layer_classes: dict = {}
+    target_module_mapping = {
+        kind: list(names) for kind, names in TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.items()
+    }
+
+    def inject_adapter(self, model, adapter_name, *args, low_cpu_mem_usage=False, **kwargs):
+        """Wrap the layers, and choose their columns and rows, unless a file with these is to be loaded."""
+        config = self.peft_config[adapter_name]
+        self.clipped = str(config.target_modules).lower() == "all-linear"
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        try:
+            self.wrap(model, adapter_name, *args, low_cpu_mem_usage=low_cpu_mem_usage, **kwargs)
+            if not (config.chosen or low_cpu_mem_usage):
+                self.choose(adapter_name, config)
+        except Exception:
+            if len(self.peft_config) == 1:
+                self.unload()
+            else:
+                self.delete_adapter(adapter_name)
+            for parameter in trained:
+                parameter.requires_grad_(True)
+            raise
+
+    def wrap(self, model, adapter_name, *args, **kwargs):
+        """Wrap the layers, with updates that are to be chosen or loaded."""
+        BaseTuner.inject_adapter(self, model, adapter_name, *args, **kwargs)
+
+    def choose(self, adapter_name, config):
+        """Choose columns and rows by each unit's own random stream, so that no choice depends on another."""
+        rule = adapter_rule(config.method)
+        for unit in self.units(adapter_name):
+            names, weights = sources(unit)
+            for name, weight in zip(names, weights, strict=True):
+                readable(name, weight)
+            unit.choose(names, weights, rule, stream(config.seed, names[0]))
+            if not config.init_weights:
+                rng = stream(config.seed, f"{names[0]} {adapter_name}")
+                for p in unit.parameters():
+                    p.data.copy_(torch.from_numpy(rng.standard_normal(p.shape) / np.sqrt(p.shape[0])))
+
+    def layers_of(self, adapter_name):
+        """The layers that have an adapter."""
+        return [layer for layer in self.model.modules()
+                if isinstance(layer, self.tuner_layer_cls) and adapter_name in layer.deltas]  # fmt: skip
+
+    def rank_of(self, config, key, shape):
+        """The rank of a layer: what the pattern says, or `r`."""
+        rank = config.rank_pattern.get(get_pattern_key(config.rank_pattern.keys(), key), config.r)
+        if self.clipped and isinstance(rank, int) and rank > min(shape):
+            warnings.warn(f"the rank of {key!r} is {min(shape)}, the most that its shape {shape} has", stacklevel=2)
+            rank = config.rank_pattern[f"^{re.escape(key)}"] = min(shape)
+        return rank
+
+    def _create_and_replace(
+        self, peft_config, adapter_name, target, target_name, parent, current_key, *, parameter_name=None
+    ):
+        layer = target
+        if not isinstance(target, self.tuner_layer_cls):
+            base = target.get_base_layer() if isinstance(target, BaseTunerLayer) else target
+            kind = next((own for base_class, own in self.layer_classes.items() if isinstance(base, base_class)), None)
+            if kind is None:
+                text = f"one of {', '.join(base_class.__name__ for base_class in self.layer_classes)}"
+                raise _validation.complain(TypeError, f"the module {current_key!r}", text, type(base).__name__)
+            layer = kind(target, current_key, adapter_name)
+        layer.update_layer(adapter_name, self.delta(peft_config, layer), peft_config.inference_mode)
+        if layer is not target:
+            if adapter_name not in self.active_adapters:
+                layer.requires_grad_(False)
+            self._replace_module(parent, target_name, layer, target)
+
+    def _check_target_module_compatiblity(self, peft_config, model, target_name):
+        alike = SimpleNamespace(peft_type="LORA")  # Mamba's kernels take out_proj.weight past the layer
+        super()._check_target_module_compatiblity(alike, model, target_name)
+
+    @classmethod
+    def _remap_adapter_state_dict_for_load(cls, model, config, adapter_name, state_dict):
+        found = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
+        prefixes = _get_tuner_state_dict_key_prefixes(model, adapter_name)
+        for key, tensor in _filter_state_dict_by_key_prefixes(model.state_dict(), prefixes).items():
+            if key not in found:
+                raise _validation.complain(ValueError, "the file", f"one with {key}", "none")
+            if found[key].shape != tensor.shape:
+                raise _validation.complain(ValueError, key, f"of shape {tuple(tensor.shape)}", tuple(found[key].shape))
+            if found[key].is_floating_point() != tensor.is_floating_point():
+                raise _validation.complain(ValueError, key, f"of dtype {tensor.dtype}", found[key].dtype)
+            if not torch.isfinite(found[key]).all():
+                raise _validation.complain(ValueError, key, "finite", "NaN or infinity")
+        return found
+
+
+def made_again(unit, incompatible_keys):
+    """After loading: the frozen factors, of the indices that were loaded."""
+    if not unit.is_open():
+        unit.make(*sources(unit))
+
+
+def sources(unit):
+    """The names of the layers that a unit is for, and their weights."""
+    return [layer.key for layer in unit.layers], [whole(layer.base_weight) for layer in unit.layers]
+
+
+def dropout(p):
+    """The layer that does it."""
+    return nn.Dropout(p) if p else nn.Identity()
+
+
+def stream(seed, name):
+    """A layer's own random stream, by its name."""
+    words = np.frombuffer(hashlib.sha256(name.encode()).digest(), dtype=np.uint32)
+    return np.random.default_rng([seed, *words.tolist()])
+
+
+def in_files(name):
+    """What files call a method: PEFT alone does not know it, and says so with this in its error."""
+    return f"{name}: import curtensor.adapters"
+
+
+def register(name, config_cls, model_cls):
+    """Make a method known to PEFT, whose `register_peft_method` wants a member of its enum of methods."""
+    if name in PeftType.__members__:
+        return
+    member = str.__new__(PeftType, name)
+    member._name_ = member._value_ = name
+    setattr(PeftType, name, member)
+    PeftType._member_names_.append(name)
+    PeftType._member_map_[name] = PeftType._value2member_map_[name] = member
+    register_peft_method(name=name.lower(), config_cls=config_cls, model_cls=model_cls)
+    PEFT_TYPE_TO_CONFIG_MAPPING[in_files(name)] = config_cls
