@@ -74,6 +74,27 @@ def corda(model, data, seed, *, rank=8):
     return with_config(model, config)
 
 
+def curlora(model, data, seed, *, rank=78, target_modules=TARGETS, basis="orthonormal", method="osinsky"):
+    """CURLoRA: 78^2 numbers a layer."""
+    options = {"basis": basis, "method": method, "seed": seed}
+    return with_config(model, adapters.CURLoRAConfig(r=rank, target_modules=target_modules, **options))
+
+
+def curlora_raw(model, data, seed, *, rank=78):
+    """CURLoRA as published: the columns and rows themselves, drawn by inverse norms."""
+    return curlora(model, data, seed, rank=rank, basis="raw", method="inverse_norm")
+
+
+def tcurlora(model, data, seed, *, ranks=78, form="shared_core", target_modules=TARGETS):
+    """tCURLoRA: 78 x 78 x 6 numbers for the six queries, as many for the values."""
+    return with_config(model, adapters.TCURLoRAConfig(r=ranks, form=form, target_modules=target_modules, seed=seed))
+
+
+def tcurlora_tubal(model, data, seed, *, ranks=78):
+    """The t-product's form: 78 x 78 x 6 numbers as well."""
+    return tcurlora(model, data, seed, ranks=ranks, form="tubal")
+
+
 def adalora(model, data, seed, *, epochs=3, size=16):
     """PEFT's AdaLoRA with our start, from rank 8 down to a mean of 5."""
     steps = epochs * -(-len(data.train) // size)
@@ -105,12 +126,17 @@ class Method(NamedTuple):
 
 METHODS = {
     "lora": Method(lora, 1e-3),
+    "curlora": Method(curlora, 5e-3),
+    "tcurlora": Method(tcurlora, 5e-3),
     "lora_cur": Method(lora_cur, 1e-3),
     "pissa": Method(pissa, 1e-3),
     "eva": Method(eva, 1e-3),
     "corda": Method(corda, 1e-3),
     "head": Method(head, 0.0),
     "full": Method(full, 3e-4),
+    "adalora": Method(adalora, 5e-3),
+    "curlora_raw": Method(curlora_raw, 5e-3),
+    "tcurlora_tubal": Method(tcurlora_tubal, 5e-3),
 }
 
 
@@ -162,7 +188,7 @@ def train(model, learning_rate, examples, seed, *, head_rate=5e-3, epochs=3, siz
 def main():
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS)[:8])
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(6)))
     parser.add_argument("--rates", nargs="+", type=float, help="learning rates in place of the method's own")
     parser.add_argument("--tune", action="store_true", help="judge by training sentences that were left out")
