@@ -40,9 +40,9 @@ def lora(model, data, seed, *, rank=8, alpha=None, init=True, target_modules=TAR
     return with_config(model, config)
 
 
-def lora_cur(model, data, seed, **options):
+def lora_cur(model, data, seed, *, init="cur"):
     """The same with A from chosen rows of the weight."""
-    return adapters.initialize_lora_cur_weights(lora(model, data, seed, **options), progress=False, rng=seed)
+    return adapters.initialize_lora_cur_weights(lora(model, data, seed), init=init, progress=False, rng=seed)
 
 
 def pissa(model, data, seed, *, rank=8):
