@@ -120,7 +120,7 @@ def t5():
 
 @torch.no_grad()
 def encoder():
-    """`nn.TransformerEncoder` in evaluation mode, all its layers adapted, against the base, which takes its fast path."""
+    """`nn.TransformerEncoder` in evaluation mode, its layers adapted, against the base, which takes its fast path."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     layer = torch.nn.TransformerEncoderLayer(512, 8, 2048, batch_first=True)

@@ -84,10 +84,8 @@ def main():
         loader = DataLoader(dev, batch_size=64, collate_fn=first.data_collator)
         metrics = {"f1": MulticlassF1Score(num_classes=2)}
         own, again = (evaluate_model(model, loader, metrics=metrics) for model in (first.model, loaded))
-        print(f"file of {file.stat().st_size:,} bytes; loaded equals trained: {own == again}")
-        print(
-            f"Trainer's loss {first.evaluate()['eval_loss']:.4f}, evaluate_model's {own['loss']:.4f}; F1 {own['f1']:.3f}"
-        )
+        print(f"file of {file.stat().st_size:,} bytes; loaded equals trained: {own == again}; F1 {own['f1']:.3f}")
+        print(f"Trainer's loss {first.evaluate()['eval_loss']:.4f}, evaluate_model's {own['loss']:.4f}")
 
 
 if __name__ == "__main__":

@@ -124,8 +124,9 @@ def main():
         merged = float((model(judged) - modes[0]).abs().max())
         trained, _ = adapters.count_parameters(model)
         print(
-            f"{name}: {trained:,} trained, {size:,} bytes, the base's outputs at first: {same}, accuracy {accuracy:.3f}, "
-            f"modes differ by {apart:.1e}, merged by {merged:.1e}, {1e3 * seconds:.1f} ms a step"
+            f"{name}: {trained:,} trained, {size:,} bytes, the base's outputs at first: {same}, "
+            f"accuracy {accuracy:.3f}, modes differ by {apart:.1e}, merged by {merged:.1e}, "
+            f"{1e3 * seconds:.1f} ms a step"
         )
 
 
