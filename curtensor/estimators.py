@@ -7,18 +7,21 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.feature_selection import SelectorMixin
+from sklearn.metrics.pairwise import pairwise_kernels
 from sklearn.utils import Tags, _safe_indexing, check_array, check_random_state
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
 from curtensor import _validation
 from curtensor.cur import cur_decomposition
 from curtensor.interpolative import interpolative_decomposition
+from curtensor.kernels import kernel_cur, nystroem_features
 from curtensor.operands import tables
 from curtensor.operands.arithmetic import dense
 from curtensor.selection import select_columns, select_rows
 
 FLOAT_DTYPES = [np.float64, np.float32]
 RandomState = int | np.random.RandomState | None
+RANK = 100  # features of NystroemCUR where nothing is said, as in scikit-learn's Nystroem
 
 
 class ColumnSelector(SelectorMixin, BaseEstimator):
@@ -306,6 +309,130 @@ class CURTransformer(TransformerMixin, BaseEstimator):
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """``row_<name>`` for each chosen row; `input_features` are only checked."""
+        check_is_fitted(self)
+        _check_feature_names_in(self, input_features, generate_names=False)
+        return np.array([f"row_{name}" for name in self.row_names_], dtype=object)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = taking_sparse(super().__sklearn_tags__())
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+class NystroemCUR(TransformerMixin, BaseEstimator):
+    """Map samples to features whose inner products approximate a kernel, by chosen training samples.
+
+    What `sklearn.kernel_approximation.Nystroem` does by samples drawn uniformly: here they are pivots of a Cholesky
+    decomposition of the kernel matrix, of which the error is known exactly, and few columns alone are computed.
+
+    Parameters
+    ----------
+    rank : int, optional
+        Number of features, 1 to n_samples. With neither `rank` nor `trace_rtol`: 100, or n_samples where that is less.
+    trace_rtol : float, optional
+        Largest share of the kernel matrix' trace that may be left; held, or an error. Not with `rank`.
+    kernel : str or callable, default "rbf"
+        A kernel of `sklearn.metrics.pairwise.pairwise_kernels`, or a function ``(x, y, **kernel_params)`` of two
+        samples, as there. "precomputed" is not possible.
+    gamma, coef0, degree : float, optional
+        Parameters of the named kernels, as in `sklearn.kernel_approximation.Nystroem`.
+    kernel_params : dict, optional
+        Parameters of a function.
+    method : str or callable, default "rpcholesky"
+        How samples are chosen, as in `curtensor.kernel_cur`; "uniform" is scikit-learn's way.
+    random_state : int, RandomState or None, default None
+        Source of randomness; an int chooses as it does as ``rng=``.
+
+    Attributes
+    ----------
+    row_indices_ : ndarray of int
+        The chosen samples in the order of choice; fewer than `rank` where the kernel's numerical rank is lower.
+    components_ : ndarray or sparse array, shape (rank, n_features)
+        The chosen samples.
+    trace_error_ : float
+        Share of the kernel matrix' trace that is left.
+    row_names_ : ndarray of str
+        Names of the chosen samples: those of a DataFrame's index, else their numbers.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of str
+        Their names, where X had such.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import RidgeClassifier
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from curtensor import NystroemCUR
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = make_pipeline(NystroemCUR(200, gamma=5e-4, random_state=0), RidgeClassifier())
+    >>> model.fit(X[:1000], y[:1000]).score(X[1000:], y[1000:]) > 0.93
+    True
+    """
+
+    def __init__(
+        self,
+        rank: int | None = None,
+        *,
+        trace_rtol: float | None = None,
+        kernel: str | Callable = "rbf",
+        gamma: float | None = None,
+        coef0: float | None = None,
+        degree: float | None = None,
+        kernel_params: dict | None = None,
+        method: str | Callable = "rpcholesky",
+        random_state: RandomState = None,
+    ) -> None:
+        self.rank = rank
+        self.trace_rtol = trace_rtol
+        self.kernel = kernel
+        self.gamma = gamma
+        self.coef0 = coef0
+        self.degree = degree
+        self.kernel_params = kernel_params
+        self.method = method
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Choose samples of X (n_samples, n_features), dense, CSR, CSC, a DataFrame or DataArray; y is ignored."""
+        self._fitted(X)
+        return self
+
+    def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
+        """Choose samples, and the features (n_samples, rank) of all of them, which come with the choice."""
+        return self._fitted(X)
+
+    def _fitted(self, X):
+        given, X = X, validated(self, X)
+        rank = min(RANK, X.shape[0]) if self.rank is None and self.trace_rtol is None else self.rank
+        options = {"trace_rtol": self.trace_rtol, "method": self.method, "rng": seed(self.random_state)}
+        result = kernel_cur(X, rank, kernel=self._kernel, **options)
+        self.row_indices_, self.trace_error_ = result.indices, result.trace_error
+        self.components_ = X[result.indices]
+        self._triangle = result.F[result.indices]
+        row_names, _ = tables.names(given, 2)
+        self.row_names_ = tables.texts(self.row_indices_ if row_names is None else row_names[self.row_indices_])
+        return np.ascontiguousarray(result.F)
+
+    def _kernel(self, X: Any, Y: Any) -> np.ndarray:
+        named = {"gamma": self.gamma, "coef0": self.coef0, "degree": self.degree}
+        given = {key: value for key, value in named.items() if value is not None}
+        if self.kernel == "precomputed":
+            raise _validation.complain(ValueError, "kernel", "one of samples, not precomputed", "'precomputed'")
+        if callable(self.kernel):
+            return pairwise_kernels(X, Y, metric=self.kernel, **(self.kernel_params or {}))
+        return pairwise_kernels(X, Y, metric=self.kernel, filter_params=True, **given, **(self.kernel_params or {}))
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Features (n_samples, rank) of the samples X."""
+        check_is_fitted(self)
+        X = validated(self, X, reset=False)
+        if len(self.row_indices_) == 0:
+            return np.zeros((X.shape[0], 0), self._triangle.dtype)
+        return nystroem_features(self._triangle, self._kernel(X, self.components_))
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """``row_<name>`` for each chosen sample; `input_features` are only checked."""
         check_is_fitted(self)
         _check_feature_names_in(self, input_features, generate_names=False)
         return np.array([f"row_{name}" for name in self.row_names_], dtype=object)

@@ -14,7 +14,9 @@ import numpy as np
 from scipy import linalg, sparse
 
 from curtensor import _validation, operands
+from curtensor.cross import checked_cross, read_whole
 from curtensor.operands.arithmetic import dense
+from curtensor.operands.entries import indexed_function, is_function, left_out, only_for_functions
 from curtensor.sketching import SKETCHES, gaussian, random_matrix, sketch_matrix
 
 RIDGE = 1e-2  # of the mean squared residual; anything in 1e-6..1e-1 does
@@ -657,6 +659,10 @@ def select_columns(
     include: _validation.Integers = (),
     exclude: _validation.Integers = (),
     sketch: str | Callable = "sparse_sign",
+    shape: _validation.Integers | None = None,
+    dtype: Any = None,
+    batch: int | None = None,
+    vectorized: bool = True,
     rng: _validation.RandomSource = None,
 ) -> np.ndarray:
     """Choose k columns of a matrix whose span comes close to it.
@@ -665,8 +671,9 @@ def select_columns(
 
     Parameters
     ----------
-    A : array of any framework, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
-        Real or complex; integers and bool are taken as float64.
+    A : array of any framework, sparse matrix, DataFrame, dask array, `row_blocks` or callable, shape (m, n)
+        Real or complex; integers and bool are taken as float64. A callable gives entries at index arrays, as for
+        `cur_decomposition`: then `method` and what follows it, up to `sketch`, must be left out.
     k : int
         Number of columns, 1 to min(m, n); with "leverage" and "uniform" up to all columns.
     rank : int, optional
@@ -684,6 +691,14 @@ def select_columns(
         must not.
     sketch : str or callable, default "sparse_sign"
         A test matrix of `curtensor.sketching.SKETCHES`, or a function ``(n, size, dtype, rng)`` to a real one.
+    shape : sequence of int, optional
+        (m, n), where A is a function, and only then.
+    dtype : dtype, optional
+        Of a function's values; by default that of its first.
+    batch : int, optional
+        Entries that a function is asked for in one call at most, by default 262144.
+    vectorized : bool, default True
+        Whether a function takes index arrays; else it is called with two integers for each entry.
     rng : None, int, SeedSequence or Generator, optional
         Source of randomness.
 
@@ -726,6 +741,11 @@ def select_columns(
     >>> sorted(ct.select_columns(A, 2, rng=0).tolist())
     [1, 2]
     """
+    if is_function(A):
+        left_out(method=(method, "osinsky"), sketch=(sketch, "sparse_sign"), rank=(rank, None), weights=(weights, None))
+        left_out(include=(include, ()), exclude=(exclude, ()))
+        return pivots_of_function(1, indexed_function(A, shape, dtype, batch, vectorized, 2), k, rng)
+    only_for_functions("A", shape, dtype, batch, vectorized)
     return indices_along(1, A, k, rank, method, weights, include, exclude, sketch, rng)
 
 
@@ -740,6 +760,10 @@ def select_rows(
     include: _validation.Integers = (),
     exclude: _validation.Integers = (),
     sketch: str | Callable = "sparse_sign",
+    shape: _validation.Integers | None = None,
+    dtype: Any = None,
+    batch: int | None = None,
+    vectorized: bool = True,
     rng: _validation.RandomSource = None,
 ) -> np.ndarray:
     """Choose k rows of a matrix whose span comes close to it: `select_columns` of the adjoint.
@@ -748,8 +772,9 @@ def select_rows(
 
     Parameters
     ----------
-    A : array of any framework, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
-        Real or complex; integers and bool are taken as float64.
+    A : array of any framework, sparse matrix, DataFrame, dask array, `row_blocks` or callable, shape (m, n)
+        Real or complex; integers and bool are taken as float64. A callable gives entries at index arrays, as for
+        `cur_decomposition`: then `method` and what follows it, up to `sketch`, must be left out.
     k : int
         Number of rows, 1 to min(m, n); with "leverage" and "uniform" up to all rows.
     rank : int, optional
@@ -762,6 +787,14 @@ def select_rows(
         Rows that must be chosen, and rows that must not.
     sketch : str or callable, default "sparse_sign"
         As for `select_columns`.
+    shape : sequence of int, optional
+        (m, n), where A is a function, and only then.
+    dtype : dtype, optional
+        Of a function's values; by default that of its first.
+    batch : int, optional
+        Entries that a function is asked for in one call at most, by default 262144.
+    vectorized : bool, default True
+        Whether a function takes index arrays; else it is called with two integers for each entry.
     rng : None, int, SeedSequence or Generator, optional
         Source of randomness.
 
@@ -790,7 +823,21 @@ def select_rows(
     >>> sorted(ct.select_rows(np.diag([1.0, 5, 2, 9]), 2, rng=0).tolist())
     [1, 3]
     """
+    if is_function(A):
+        left_out(method=(method, "osinsky"), sketch=(sketch, "sparse_sign"), rank=(rank, None), weights=(weights, None))
+        left_out(include=(include, ()), exclude=(exclude, ()))
+        return pivots_of_function(0, indexed_function(A, shape, dtype, batch, vectorized, 2), k, rng)
+    only_for_functions("A", shape, dtype, batch, vectorized)
     return indices_along(0, A, k, rank, method, weights, include, exclude, sketch, rng)
+
+
+def pivots_of_function(axis, entries, k, rng):
+    """Columns (axis 1) or rows (axis 0) of a matrix known by its entries: pivots of a cross."""
+    k, rng = _validation.integer(k, "k", 1, min(entries.shape)), _validation.generator(rng)
+    found = checked_cross(entries, k, None, rng, lambda done: None)
+    if found is None:
+        return (select_columns if axis == 1 else select_rows)(read_whole(entries), k, rng=rng)
+    return found.columns if axis == 1 else found.rows
 
 
 def indices_along(axis, A, k, rank, method, weights, include, exclude, sketch, rng):
