@@ -50,3 +50,7 @@ def __getattr__(name):
 
 def __dir__():
     return [*globals(), *_HOMES]
+
+
+for _tuner in ("curlora", "tcurlora"):  # which makes both methods known to PEFT
+    importlib.import_module(f"curtensor.adapters.{_tuner}")

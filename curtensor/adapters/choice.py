@@ -48,7 +48,8 @@ def choose_weight_columns(weights, k, rule, rng):
     def column(number):
         return double(weights[number // n][:, number % n])[None]
 
-    chosen = choose_independent(norms, lambda: sketched_columns(weights, k, rng), column, k, rule, rng, weights[0].dtype)
+    noise = NOISE * torch.finfo(weights[0].dtype).eps
+    chosen = choose_independent(norms, lambda: sketched_columns(weights, k, rng), column, k, rule, rng, noise)
     return np.stack(np.divmod(chosen, n), axis=1)
 
 
@@ -64,7 +65,8 @@ def choose_lateral_slices(weights, k, rule, rng):
     def spectrum(j):
         return np.fft.rfft(np.stack([double(W[:, j]) for W in weights]), axis=0)
 
-    return choose_independent(norms, lambda: sketched_slices(weights, k, rng), spectrum, k, rule, rng, weights[0].dtype)
+    noise = NOISE * torch.finfo(weights[0].dtype).eps
+    return choose_independent(norms, lambda: sketched_slices(weights, k, rng), spectrum, k, rule, rng, noise)
 
 
 def choose_fibres(weights, columns, rows, k, rule, rng):
@@ -72,14 +74,13 @@ def choose_fibres(weights, columns, rows, k, rule, rng):
     rows, columns = np.unique(rows), np.unique(columns)
     entries = np.stack([double(W[rows][:, columns]).ravel() for W in weights], axis=1)
     norms = (entries**2).sum(axis=1)
-    chosen = choose_independent(
-        norms, lambda: entries, lambda i: entries[i : i + 1], k, rule, rng, weights[0].dtype
-    )
+    noise = NOISE * torch.finfo(weights[0].dtype).eps
+    chosen = choose_independent(norms, lambda: entries, lambda i: entries[i : i + 1], k, rule, rng, noise)
     i, j = np.divmod(chosen, len(columns))
     return np.stack([rows[i], columns[j]], axis=1)
 
 
-def choose_independent(norms, sketch, vector, k, rule, rng, dtype):
+def choose_independent(norms, sketch, vector, k, rule, rng, noise):
     """What a rule chooses; in place of what depends on the others, what most of a sketch lies outside of their span."""
     sketch = functools.cache(sketch)
     chosen = rule(norms, k, rng) if rule.sees == "entries" else choose_from_sketch(sketch(), k, rule, rng)
@@ -89,7 +90,7 @@ def choose_independent(norms, sketch, vector, k, rule, rng, dtype):
         yield from pivots(rest, min(rest.shape))
 
     candidates = itertools.chain(chosen, others())
-    return first_independent(candidates, vector, k, NOISE * torch.finfo(dtype).eps, norms.max() ** 0.5)
+    return first_independent(candidates, vector, k, noise, norms.max() ** 0.5)
 
 
 def first_independent(candidates, vector, k, noise, largest):

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from peft import PeftType
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -12,8 +11,10 @@ from curtensor.adapters.tuner import (
     AdaptedEmbedding,
     AdaptedLayer,
     AdaptedLinear,
+    AdaptedParameter,
     CURConfig,
     CURTuner,
+    Experts,
     dropout,
     made_again,
     register,
@@ -39,9 +40,10 @@ class CURLoRAConfig(CURConfig):
         Probability with which an input of the update is zeroed in training.
     seed : int, default 0
         Seed of the choice. Each layer has its own stream, by its name.
-    target_modules, exclude_modules, layers_to_transform, layers_pattern, rank_pattern, bias, modules_to_save
-        As in ``peft.LoraConfig``; `bias` is "none", "all" or "curlora_only". Targets are ``torch.nn.Linear``,
-        transformers' ``Conv1D`` and ``torch.nn.Embedding``.
+    target_modules, target_parameters, exclude_modules, layers_to_transform, layers_pattern, rank_pattern, bias, \
+    modules_to_save
+        As in ``peft.LoraConfig``; `bias` is "none", "all" or "curlora_only". Target modules are ``torch.nn.Linear``,
+        transformers' ``Conv1D`` and ``torch.nn.Embedding``; each of several experts in a parameter has its own update.
     init_weights : bool, default True
         Start from U = 0. Otherwise U is random: for tests.
     chosen : bool, default False
@@ -90,6 +92,10 @@ class Embedding(CURLoRALayer, AdaptedEmbedding):
     """An embedding with CURLoRA updates."""
 
 
+class ParamWrapper(CURLoRALayer, AdaptedParameter):
+    """A module with CURLoRA updates of a parameter."""
+
+
 class CURLoRAModel(CURTuner):
     """A model with CURLoRA layers, as PEFT makes it out of a `CURLoRAConfig`.
 
@@ -103,20 +109,23 @@ class CURLoRAModel(CURTuner):
     prefix = "curlora_"
     tuner_layer_cls = CURLoRALayer
     layer_classes = {nn.Linear: Linear, Conv1D: Linear, nn.Embedding: Embedding}
+    parameter_layer = ParamWrapper
 
-    def delta(self, config, layer):
-        """An update of a layer, to be chosen or loaded."""
-        shape = tuple(layer.base_weight.shape)
-        rank = _validation.integer(self.rank_of(config, layer.key, shape), f"rank of {layer.key!r}", 1, min(shape))
-        options = {"basis": config.basis, "scale": config.scale, "dropout": dropout(config.dropout)}
-        delta = CURLoRA([layer.base_weight], rank, **options)
-        delta.layers = (layer,)
+    def delta(self, config, layer, number):
+        """An update of a matrix, to be chosen or loaded."""
+        names, weights = layer.matrices()
+        name, weight = names[number], weights[number]
+        rank = self.rank_of(config, layer.key, weight.shape)
+        rank = _validation.integer(rank, f"rank of {name!r}", 1, min(weight.shape))
+        delta = CURLoRA([weight], rank, basis=config.basis, scale=config.scale, dropout=dropout(config.dropout))
+        delta.places = ((layer, number),)
         delta.register_load_state_dict_post_hook(made_again)
         return delta
 
     def units(self, adapter_name):
-        """What is chosen for an adapter: each layer's update."""
-        return [layer.deltas[adapter_name] for layer in self.layers_of(adapter_name)]
+        """What is chosen for an adapter: each matrix's update."""
+        deltas = [layer.deltas[adapter_name] for layer in self.layers_of(adapter_name)]
+        return [unit for delta in deltas for unit in (delta if isinstance(delta, Experts) else [delta])]
 
 
 register("CURLORA", CURLoRAConfig, CURLoRAModel)

@@ -31,14 +31,21 @@ class CoreDelta(nn.Module):
         """C, scale M, R."""
         raise NotImplementedError
 
+    def ready_factors(self):
+        """The thin factors, if they are made."""
+        C, M, R = self.thin_factors()
+        if C is None:
+            raise _validation.complain(ValueError, "an adapter", "loaded before it is used", "one whose file is not")
+        return C, M, R
+
     def forward(self, x):
         """``x @ matrix().T`` by thin products."""
-        C, M, R = self.thin_factors()
+        C, M, R = self.ready_factors()
         return self.expanded(F.linear(self.dropout(x.to(R.dtype)), R), C, M)
 
     def embedded(self, rows):
         """`forward` of the rows of the identity that are numbered."""
-        C, M, R = self.thin_factors()
+        C, M, R = self.ready_factors()
         return self.expanded(F.embedding(rows, R.T), C, M)
 
     def expanded(self, y, C, M):
@@ -47,7 +54,7 @@ class CoreDelta(nn.Module):
 
     def lora_factors(self):
         """B (m, r) and A (r, n) with ``matrix() == B @ A``: ``scale C M`` and R."""
-        C, M, R = self.thin_factors()
+        C, M, R = self.ready_factors()
         return C.to(M.dtype) @ M, R
 
     def matrix(self):
@@ -60,14 +67,15 @@ class Chosen(nn.Module):
     """What is made of chosen columns and rows of L weights (m, n), which may be one.
 
     A subclass has buffers of indices, -1 until these are chosen or loaded; it says how they are chosen, and what is
-    made of them. `layers` are those that the weights are of.
+    made of them. `places` are those of the weights in a model.
     """
 
     made: tuple[str, ...] = ("C", "R")
+    linear = True  # whether the update is, in what is trained
 
     def __init__(self, weights, n_columns, n_rows, basis):
         super().__init__()
-        self.basis, self.layers = basis, ()
+        self.basis, self.places = basis, ()
         bits = torch.zeros(len(weights), n_columns + n_rows, dtype=torch.int16, device=weights[0].device)
         self.register_buffer("fingerprint", bits)  # of bfloat16 numbers, whose dtype `.to` would change
         for name in self.made:
@@ -98,7 +106,8 @@ class Chosen(nn.Module):
         """Make the frozen factors of the indices, if these are sound and the weights those they were chosen of."""
         for name, sizes in self.limits(weights).items():
             sound_indices(f"the {name} of the adapter of {names[0]!r}", host(getattr(self, name)), sizes)
-        for name, found, norms, wanted in zip(names, *self.prints(weights), double(self.fingerprint.view(torch.bfloat16)), strict=True):
+        prints = double(self.fingerprint.view(torch.bfloat16))
+        for name, found, norms, wanted in zip(names, *self.prints(weights), prints, strict=True):
             if not (np.abs(found - wanted) <= NEAR * norms).all():
                 text = "that of the base model which the adapter was made for"
                 raise _validation.complain(ValueError, f"the weight of {name!r}", text, "another")
@@ -108,6 +117,12 @@ class Chosen(nn.Module):
     def is_open(self):
         """Whether the indices are still to be chosen or loaded."""
         return bool((self.columns < 0).any())
+
+    def has_bases_of(self, other):
+        """Whether another one's frozen factors are the same, of the same weights."""
+        alike = type(self) is type(other) and self.basis == other.basis and self.places == other.places
+        pairs = zip(self.buffers(), other.buffers(), strict=False)
+        return alike and all(torch.equal(ours, theirs) for ours, theirs in pairs)
 
     def prints(self, weights):
         """A number for each chosen column and row of each weight, and their norms: two arrays (L, r_1 + r_2)."""
@@ -234,6 +249,7 @@ class ModeFactors(ModeBases):
     """
 
     form = "mode_factors"
+    linear = False
     made = (*ModeBases.made, "core")
 
     def __init__(self, weights, ranks, *, basis, factor_rank):
@@ -318,7 +334,7 @@ class TCURLoRA(CoreDelta):
     """One layer's share of a group's update: ``scale C M_l R``.
 
     The group is a submodule of the model alone, since a state must not hold shared memory twice; a layer refers to it,
-    which deepcopy, pickle and ``.to`` keep. What asks a layer's update to be trained, asks the group.
+    which deepcopy, pickle and ``.to`` keep.
     """
 
     def __init__(self, *, scale, dropout):
@@ -326,11 +342,9 @@ class TCURLoRA(CoreDelta):
         self.scale, self.dropout = scale, dropout
         self.shared, self.layer = (), 0
 
-    def requires_grad_(self, requires_grad=True):
-        """Train the group, or do not."""
-        for group in self.shared:
-            group.requires_grad_(requires_grad)
-        return self
+    def parameters(self, recurse=True):
+        """The group's parameters, which are none of the layer's own: PEFT asks here for what is to be trained."""
+        return (parameter for group in self.shared for parameter in group.parameters())
 
     def thin_factors(self):
         """C, scale M_l, R."""

@@ -1,9 +1,9 @@
 """tCURLoRA as one of PEFT's methods: importing this makes it known there."""
 
+import contextlib
 import re
 from dataclasses import dataclass
 
-import torch
 from peft.tuners.tuners_utils import BaseTuner
 from peft.utils.integrations import init_empty_weights
 from torch import nn
@@ -15,8 +15,10 @@ from curtensor.adapters.tuner import (
     AdaptedEmbedding,
     AdaptedLayer,
     AdaptedLinear,
+    AdaptedParameter,
     CURConfig,
     CURTuner,
+    Experts,
     dropout,
     made_again,
     register,
@@ -45,8 +47,9 @@ class TCURLoRAConfig(CURConfig):
         whose names differ in numbers alone: all query projections of a transformer, say.
     scale, basis, method, dropout, seed, init_weights, chosen
         As in `CURLoRAConfig`.
-    target_modules, exclude_modules, layers_to_transform, layers_pattern, rank_pattern, bias, modules_to_save
-        As in ``peft.LoraConfig``; `bias` is "none", "all" or "tcurlora_only".
+    target_modules, target_parameters, exclude_modules, layers_to_transform, layers_pattern, rank_pattern, bias, \
+    modules_to_save
+        As in `CURLoRAConfig`; `bias` is "none", "all" or "tcurlora_only". Experts in a parameter are of one group.
 
     References
     ----------
@@ -95,6 +98,10 @@ class Embedding(TCURLoRALayer, AdaptedEmbedding):
     """An embedding with tCURLoRA updates."""
 
 
+class ParamWrapper(TCURLoRALayer, AdaptedParameter):
+    """A module with tCURLoRA updates of a parameter."""
+
+
 class TCURLoRAModel(CURTuner):
     """A model with tCURLoRA layers, as PEFT makes it out of a `TCURLoRAConfig`; it holds each group's core and bases.
 
@@ -109,6 +116,7 @@ class TCURLoRAModel(CURTuner):
     prefix = "tcurlora_"
     tuner_layer_cls = TCURLoRALayer
     layer_classes = {nn.Linear: Linear, Conv1D: Linear, nn.Embedding: Embedding}
+    parameter_layer = ParamWrapper
 
     def inject_adapter(self, model, adapter_name, *args, **kwargs):
         """Wrap the layers and choose; a new adapter leaves it as it is whether the others' cores are trained."""
@@ -124,44 +132,44 @@ class TCURLoRAModel(CURTuner):
         super().wrap(model, adapter_name, *args, low_cpu_mem_usage=low_cpu_mem_usage, **kwargs)
         config = self.peft_config[adapter_name]
         groups = nn.ModuleList()
-        for own_ranks, layers in self.grouped(config, adapter_name):
-            weights = [layer.base_weight for layer in layers]
-            size = ranks_of(layers[0].key, own_ranks, (*weights[0].shape, len(weights)))
-            with init_empty_weights() if low_cpu_mem_usage else torch.device(weights[0].device):
+        for r, names, weights, places in self.grouped(config, adapter_name):
+            size = ranks_of(names[0], r, (*weights[0].shape, len(weights)))
+            with init_empty_weights() if low_cpu_mem_usage else contextlib.nullcontext():
                 group = FORMS[config.form](weights, size, basis=config.basis, factor_rank=config.factor_rank)
-            group.layers = tuple(layers)
+            group.places = tuple(places)
             group.register_load_state_dict_post_hook(made_again)
-            for number, layer in enumerate(layers):
+            for number, (layer, place) in enumerate(places):
                 delta = layer.deltas[adapter_name]
+                delta = delta[place] if isinstance(delta, Experts) else delta
                 delta.shared, delta.layer = (group,), number
             groups.append(group)
         groups.requires_grad_(adapter_name in self.active_adapters and not config.inference_mode)
         self.tcurlora_groups[adapter_name] = groups
 
     def grouped(self, config, adapter_name):
-        """Ranks and layers of each group."""
-        layers = self.layers_of(adapter_name)
-        places = {} if config.groups is None else {name: i for i, group in enumerate(config.groups) for name in group}
+        """Ranks of each group, and its matrices' names, themselves and their places."""
+        numbers = None if config.groups is None else {name: i for i, own in enumerate(config.groups) for name in own}
         groups = {}
-        for layer in layers:
-            weight = layer.base_weight
-            kind = (tuple(weight.shape), weight.dtype, weight.device)
-            r = self.rank_of(config, layer.key, weight.shape)
-            if config.groups is None:
-                key = (without_numbers(layer.key), kind, str(r))
-            elif layer.key in places:
-                key = places[layer.key]
-            else:
-                raise _validation.complain(ValueError, "groups", f"lists of all targets, {layer.key!r} too", "others")
-            first_kind, _, members = groups.setdefault(key, (kind, r, []))
-            if kind != first_kind:
-                text = f"of shape, dtype and device {first_kind} as that of {members[0].key!r} in its group"
-                raise _validation.complain(ValueError, f"the weight of {layer.key!r}", text, kind)
-            members.append(layer)
-        return [(r, members) for _, r, members in groups.values()]
+        for layer in self.layers_of(adapter_name):
+            for place, (name, weight) in enumerate(zip(*layer.matrices(), strict=True)):
+                kind = (tuple(weight.shape), weight.dtype, weight.device)
+                r = self.rank_of(config, layer.key, weight.shape)
+                if numbers is None:
+                    key = (without_numbers(name), kind, str(r))
+                elif name in numbers:
+                    key = numbers[name]
+                else:
+                    raise _validation.complain(ValueError, "groups", f"lists of all targets, {name!r} too", "others")
+                first_kind, *group = groups.setdefault(key, (kind, r, [], [], []))
+                if kind != first_kind:
+                    text = f"of shape, dtype and device {first_kind} as that of {group[1][0]!r} in its group"
+                    raise _validation.complain(ValueError, f"the weight of {name!r}", text, kind)
+                for items, item in zip(group[1:], (name, weight, (layer, place)), strict=True):
+                    items.append(item)
+        return [group for _, *group in groups.values()]
 
-    def delta(self, config, layer):
-        """A layer's share of a group that is made later."""
+    def delta(self, config, layer, number):
+        """A matrix's share of a group that is made later."""
         return TCURLoRA(scale=config.scale, dropout=dropout(config.dropout))
 
     def units(self, adapter_name):

@@ -25,7 +25,7 @@ from torch import nn
 from curtensor import _validation
 from curtensor.adapters.choice import ADAPTER_RULES, adapter_rule
 from curtensor.adapters.deltas import BASES
-from curtensor.adapters.weights import lies_in_by_out, readable, weight_matrix, whole
+from curtensor.adapters.weights import lies_in_by_out, readable, whole
 
 
 @dataclass
@@ -38,6 +38,7 @@ class CURConfig(PeftConfig):
     dropout: float = 0.0
     seed: int = 0
     target_modules: list[str] | str | None = None
+    target_parameters: list[str] | None = None
     exclude_modules: list[str] | str | None = None
     layers_to_transform: list[int] | int | None = None
     layers_pattern: list[str] | str | None = None
@@ -67,7 +68,7 @@ class CURConfig(PeftConfig):
             raise _validation.complain(ValueError, "layers_to_transform", "given with layers_pattern", "None")
 
     def save_pretrained(self, save_directory, **kwargs):
-        """Write the options; columns and rows are in the file beside, and a process without us is told what it needs."""
+        """Write the options, that columns and rows are in the file beside, and what a process must import first."""
         saved = copy.copy(self)
         saved.chosen, saved.peft_type = True, in_files(self.peft_name)
         PeftConfig.save_pretrained(saved, save_directory, **kwargs)
@@ -80,6 +81,7 @@ class AdaptedLayer(nn.Module, BaseTunerLayer):
     """
 
     other_param_names = ()
+    parameter_name = "weight"
 
     def __init__(self, base_layer, key, adapter_name):
         super().__init__()
@@ -89,8 +91,6 @@ class AdaptedLayer(nn.Module, BaseTunerLayer):
         for name in self.adapter_layer_names:
             setattr(self, name, nn.ModuleDict())
         self.register_buffer("unmerged_weight", None, persistent=False)
-        out_features, in_features = self.base_weight.shape
-        self.in_features, self.out_features = in_features, out_features
 
     @property
     def deltas(self):
@@ -99,37 +99,47 @@ class AdaptedLayer(nn.Module, BaseTunerLayer):
 
     @property
     def base_weight(self):
-        """The weight (m, n), out by in, that the updates are for."""
-        layer = self.get_base_layer()
-        if not self.merged:
-            return weight_matrix(layer).detach()
-        return (self.unmerged_weight.T if lies_in_by_out(layer) else self.unmerged_weight).detach()
+        """The weight as it was before a merge."""
+        return self.unmerged_weight if self.merged else getattr(self.get_base_layer(), self.parameter_name)
 
-    def update_layer(self, adapter_name, delta, inference_mode):
+    def matrices(self):
+        """Names of the matrices (m, n), out by in, that the updates are for, and themselves."""
+        weight = whole(self.base_weight)
+        return [self.key], [weight.T if lies_in_by_out(self.get_base_layer()) else weight]
+
+    def joined(self, deltas):
+        """One update of the layer out of those of its matrices."""
+        return deltas[0]
+
+    def update_layer(self, adapter_name, deltas, inference_mode):
         """A new adapter."""
-        self.deltas[adapter_name] = delta
-        self._move_adapter_to_device_of_base_layer(adapter_name)
+        self.deltas[adapter_name] = self.joined(deltas)
         self.set_adapter(self.active_adapters, inference_mode=inference_mode)
 
+    def _move_adapter_to_device_of_base_layer(self, adapter_name, device=None):
+        device = self.base_weight.device if device is None else device
+        delta = self.deltas[adapter_name] if adapter_name in self.deltas else nn.Identity()
+        if not any(parameter.is_meta for parameter in delta.parameters()):
+            delta.to(device)  # what was trained keeps its digits
+
     def applied(self):
-        """The updates that `forward` has to add."""
+        """Names of the adapters that `forward` has to add."""
         if self.disable_adapters or self.merged:
             return []
-        return [self.deltas[name] for name in self.active_adapters if name in self.deltas]
+        return [name for name in self.active_adapters if name in self.deltas]
 
     def get_delta_weight(self, adapter):
         """One adapter's update, in the base layer's layout and dtype."""
-        layer = self.get_base_layer()
-        update = self.deltas[adapter].matrix().to(layer.weight.dtype)
-        return update.T if lies_in_by_out(layer) else update
+        update = self.deltas[adapter].matrix().to(self.base_weight.dtype)
+        return update.T if lies_in_by_out(self.get_base_layer()) else update
 
     def forward(self, x, *args, **kwargs):
         """The base layer's output plus the active updates'."""
         if self.disable_adapters and self.merged:
             self.unmerge()
         y = self.base_layer(x, *args, **kwargs)
-        for delta in self.applied():
-            y = y + self.addend(delta, x).to(y.dtype)
+        for name in self.applied():
+            y = y + self.addend(self.deltas[name], x).to(y.dtype)
         return y
 
     def addend(self, delta, x):
@@ -140,8 +150,7 @@ class AdaptedLayer(nn.Module, BaseTunerLayer):
     def merge(self, safe_merge=False, adapter_names=None):
         """Put updates into the base layer's weight, which becomes another parameter; the old one is kept."""
         names = [name for name in check_adapters_to_merge(self, adapter_names) if name in self.deltas]
-        layer = self.get_base_layer()
-        weight = updated = layer.weight
+        weight = updated = getattr(self.get_base_layer(), self.parameter_name)
         for name in names:
             updated = updated + self.get_delta_weight(name)
         if safe_merge and not torch.isfinite(updated).all():
@@ -149,8 +158,8 @@ class AdaptedLayer(nn.Module, BaseTunerLayer):
         if names:
             if not self.merged:
                 self.unmerged_weight = weight
-            layer.weight = nn.Parameter(updated, requires_grad=weight.requires_grad)
             self.merged_adapters = self.merged_adapters + names
+            setattr(self.get_base_layer(), self.parameter_name, parameter_like(weight, updated))
 
     def unmerge(self):
         """Bring back the base layer's weight, bit for bit."""
@@ -159,16 +168,32 @@ class AdaptedLayer(nn.Module, BaseTunerLayer):
             return
         weight, layer = self.unmerged_weight, self.get_base_layer()
         if not isinstance(weight, nn.Parameter):  # it was moved meanwhile
-            weight = nn.Parameter(weight, requires_grad=layer.weight.requires_grad)
-        layer.weight, self.unmerged_weight, self.merged_adapters = weight, None, []
+            weight = parameter_like(getattr(layer, self.parameter_name), weight)
+        setattr(layer, self.parameter_name, weight)
+        self.unmerged_weight, self.merged_adapters = None, []
 
     def supports_lora_conversion(self, adapter_name="default"):
         """Whether ``peft.convert_to_lora`` can take the layer: yes."""
         return True
 
 
+def parameter_like(parameter, data):
+    """A parameter with other numbers."""
+    return nn.Parameter(data, requires_grad=parameter.requires_grad)
+
+
 class AdaptedLinear(AdaptedLayer):
     """A linear layer, or transformers' Conv1D, with updates."""
+
+    @property
+    def in_features(self):
+        """Length of an input row."""
+        return self.matrices()[1][0].shape[1]
+
+    @property
+    def out_features(self):
+        """Length of an output row."""
+        return self.matrices()[1][0].shape[0]
 
 
 class AdaptedEmbedding(AdaptedLayer):
@@ -181,14 +206,71 @@ class AdaptedEmbedding(AdaptedLayer):
         return y if scale is None else y * scale
 
 
+class AdaptedParameter(AdaptedLayer):
+    """A module with updates of a parameter: a matrix, or one for each of some fused experts.
+
+    PEFT nests such layers, one for each parameter of a module, and knows them by the name ``ParamWrapper``.
+    """
+
+    def __init__(self, base_layer, key, adapter_name, parameter_name):
+        super().__init__(base_layer, key, adapter_name)
+        self.parameter_name = parameter_name
+
+    def matrices(self):
+        """Names of the matrices that the updates are for, and themselves."""
+        weight = whole(self.base_weight)
+        if weight.ndim != 3:
+            return [self.key], [weight]
+        return [f"{self.key}.{number}" for number in range(len(weight))], list(weight)
+
+    def joined(self, deltas):
+        """One update of the parameter out of those of its matrices."""
+        return Experts(deltas) if self.base_weight.ndim == 3 else deltas[0]
+
+    def forward(self, *args, **kwargs):
+        """The base layer's output with the updated parameter."""
+        if self.disable_adapters and self.merged:
+            self.unmerge()
+        names = self.applied()
+        if not names:
+            return self.base_layer(*args, **kwargs)
+        weight = self.base_weight + sum(self.get_delta_weight(name) for name in names)
+        path, base = self.parameter_name, self.base_layer
+        while base is not self.get_base_layer():
+            path, base = f"base_layer.{path}", base.base_layer
+        return torch.func.functional_call(self.base_layer, {path: weight}, args, kwargs)
+
+    def unload_and_optionally_merge_module(self, merge, safe_merge, adapter_names):
+        """The base module, with the updates of all its parameters or without."""
+        layer = self
+        while isinstance(layer, AdaptedParameter):
+            if merge:
+                layer.merge(safe_merge=safe_merge, adapter_names=adapter_names)
+            layer = layer.base_layer
+        return layer
+
+
+class Experts(nn.ModuleList):
+    """Updates of several matrices in one parameter."""
+
+    def matrix(self):
+        """The updates (E, m, n)."""
+        return torch.stack([delta.matrix() for delta in self])
+
+    def parameters(self, recurse=True):
+        """What the updates ask PEFT to train."""
+        return (parameter for delta in self for parameter in delta.parameters())
+
+
 class CURTuner(BaseTuner):
     """A model with adapted layers, all of them or, where anything is wrong with a new adapter, as it was before.
 
-    A subclass has layers by the kind of the layer which they are put around (`layer_classes`), makes a delta for one,
-    and lists what is chosen for an adapter (`units`), each with the layers that it is for.
+    A subclass has layers by the kind of the layer which they are put around (`layer_classes`) and one for parameters,
+    makes the delta of a matrix, and lists what is chosen for an adapter (`units`), each with its matrices' places.
     """
 
     layer_classes: dict = {}
+    parameter_layer: type
     target_module_mapping = {
         kind: list(names) for kind, names in TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.items()
     }
@@ -245,18 +327,77 @@ class CURTuner(BaseTuner):
         self, peft_config, adapter_name, target, target_name, parent, current_key, *, parameter_name=None
     ):
         layer = target
-        if not isinstance(target, self.tuner_layer_cls):
+        if parameter_name is not None:
+            if getattr(target, "parameter_name", None) != parameter_name or not isinstance(
+                target, self.parameter_layer
+            ):
+                layer = self.parameter_layer(target, current_key, adapter_name, parameter_name)
+        elif not isinstance(target, self.tuner_layer_cls):
             base = target.get_base_layer() if isinstance(target, BaseTunerLayer) else target
             kind = next((own for base_class, own in self.layer_classes.items() if isinstance(base, base_class)), None)
             if kind is None:
                 text = f"one of {', '.join(base_class.__name__ for base_class in self.layer_classes)}"
                 raise _validation.complain(TypeError, f"the module {current_key!r}", text, type(base).__name__)
             layer = kind(target, current_key, adapter_name)
-        layer.update_layer(adapter_name, self.delta(peft_config, layer), peft_config.inference_mode)
+        deltas = [self.delta(peft_config, layer, number) for number in range(len(layer.matrices()[0]))]
+        layer.update_layer(adapter_name, deltas, peft_config.inference_mode)
         if layer is not target:
             if adapter_name not in self.active_adapters:
                 layer.requires_grad_(False)
             self._replace_module(parent, target_name, layer, target)
+
+    def _replace_module(self, parent, child_name, new_module, child):
+        if isinstance(new_module, AdaptedLayer):
+            super()._replace_module(parent, child_name, new_module, child)
+        else:
+            setattr(parent, child_name, new_module)
+
+    def _prepare_adapter_config(self, peft_config, model_config):
+        if peft_config.target_modules is None and peft_config.target_parameters:
+            return peft_config
+        return super()._prepare_adapter_config(peft_config, model_config)
+
+    def add_weighted_adapter(self, adapters, weights, adapter_name, combination_type="linear"):
+        """Add an adapter whose update is a linear combination of others', which have the same columns and rows.
+
+        Parameters
+        ----------
+        adapters : list of str
+            Names of adapters of the same layers, with the same rank, rule and seed.
+        weights : list of float
+            What each update is multiplied by.
+        adapter_name : str
+            The new adapter's.
+        combination_type : "linear"
+            As in ``peft.LoraModel.add_weighted_adapter``; no other is possible.
+
+        Raises
+        ------
+        ValueError
+            If a name is unknown, the new one is not, the numbers of names and weights differ, or the updates have no
+            columns and rows in common, or are not linear in what is trained (form "mode_factors").
+        """
+        _validation.one_of(("linear",), combination_type, "combination_type")
+        for name in adapters:
+            _validation.one_of(self.peft_config, name, "each of adapters")
+        if adapter_name in self.peft_config:
+            raise _validation.complain(ValueError, "adapter_name", "a new name", repr(adapter_name))
+        if len(weights) != len(adapters) or not adapters:
+            raise _validation.complain(ValueError, "weights", f"{len(adapters)} numbers", len(weights))
+        members = list(zip(*(self.units(name) for name in adapters), strict=False))
+        for first, *others in members:
+            if not first.linear or any(not first.has_bases_of(other) for other in others):
+                what = "updates with the same columns and rows, linear in what is trained"
+                raise _validation.complain(ValueError, "adapters", what, f"others in {sources(first)[0][0]!r}")
+        config = copy.deepcopy(self.peft_config[adapters[0]])
+        config.chosen = True
+        self.peft_config[adapter_name] = config
+        self.inject_adapter(self.model, adapter_name)
+        config.chosen = False
+        for unit, own in zip(self.units(adapter_name), members, strict=True):
+            unit.load_state_dict(own[0].state_dict())
+            for p, *parts in zip(unit.parameters(), *(other.parameters() for other in own), strict=True):
+                p.data = sum(weight * part.data for weight, part in zip(weights, parts, strict=True))
 
     def _check_target_module_compatiblity(self, peft_config, model, target_name):
         alike = SimpleNamespace(peft_type="LORA")  # Mamba's kernels take out_proj.weight past the layer
@@ -285,8 +426,9 @@ def made_again(unit, incompatible_keys):
 
 
 def sources(unit):
-    """The names of the layers that a unit is for, and their weights."""
-    return [layer.key for layer in unit.layers], [whole(layer.base_weight) for layer in unit.layers]
+    """The names of the matrices that a unit is for, and themselves."""
+    found = {id(layer): layer.matrices() for layer, _ in unit.places}
+    return tuple([found[id(layer)][part][number] for layer, number in unit.places] for part in (0, 1))
 
 
 def dropout(p):
