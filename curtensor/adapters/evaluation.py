@@ -1,4 +1,4 @@
-"""What a model's parameters number, and how good its predictions are."""
+"""How good a model's predictions are."""
 
 import copy
 import inspect
@@ -14,42 +14,6 @@ from curtensor import _validation
 
 IGNORED = -100  # torch's and transformers' label that does not count
 EXACT, HALF = 1e-4, 2e-2  # how far a loss may be from the model's own, relative to it; where there is half precision
-
-
-def count_parameters(model):
-    """Numbers that are trained, and all numbers, frozen factors not counted.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        With or without adapters.
-
-    Returns
-    -------
-    trainable, total : int
-        Parameters shared by several modules count once.
-    """
-    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
-    return sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)
-
-
-def print_trainable_parameters(model):
-    """Print `count_parameters` in the words of PEFT.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        With or without adapters.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from curtensor.adapters import print_trainable_parameters
-    >>> print_trainable_parameters(torch.nn.Linear(9, 10))
-    trainable params: 100 || all params: 100 || trainable%: 100.0000
-    """
-    trainable, total = count_parameters(model)
-    print(f"trainable params: {trainable:,d} || all params: {total:,d} || trainable%: {100 * trainable / total:.4f}")
 
 
 @torch.inference_mode()

@@ -21,10 +21,12 @@ from peft.tuners.tuners_utils import (
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, register_peft_method
 from peft.utils.other import get_pattern_key
 from torch import nn
+from tqdm import tqdm
 
 from curtensor import _validation
 from curtensor.adapters.choice import ADAPTER_RULES, adapter_rule
 from curtensor.adapters.deltas import BASES
+from curtensor.adapters.transformer import call_layers, join_names, open_attentions
 from curtensor.adapters.weights import lies_in_by_out, readable, whole
 
 
@@ -47,6 +49,7 @@ class CURConfig(PeftConfig):
     modules_to_save: list[str] | None = None
     init_weights: bool = True
     chosen: bool = False
+    progress = False  # whether to show a bar; no option in files
 
     def __post_init__(self):
         super().__post_init__()
@@ -295,12 +298,16 @@ class CURTuner(BaseTuner):
 
     def wrap(self, model, adapter_name, *args, **kwargs):
         """Wrap the layers, with updates that are to be chosen or loaded."""
+        config = self.peft_config[adapter_name]
+        config.target_modules = open_attentions(model, config.target_modules)
         BaseTuner.inject_adapter(self, model, adapter_name, *args, **kwargs)
+        join_names(model)
+        call_layers(model)
 
     def choose(self, adapter_name, config):
         """Choose columns and rows by each unit's own random stream, so that no choice depends on another."""
         rule = adapter_rule(config.method)
-        for unit in self.units(adapter_name):
+        for unit in tqdm(self.units(adapter_name), desc="choose", disable=not config.progress):
             names, weights = sources(unit)
             for name, weight in zip(names, weights, strict=True):
                 readable(name, weight)
