@@ -43,7 +43,7 @@ def around(layer):
 
 def convert_one(conversion, **options):
     def start(weight, rank):
-        layer = nn.Linear(1, 1, bias=False)
+        layer = nn.Linear(*weight.T.shape, bias=False, device="meta")
         layer.weight = nn.Parameter(weight)
         size = "ranks" if conversion == "convert_to_tcurlora" else "rank"
         model = convert_by(conversion, around(layer), ["0"], **{size: rank}, **options)

@@ -247,9 +247,8 @@ def classes_on_axis_1(logits, labels):
 
 def next_classes(logits, labels):
     """The class that comes next in a sequence."""
-    return (
-        classes(logits[..., :-1, :], labels[..., 1:]) if logits.ndim > 2 and logits.shape[:-1] == labels.shape else None
-    )
+    whole = logits.ndim > 2 and logits.shape[:-1] == labels.shape
+    return classes(logits[..., :-1, :], labels[..., 1:]) if whole else None
 
 
 def zeros_and_ones(logits, labels):
