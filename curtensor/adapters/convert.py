@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from curtensor import _validation
 from curtensor.adapters.curlora import CURLoRAConfig
-from curtensor.adapters.initialise import INITS, back_to_start, has_residual_start, initialize_lora_cur_weights
+from curtensor.adapters.initialise import INITS, back_to_start, has_residual_start, initialize_lora_cur_weights, tied
 from curtensor.adapters.tcurlora import TCURLoRAConfig
 from curtensor.adapters.transformer import call_layers, join_names, open_attentions, take_out
 
@@ -532,14 +532,16 @@ def unload(model, *, keep_update=False):
     if not keep_update:
         base = peft_model.unload()
     else:
-        for name, layer in layers.items():
-            if not layer.merged:
-                merge_layer(name, layer)
-                bring_back(layer)
-                own_parameters(layer)
+        unmerged = {name: layer for name, layer in layers.items() if not layer.merged}
+        for name, layer in unmerged.items():
+            merge_layer(name, layer)
+            bring_back(layer)
+        for layer in unmerged.values():
+            if tied(peft_model, layer):
+                own_parameters(layer, copy=True)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "All adapters are already merged")
-            base = peft_model.merge_and_unload(safe_merge=True)
+            base = peft_model.merge_and_unload()
     take_out(base)
     return base
 
@@ -575,11 +577,12 @@ def merge_layer(name, layer):
             bring_back(layer)
 
 
-def own_parameters(layer):
+def own_parameters(layer, copy=False):
     """Give a base layer parameters that it shares with no other, so that merging changes no other."""
     base = layer.get_base_layer()
     for key, parameter in list(base.named_parameters(recurse=False)):
-        base._parameters[key] = nn.Parameter(parameter.detach(), requires_grad=parameter.requires_grad)
+        data = parameter.detach().clone() if copy else parameter.detach()
+        base._parameters[key] = nn.Parameter(data, requires_grad=parameter.requires_grad)
 
 
 def bring_back(layer):

@@ -34,8 +34,9 @@ class CURLoRAConfig(CURConfig):
         Factor of the update, above 0.
     basis : "orthonormal" or "raw"
         Orthonormal bases of the chosen columns and rows, or themselves, as published [1]_.
-    method : str, default "osinsky"
-        Rule for columns and rows: one of `curtensor.selection.SELECTION_RULES`, or the published "inverse_norm".
+    method : str or callable, default "osinsky"
+        Rule for columns and rows: one of `curtensor.selection.SELECTION_RULES`, or the published "inverse_norm", or a
+        function. What it chooses that depends on the others is replaced.
     dropout : float, default 0.0
         Probability with which an input of the update is zeroed in training.
     seed : int, default 0

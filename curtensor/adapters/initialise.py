@@ -152,14 +152,17 @@ def check_alone(peft_model, config, layers):
         raise _validation.complain(ValueError, "init", "'cur' for AdaLoRA", "'cur_residual'")
     if len(peft_model.peft_config) > 1:
         raise _validation.complain(ValueError, "peft_model", "one without other adapters", list(peft_model.peft_config))
-    names: dict = {}
-    for name, parameter in peft_model.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), set()).add(name)
     for name, layer in layers.items():
-        shared = {owner for p in layer.get_base_layer().parameters() for owner in names[id(p)]}
-        shared = sorted(owner for owner in shared if not owner.startswith(f"{name}."))
-        if shared:
-            raise _validation.complain(ValueError, f"the weight of {name!r}", "its own to be changed", shared[0])
+        if tied(peft_model, layer):
+            raise _validation.complain(ValueError, f"the weight of {name!r}", "its own", "one that another module has")
+
+
+def tied(peft_model, layer):
+    """Whether another module has a parameter of a layer's base layer."""
+    base = layer.get_base_layer()
+    own = {id(parameter) for parameter in base.parameters(recurse=False)}
+    others = (module for module in peft_model.modules() if module is not base)
+    return any(id(p) in own for module in others for p in module._parameters.values())
 
 
 def chosen_bases(name, weight, rank, rule, rng):

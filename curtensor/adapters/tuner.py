@@ -4,6 +4,7 @@ import copy
 import hashlib
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -24,7 +25,7 @@ from torch import nn
 from tqdm import tqdm
 
 from curtensor import _validation
-from curtensor.adapters.choice import ADAPTER_RULES, adapter_rule
+from curtensor.adapters.choice import adapter_rule
 from curtensor.adapters.deltas import BASES
 from curtensor.adapters.transformer import call_layers, join_names, open_attentions
 from curtensor.adapters.weights import lies_in_by_out, readable, whole
@@ -36,7 +37,7 @@ class CURConfig(PeftConfig):
 
     scale: float = 1.0
     basis: str = "orthonormal"
-    method: str = "osinsky"
+    method: str | Callable = "osinsky"
     dropout: float = 0.0
     seed: int = 0
     target_modules: list[str] | str | None = None
@@ -56,7 +57,8 @@ class CURConfig(PeftConfig):
         self.peft_type = PeftType[self.peft_name]
         self.scale = _validation.positive(self.scale, "scale")
         self.basis = _validation.one_of(BASES, self.basis, "basis")
-        self.method = _validation.one_of(ADAPTER_RULES, self.method, "method")
+        if not self.chosen:
+            adapter_rule(self.method)
         self.seed = _validation.integer(self.seed, "seed", 0, 2**63 - 1)
         self.init_weights = _validation.flag(self.init_weights, "init_weights")
         self.bias = _validation.one_of(("none", "all", f"{self.peft_name.lower()}_only"), self.bias, "bias")
@@ -74,6 +76,7 @@ class CURConfig(PeftConfig):
         """Write the options, that columns and rows are in the file beside, and what a process must import first."""
         saved = copy.copy(self)
         saved.chosen, saved.peft_type = True, in_files(self.peft_name)
+        saved.method = self.method if isinstance(self.method, str) else "a function"
         PeftConfig.save_pretrained(saved, save_directory, **kwargs)
 
 
@@ -109,6 +112,16 @@ class AdaptedLayer(nn.Module, BaseTunerLayer):
         """Names of the matrices (m, n), out by in, that the updates are for, and themselves."""
         weight = whole(self.base_weight)
         return [self.key], [weight.T if lies_in_by_out(self.get_base_layer()) else weight]
+
+    @property
+    def in_features(self):
+        """Length of an input row."""
+        return self.matrices()[1][0].shape[1]
+
+    @property
+    def out_features(self):
+        """Length of an output row."""
+        return self.matrices()[1][0].shape[0]
 
     def joined(self, deltas):
         """One update of the layer out of those of its matrices."""
@@ -187,16 +200,6 @@ def parameter_like(parameter, data):
 
 class AdaptedLinear(AdaptedLayer):
     """A linear layer, or transformers' Conv1D, with updates."""
-
-    @property
-    def in_features(self):
-        """Length of an input row."""
-        return self.matrices()[1][0].shape[1]
-
-    @property
-    def out_features(self):
-        """Length of an output row."""
-        return self.matrices()[1][0].shape[0]
 
 
 class AdaptedEmbedding(AdaptedLayer):
