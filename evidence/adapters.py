@@ -227,7 +227,9 @@ def identity():
     for name in CONVERSIONS:
         y = converted(name, minilm(), TARGETS)(**inputs).last_hidden_state
         change = float((y - plain).abs().max())
-        yield at_most(f"right after conversion, {name}: largest change of an output", allowed(name, 1e-5), change)
+        yield at_most(
+            f"right after conversion, {name}: largest change of an output", allowed(name, 1e-4), change
+        )  # float32
 
 
 def allowed(name, rounding):

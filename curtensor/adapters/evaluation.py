@@ -105,7 +105,7 @@ def evaluate_model(model, dataloader, *, metrics=None, loss=None, predict=None):
     if count == 0:
         raise _validation.complain(ValueError, "dataloader", "one with labels that count", "none")
     if metrics is None:
-        metrics = {"accuracy": accuracy} if PREDICTIONS.get(reading) is largest else {}
+        metrics = {"accuracy": accuracy} if PREDICTIONS.get(reading) is likeliest else {}
     if not metrics:
         return {"loss": total / count}
     if reading is unread:
@@ -175,7 +175,7 @@ def forward_parameters(model):
             return inspect.signature(model.forward).parameters
 
 
-def part_of(outputs, name):
+def output_named(outputs, name):
     """A named part of what a model gave, or None."""
     return outputs.get(name) if isinstance(outputs, Mapping) else getattr(outputs, name, None)
 
@@ -184,10 +184,10 @@ def logits_of(outputs):
     """The logits out of what a model gives; None if a loss is all that can be used."""
     if isinstance(outputs, torch.Tensor):
         return outputs
-    logits = part_of(outputs, "logits")
+    logits = output_named(outputs, "logits")
     if isinstance(logits, torch.Tensor):
         return logits
-    if part_of(outputs, "loss") is None:
+    if output_named(outputs, "loss") is None:
         what = "a tensor or one with logits or a loss"
         raise _validation.complain(TypeError, "the model's output", what, type(outputs).__name__)
     return None
@@ -195,7 +195,7 @@ def logits_of(outputs):
 
 def own_loss(outputs, labels, loss):
     """The mean loss of a batch by the given function, or by the model itself; None if neither has one."""
-    found = part_of(outputs, "loss") if loss is None else torch.as_tensor(loss(logits_of(outputs), labels))
+    found = output_named(outputs, "loss") if loss is None else torch.as_tensor(loss(logits_of(outputs), labels))
     if found is None and labels is None:
         raise _validation.complain(TypeError, "each batch", "a pair or a dict with 'labels'", "neither, nor a loss")
     if found is not None and found.numel() != 1:
@@ -272,12 +272,12 @@ def unread(logits, labels):
     """Nothing that can be told from logits and labels."""
 
 
-def largest(logits):
+def likeliest(logits):
     """The class of the largest logit."""
     return logits.argmax(dim=-1)
 
 
-def positive(logits):
+def above_zero(logits):
     """1 where a logit is positive."""
     return (logits > 0).long()
 
@@ -289,10 +289,10 @@ def unchanged(outputs):
 
 # each reading, and what it predicts
 PREDICTIONS = {
-    classes: largest,
-    classes_on_axis_1: largest,
-    next_classes: largest,
-    zeros_and_ones: positive,
+    classes: likeliest,
+    classes_on_axis_1: likeliest,
+    next_classes: likeliest,
+    zeros_and_ones: above_zero,
     regression: unchanged,
 }
 
