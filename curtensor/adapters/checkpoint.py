@@ -20,8 +20,9 @@ from transformers.pytorch_utils import Conv1D
 
 from curtensor import _validation
 from curtensor.adapters.convert import adapted_layers, all_or_nothing, peft_model_in
-from curtensor.adapters.initialise import has_residual_start, refuse_to_save
+from curtensor.adapters.initialise import freeze_ranks, has_residual_start, refuse_to_save
 from curtensor.adapters.transformer import LayeredAttention, call_layers, join_names, open_attentions
+from curtensor.adapters.tuner import Experts
 from curtensor.adapters.weights import whole
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
@@ -104,12 +105,28 @@ def load_adapter(model, folder, *, adapter_name="default", is_trainable=True):
     with all_or_nothing(model):
         try:
             config.target_modules = open_attentions(model, config.target_modules)
-            peft_model = get_peft_model(model, config, adapter_name, low_cpu_mem_usage=True)
-            found = set_peft_model_state_dict(peft_model, tensors, adapter_name, low_cpu_mem_usage=True)
+            with torch.random.fork_rng(devices=[]):
+                peft_model = get_peft_model(model, config, adapter_name)
+            join_names(model)
+            kinds = get_peft_model_state_dict(peft_model, adapter_name=adapter_name)
+            found = set_peft_model_state_dict(peft_model, tensors, adapter_name)
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise _validation.complain(ValueError, f"the adapter in {folder}", "one for this model", error) from error
-        check_filled(peft_model, folder, found.unexpected_keys)
-        join_names(model)
+        own = (f".{peft_model.base_model.prefix}", ".modules_to_save.")
+        state = peft_model.state_dict(keep_vars=True)  # one tensor under all names of a layer, of which a file has one
+        loaded = {id(tensor) for key, tensor in state.items() if key not in found.missing_keys}
+        wrong = {
+            "missing": [key for key in found.missing_keys
+                        if any(part in key for part in own) and id(state[key]) not in loaded],
+            "unknown to the model": found.unexpected_keys,
+            "of another kind of numbers": [key for key, tensor in kinds.items() if key in tensors
+                                           and tensor.is_floating_point() != tensors[key].is_floating_point()],
+        }  # fmt: skip
+        for what, names in wrong.items():
+            if names:
+                text = f"{names[0]} {what}"
+                raise _validation.complain(ValueError, f"the adapter in {folder}", "one for this model", text)
+        freeze_ranks(model)
         call_layers(model)
     return peft_model
 
@@ -134,15 +151,6 @@ def read_files(folder):
         if not torch.isfinite(tensor).all():
             raise _validation.complain(ValueError, f"{key} in {folder / TENSORS}", "finite", "NaN or infinity")
     return config, tensors
-
-
-def check_filled(peft_model, folder, unexpected):
-    """Raise unless the file had all that the adapters need, in floating point, and no more."""
-    missing = [name for name, tensor in peft_model.state_dict().items() if tensor.is_meta]
-    integers = [name for name, p in peft_model.named_parameters() if ".base_layer." not in name and not p.is_floating_point()]
-    for what, names in (("missing", missing), ("unknown to the model", unexpected), ("of integers", integers)):
-        if names:
-            raise _validation.complain(ValueError, f"the adapter in {folder}", "one for this model", f"{names[0]} {what}")
 
 
 def gathered_state(model):
@@ -225,8 +233,9 @@ def export_lora(model, folder, *, adapter_name="default", rank=None, base_model_
     for name, layer in layers.items():
         own = lora_tensors(peft_model, name, layer, adapter_name, state)
         if rank is not None:
-            own, errors[name] = truncated(name, layer, own, rank)
-        ranks[name] = len(next(A for key, A in own.items() if key.startswith(("lora_A", "lora_embedding_A"))))
+            own, errors[name] = truncated(name, experts_of(layer, adapter_name), own, rank)
+        A = next(tensor for key, tensor in own.items() if key.startswith(("lora_A", "lora_embedding_A")))
+        ranks[name] = len(A) // experts_of(layer, adapter_name)
         tensors |= {f"base_model.model.{name}.{key}": tensor for key, tensor in own.items()}
     for key, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
@@ -234,10 +243,12 @@ def export_lora(model, folder, *, adapter_name="default", rank=None, base_model_
     tensors = {key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for key, tensor in tensors.items()}
     base = peft_model.get_base_model()
     config = peft_model.peft_config[adapter_name]
-    config = lora_config(config, layers, *(rank_patterns(ranks) if rank or type(config) is not LoraConfig else
-                                           own_patterns(config, has_residual_start(peft_model))))  # fmt: skip
-    config.base_model_name_or_path = base_model_name or config.base_model_name_or_path
-    config.task_type = task_type or config.task_type or task_of(base)
+    own = type(config) is LoraConfig and rank is None
+    ranks = own_patterns(config, has_residual_start(peft_model)) if own else rank_patterns(ranks)
+    config = lora_config(config, layers, *ranks, {
+        "base_model_name_or_path": base_model_name or config.base_model_name_or_path,
+        "task_type": task_type or config.task_type or task_of(base),
+    })  # fmt: skip
     kind = {"base_model_class": type(base).__name__, "parent_library": type(base).__module__}
     with whole_files(folder) as part:
         save_file(tensors, Path(part, TENSORS), metadata={"format": "pt"})
@@ -250,6 +261,13 @@ def has_adapter(layer, adapter_name):
     return any(adapter_name in getattr(layer, names) for names in layer.adapter_layer_names)
 
 
+def experts_of(layer, adapter_name):
+    """The number of experts in what a layer adapts; 1 for a matrix."""
+    if isinstance(layer, LoraLayer):
+        return getattr(layer, "num_experts", 1)
+    return len(layer.deltas[adapter_name]) if isinstance(layer.deltas[adapter_name], Experts) else 1
+
+
 def lora_tensors(peft_model, name, layer, adapter_name, state):
     """A layer's adapter as LoRA's tensors of scale 1, by their names in files."""
     if name.endswith("in_proj") and isinstance(peft_model.get_base_model().get_submodule(name[:-8]), LayeredAttention):
@@ -258,13 +276,11 @@ def lora_tensors(peft_model, name, layer, adapter_name, state):
         P, e, Q = (whole(getattr(layer, f"lora_{part}")[adapter_name]) for part in "BEA")
         return {"lora_A.weight": Q, "lora_B.weight": P * e.T * (layer.scaling[adapter_name] / (float(layer.ranknum[adapter_name]) + 1e-5))}
     if not isinstance(layer, LoraLayer):
-        B, A = map(whole, layer.deltas[adapter_name].lora_factors())
-        kind = ("lora_embedding_A", "lora_embedding_B") if isinstance(layer.get_base_layer(), torch.nn.Embedding) else ("lora_A.weight", "lora_B.weight")
-        return dict(zip(kind, (A, B), strict=True))
+        return tuner_tensors(layer, adapter_name)
     start = f"base_model.model.{name}.lora_"
     own = {f"lora_{key.removeprefix(start)}": whole(tensor) for key, tensor in state.items() if key.startswith(start)}
     if has_residual_start(peft_model):
-        A, B, E = own["lora_A.weight"], own["lora_B.weight"], getattr(layer, "num_experts", 1)
+        A, B, E = own["lora_A.weight"], own["lora_B.weight"], experts_of(layer, adapter_name)
         A, A0 = (X.reshape(E, -1, X.shape[1]) for X in (A, layer.start_A))
         B, B0 = (X.reshape(len(X), -1, E) for X in (B, layer.start_B))
         own["lora_A.weight"] = torch.cat([A, A0], dim=1).flatten(0, 1)
@@ -275,9 +291,24 @@ def lora_tensors(peft_model, name, layer, adapter_name, state):
     return own
 
 
-def truncated(name, layer, tensors, rank):
+def tuner_tensors(layer, adapter_name):
+    """CURLoRA's or tCURLoRA's update as LoRA's tensors: B and A, or side by side those of all experts."""
+    delta, base = layer.deltas[adapter_name], layer.get_base_layer()
+    if isinstance(delta, Experts):
+        factors = [map(whole, expert.lora_factors()) for expert in delta]
+        if getattr(base, "is_transposed", False):  # PEFT takes B A of experts whose weights lie in by out as (B A)^T
+            factors = [(A.T, B.T) for B, A in factors]
+        Bs, As = zip(*factors, strict=True)
+        return {"lora_A.weight": torch.cat(As), "lora_B.weight": torch.stack(Bs, dim=2).flatten(1)}
+    B, A = map(whole, delta.lora_factors())
+    if isinstance(base, torch.nn.Embedding):
+        return {"lora_embedding_A": A, "lora_embedding_B": B}
+    return {"lora_A.weight": A, "lora_B.weight": B}
+
+
+def truncated(name, experts, tensors, rank):
     """The best approximation of an update B A by one of a lower rank, its factors balanced, and its relative error."""
-    if set(tensors) != {"lora_A.weight", "lora_B.weight"} or getattr(layer, "num_experts", 1) > 1:
+    if set(tensors) != {"lora_A.weight", "lora_B.weight"} or experts > 1:
         raise _validation.complain(ValueError, "rank", f"None where an update is more than B A as of {name!r}", rank)
     B, A = tensors["lora_B.weight"].double(), tensors["lora_A.weight"].double()
     QB, TB = torch.linalg.qr(B)
@@ -301,13 +332,13 @@ def rank_patterns(ranks):
     return largest, {f"^{re.escape(name)}": r for name, r in ranks.items() if r != largest}
 
 
-def lora_config(config, layers, rank, pattern):
+def lora_config(config, layers, rank, pattern, named):
     """What PEFT's ``LoraConfig`` of an exported adapter is: all scales 1, the rest as in its own configuration."""
     same = {field.name: getattr(config, field.name) for field in dataclasses.fields(LoraConfig)
             if field.init and hasattr(config, field.name)}  # fmt: skip
     same["bias"] = same["bias"] if same["bias"] in ("none", "all") else "lora_only"
     same["fan_in_fan_out"] = all(isinstance(layer.get_base_layer(), Conv1D) for layer in layers.values())
-    return LoraConfig(**same | {
+    return LoraConfig(**same | named | {
         "r": rank, "lora_alpha": rank, "rank_pattern": pattern, "alpha_pattern": pattern, "use_rslora": False,
         "init_lora_weights": True, "inference_mode": True, "lora_dropout": 0.0,
     })  # fmt: skip

@@ -334,7 +334,7 @@ def check_targets(model, config):
     """Raise where a name in a configuration matches nothing, and warn where "all-linear" leaves experts out."""
     modules = [name for name, _ in model.named_modules() if name]
     packed = [f"{name}.in_proj_weight".lstrip(".") for name, module in model.named_modules()
-              if isinstance(module, nn.MultiheadAttention)]  # fmt: skip
+              if isinstance(module, nn.MultiheadAttention) and module._qkv_same_embed_dim]  # fmt: skip
     parameters = [name for name, _ in model.named_parameters()]
     for argument, known in (
         ("target_modules", modules + packed),

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from peft import AdaLoraConfig, LoraConfig, PeftModel
-from peft.tuners.adalora import SVDLinear
+from peft.tuners.adalora import AdaLoraLayer, SVDLinear
 from peft.tuners.lora import Linear, LoraLayer, ParamWrapper
 from torch import nn
 from tqdm import tqdm
@@ -106,6 +106,7 @@ def initialize_lora_cur_weights(
         starts[name] = parts
     for name, parts in starts.items():
         START[type(config)](layers[name], adapter_name, parts, residual)
+    freeze_ranks(peft_model)
     if residual:
         config.init_lora_weights = init
         peft_model.save_pretrained = refuse_to_save
@@ -206,6 +207,13 @@ def start_adalora(layer, adapter_name, parts, residual):
     layer.lora_B[adapter_name].copy_(P)
     layer.lora_A[adapter_name].copy_(Q)
     layer.lora_E[adapter_name].zero_()
+
+
+def freeze_ranks(model):
+    """AdaLoRA's count of its rank is no parameter, though PEFT 0.21 lets it be trained in double and half precision."""
+    for layer in model.modules():
+        if isinstance(layer, AdaLoraLayer):
+            layer.ranknum.requires_grad_(False)
 
 
 START = {LoraConfig: start_lora, AdaLoraConfig: start_adalora}
