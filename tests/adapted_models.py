@@ -71,8 +71,11 @@ def seeded(make, seed=0):
 def mlp(dtype=torch.float32, seed=0):
     """Three layers of one shape and a head."""
     sizes = [(20, 20)] * 3 + [(20, 3)]
-    layers = [layer for m, n in sizes for layer in (nn.Linear(m, n, dtype=dtype), nn.Tanh())][:-1]
-    return seeded(lambda: nn.Sequential(*layers), seed)
+
+    def make():
+        return nn.Sequential(*[layer for m, n in sizes for layer in (nn.Linear(m, n, dtype=dtype), nn.Tanh())][:-1])
+
+    return seeded(make, seed)
 
 
 SIZES = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -89,7 +92,7 @@ def ids():
 
 def llama(**options):
     """Llama with grouped queries."""
-    own = tf.LlamaConfig(**SIZES, num_key_value_heads=2, bos_token_id=1, eos_token_id=2, **options)
+    own = tf.LlamaConfig(**SIZES | options, num_key_value_heads=2, bos_token_id=1, eos_token_id=2)
     return tf.LlamaForCausalLM(own)
 
 

@@ -128,7 +128,7 @@ def load_adapter(model, folder, *, adapter_name="default", is_trainable=True):
                 raise _validation.complain(ValueError, f"the adapter in {folder}", "one for this model", text)
         freeze_ranks(model)
         call_layers(model)
-    return peft_model
+    return peft_model if is_trainable else peft_model.requires_grad_(False)
 
 
 def read_files(folder):
@@ -232,14 +232,13 @@ def export_lora(model, folder, *, adapter_name="default", rank=None, base_model_
     ranks, errors = {}, dict.fromkeys(layers, 0.0)
     for name, layer in layers.items():
         own = lora_tensors(peft_model, name, layer, adapter_name, state)
+        if not all(torch.isfinite(tensor).all() for tensor in own.values()):
+            raise _validation.complain(ValueError, f"the update of {name!r}", "finite", "NaN or infinity")
         if rank is not None:
             own, errors[name] = truncated(name, experts_of(layer, adapter_name), own, rank)
         A = next(tensor for key, tensor in own.items() if key.startswith(("lora_A", "lora_embedding_A")))
         ranks[name] = len(A) // experts_of(layer, adapter_name)
         tensors |= {f"base_model.model.{name}.{key}": tensor for key, tensor in own.items()}
-    for key, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise _validation.complain(ValueError, f"the adapter's {key}", "finite", "NaN or infinity")
     tensors = {key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for key, tensor in tensors.items()}
     base = peft_model.get_base_model()
     config = peft_model.peft_config[adapter_name]

@@ -308,6 +308,7 @@ def with_adapters(model, config, rng):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**63)))
         peft_model = get_peft_model(model, config)
+    check_layers(peft_model, config)
     join_names(model)
     call_layers(model)
     return peft_model
@@ -343,9 +344,10 @@ def check_targets(model, config):
         ("target_parameters", parameters),
     ):
         wanted = getattr(config, argument, None) or ()
+        wanted = wanted if isinstance(wanted, str) else _validation.name_list(wanted, argument)
         patterns = {wanted: wanted} if isinstance(wanted, str) else {w: rf"(.*\.)?{re.escape(w)}" for w in wanted}
         for name, pattern in patterns.items():
-            if name != "all-linear" and not any(re.fullmatch(pattern, other) for other in known):
+            if name != "all-linear" and not any(map(compiled(pattern, argument).fullmatch, known)):
                 raise _validation.complain(ValueError, argument, f"names in the model; {closest(name, known)}", repr(name))
     if config.target_modules == "all-linear" and not config.target_parameters:
         fused = [name for name, parameter in model.named_parameters() if parameter.ndim == 3 and "expert" in name]
@@ -353,6 +355,22 @@ def check_targets(model, config):
             ends = sorted({name.split(".layers.")[-1].partition(".")[2] or name for name in fused})
             text = f"'all-linear' leaves out fused experts, which are parameters: target_parameters={ends} adapts them"
             warnings.warn(text, stacklevel=5)
+
+
+def compiled(pattern, argument):
+    """A regular expression, or the complaint that it is none."""
+    try:
+        return re.compile(pattern)
+    except re.error:
+        raise _validation.complain(ValueError, argument, "names or a regular expression", repr(pattern)) from None
+
+
+def check_layers(peft_model, config):
+    """Raise where a number of a layer is none of a target's."""
+    numbers = config.layers_to_transform
+    for number in [numbers] if isinstance(numbers, int) else numbers or ():
+        if not any(f".{number}." in name for name in peft_model.base_model.targeted_module_names):
+            raise _validation.complain(ValueError, "layers_to_transform", "numbers of layers with targets", number)
 
 
 def closest(name, known):

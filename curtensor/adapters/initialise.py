@@ -132,6 +132,8 @@ def checked_weights(name, layer):
     """The weights (m, n) that a layer adapts, out by in: one, or one for each expert."""
     if layer.merged:
         raise _validation.complain(ValueError, f"the adapter of {name!r}", "unmerged", "a merged one")
+    if any(p.is_meta for p in layer.parameters()):
+        raise _validation.complain(ValueError, f"the layer {name!r}", "one with data", "tensors on the meta device")
     base = layer.get_base_layer()
     if isinstance(layer, ParamWrapper):
         stacked = whole(layer.get_param())

@@ -28,7 +28,7 @@ from curtensor import _validation
 from curtensor.adapters.choice import adapter_rule
 from curtensor.adapters.deltas import BASES
 from curtensor.adapters.transformer import call_layers, join_names, open_attentions
-from curtensor.adapters.weights import lies_in_by_out, readable, whole
+from curtensor.adapters.weights import lies_in_by_out, of_floats, readable, whole
 
 
 @dataclass
@@ -173,7 +173,7 @@ class AdaptedLayer(nn.Module, BaseTunerLayer):
             raise _validation.complain(ValueError, f"the weight of {self.key!r} merged with {names}", "finite", "NaN")
         if names:
             if not self.merged:
-                self.unmerged_weight = weight
+                self._buffers["unmerged_weight"] = weight  # set as an attribute, a parameter would be in files
             self.merged_adapters = self.merged_adapters + names
             setattr(self.get_base_layer(), self.parameter_name, parameter_like(weight, updated))
 
@@ -349,6 +349,7 @@ class CURTuner(BaseTuner):
                 text = f"one of {', '.join(base_class.__name__ for base_class in self.layer_classes)}"
                 raise _validation.complain(TypeError, f"the module {current_key!r}", text, type(base).__name__)
             layer = kind(target, current_key, adapter_name)
+        of_floats(current_key, layer.base_weight)
         deltas = [self.delta(peft_config, layer, number) for number in range(len(layer.matrices()[0]))]
         layer.update_layer(adapter_name, deltas, peft_config.inference_mode)
         if layer is not target:
@@ -426,6 +427,8 @@ class CURTuner(BaseTuner):
                 raise _validation.complain(ValueError, key, f"of dtype {tensor.dtype}", found[key].dtype)
             if not torch.isfinite(found[key]).all():
                 raise _validation.complain(ValueError, key, "finite", "NaN or infinity")
+            if not (tensor.is_floating_point() or key.endswith("fingerprint")) and (found[key] < 0).any():
+                raise _validation.complain(ValueError, key, "indices of at least 0", int(found[key].min()))
         return found
 
 

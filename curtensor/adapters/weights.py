@@ -21,11 +21,17 @@ def lies_in_by_out(layer):
     return isinstance(layer, (Conv1D, nn.Embedding))
 
 
+def of_floats(name, weight):
+    """Raise unless a weight is of floats, as those of quantised layers are not."""
+    if weight.dtype not in FLOATS or weight.is_quantized or weight.layout != torch.strided:
+        what = f"the weight of {name!r}"
+        raise _validation.complain(TypeError, what, "in half, single or double precision", f"{weight.dtype}")
+
+
 def readable(name, weight):
     """Raise unless a weight is one whose columns and rows can be read: it has data, of floats, all of them finite."""
     what = f"the weight of {name!r}"
-    if weight.dtype not in FLOATS or weight.is_quantized or weight.layout != torch.strided:
-        raise _validation.complain(TypeError, what, "in half, single or double precision", f"{weight.dtype}")
+    of_floats(name, weight)
     if weight.is_meta:
         raise _validation.complain(ValueError, what, "a tensor with data", "one on the meta device")
     index = operands.find(weight)[0].first_nonfinite(weight)
