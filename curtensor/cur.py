@@ -27,7 +27,6 @@ from curtensor.svd import SVD
 from curtensor.tolerance import (
     NOTHING,
     SPARE,
-    SPREAD,
     Span,
     by_pivots,
     columns_by_blocks,
@@ -394,9 +393,9 @@ def cur_decomposition(
     + s)) operations for s entries a row of the test matrices, plus O((m + n) k^2); memory O((m + n) k). The factors are
     held in orthonormal form, which keeps the digits that a product through U loses.
 
-    Of up to 2^26 entries a default `rank` of more than nine tenths of min(m, n), or with `rtol` more than a quarter of
-    it and 64, is by pivoted QR of A itself in place of a sketch, and rows are pivots of the columns' basis: that is one
-    pass after the others, which copies A, and O(m n min(m, n)) operations. The same is done of more than a quarter by
+    Of up to 2^26 entries a default `rank` of more than nine tenths of min(m, n), or with `rtol` more than a fifth of
+    it and 16, is by pivoted QR of A itself in place of a sketch, and rows are pivots of the columns' basis: that is one
+    pass after the others, which copies A, and O(m n min(m, n)) operations. The same is done of more than 0.4 by
     "iterative", which else needs a pass for the sketch of 60 rows, and one for each 50 columns.
 
     Where the sketch says that more than 0.8 of ||A||_F is left, one more pass finds the factor by which the
@@ -695,7 +694,7 @@ def smallest_pivoted_cur(sketched, rtol, core, callback):
     """The CUR of the fewest columns and rows, in the order of pivots of A itself, that hold a tolerance."""
     columns, tails = pivoted_columns(sketched, min(sketched.A.shape))
     tails = tails / (sketched.norm or 1)
-    k = min(first_within(tails, rtol / SPREAD), len(columns.indices))
+    k = min(first_within(tails, rtol / EXPECTED), len(columns.indices))  # once too many is cheaper than twice
     while True:
         cross = pivoted_cross(sketched, columns.first(k), rows_beside(k, core, sketched.A.shape[0]))
         result = fewest(sketched, *cross, tails[k], rtol, core)

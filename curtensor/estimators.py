@@ -43,7 +43,11 @@ class ColumnSelector(SelectorMixin, BaseEstimator):
         Rule for the choice, as in `curtensor.select_columns`; with "leverage" and "uniform" `rank` may be as high
         as the number of features.
     score_rank : int, optional
-        The `rank` of `curtensor.select_columns`, that of the scores which "leverage" draws by. Not with `rtol`.
+        The `rank` of `curtensor.select_columns`: that of a later approximation, where `rank` features are more than
+        that, and for "leverage" of the scores drawn by. Not with `rtol`.
+    groups : sequence of labels, optional
+        One a feature: those with the same label are kept or left out together, such as the indicators of one category
+        or the sensors of one station. `rank` is a number of groups then. Not with `rtol`.
     sketch : str or callable, default "sparse_sign"
         As in `curtensor.select_columns`.
     random_state : int, RandomState or None, default None
@@ -80,6 +84,7 @@ class ColumnSelector(SelectorMixin, BaseEstimator):
         rtol: float | None = None,
         method: str | Callable = "osinsky",
         score_rank: int | None = None,
+        groups: Any = None,
         sketch: str | Callable = "sparse_sign",
         random_state: RandomState = None,
     ) -> None:
@@ -87,12 +92,14 @@ class ColumnSelector(SelectorMixin, BaseEstimator):
         self.rtol = rtol
         self.method = method
         self.score_rank = score_rank
+        self.groups = groups
         self.sketch = sketch
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Choose columns of X (n_samples, n_features), dense, CSR, CSC, a DataFrame or DataArray; y is ignored."""
-        self.col_indices_ = chosen(self, validated(self, X), 1)
+        X = validated(self, X)
+        self.col_indices_ = chosen(self, X, 1) if self.groups is None else chosen_in_groups(self, X)
         return self
 
     def transform(self, X: Any) -> Any:
@@ -126,7 +133,8 @@ class RowSelector(BaseEstimator):
         Rule for the choice, as in `curtensor.select_rows`; with "leverage" and "uniform" `rank` may be as high
         as the number of samples.
     score_rank : int, optional
-        The `rank` of `curtensor.select_rows`, that of the scores which "leverage" draws by. Not with `rtol`.
+        The `rank` of `curtensor.select_rows`: that of a later approximation, where `rank` samples are more than that,
+        and for "leverage" of the scores drawn by. Not with `rtol`.
     sketch : str or callable, default "sparse_sign"
         As in `curtensor.select_rows`.
     random_state : int, RandomState or None, default None
@@ -482,6 +490,16 @@ def chosen(selector, X, axis):
     if selector.rtol is not None:
         return interpolative_decomposition(X, rank, rtol=selector.rtol, axis=axis, **options).indices
     return (select_columns if axis == 1 else select_rows)(X, rank, rank=selector.score_rank, **options)
+
+
+def chosen_in_groups(selector, X):
+    """The columns of the groups that a selector chooses; by default of all groups that add something."""
+    if selector.rtol is not None:
+        raise _validation.complain(ValueError, "rtol", "None where groups are given", selector.rtol)
+    labels = list(selector.groups)
+    n_groups = len(set(labels)) if selector.rank is None else selector.rank
+    options = {"method": selector.method, "sketch": selector.sketch, "rng": seed(selector.random_state)}
+    return select_columns(X, n_groups, rank=selector.score_rank, groups=labels, **options)
 
 
 def mask(size, indices):

@@ -45,6 +45,7 @@ ARGUMENTS = {
     "weights": "how readily each candidate is chosen, 0 for never",
     "include": "candidates taken in any case",
     "exclude": "candidates never taken",
+    "groups": "labels: candidates with the same one are taken together or not at all",
     "norm": "in which an error is measured",
     "n_probes": "random vectors on which an error is estimated",
     "normalize": "whether scores are to sum to 1",
