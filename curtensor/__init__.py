@@ -20,9 +20,12 @@ if TYPE_CHECKING:  # what checkers and editors see; at run time each name is loa
     from curtensor.cur import cur_from_indices as cur_from_indices
     from curtensor.estimators import ColumnSelector as ColumnSelector
     from curtensor.estimators import CURTransformer as CURTransformer
+    from curtensor.estimators import NystroemCUR as NystroemCUR
     from curtensor.estimators import RowSelector as RowSelector
     from curtensor.interpolative import ID as ID
     from curtensor.interpolative import interpolative_decomposition as interpolative_decomposition
+    from curtensor.kernels import KernelCUR as KernelCUR
+    from curtensor.kernels import kernel_cur as kernel_cur
     from curtensor.leverage import leverage_scores as leverage_scores
     from curtensor.operands.blocks import RowBlocks as RowBlocks
     from curtensor.operands.blocks import row_blocks as row_blocks
@@ -33,6 +36,10 @@ if TYPE_CHECKING:  # what checkers and editors see; at run time each name is loa
     from curtensor.tensors import TensorCUR as TensorCUR
     from curtensor.tensors import Tucker as Tucker
     from curtensor.tensors import tensor_cur as tensor_cur
+    from curtensor.tensors.quantics import QuanticsGrid as QuanticsGrid
+    from curtensor.tensors.train_cross import tt_cross as tt_cross
+    from curtensor.tensors.trains import TensorTrain as TensorTrain
+    from curtensor.tensors.trains import tt_svd as tt_svd
     from curtensor.tensors.tubal import TubalCUR as TubalCUR
     from curtensor.tensors.tubal import TubalSVD as TubalSVD
     from curtensor.tensors.tubal import t_adjoint as t_adjoint
@@ -55,10 +62,14 @@ _HOMES = {
     "ColumnSelector": "estimators",
     "Comparison": "comparison",
     "ID": "interpolative",
+    "KernelCUR": "kernels",
+    "NystroemCUR": "estimators",
+    "QuanticsGrid": "tensors.quantics",
     "RowBlocks": "operands.blocks",
     "RowSelector": "estimators",
     "SVD": "svd",
     "TensorCUR": "tensors",
+    "TensorTrain": "tensors.trains",
     "TubalCUR": "tensors.tubal",
     "TubalSVD": "tensors.tubal",
     "Tucker": "tensors",
@@ -68,6 +79,7 @@ _HOMES = {
     "fold": "tensors.unfolding",
     "hooi": "tensors.tucker",
     "interpolative_decomposition": "interpolative",
+    "kernel_cur": "kernels",
     "leverage_scores": "leverage",
     "mode_dot": "tensors.unfolding",
     "mode_gram": "tensors.unfolding",
@@ -81,6 +93,8 @@ _HOMES = {
     "t_adjoint": "tensors.tubal",
     "t_product": "tensors.tubal",
     "tensor_cur": "tensors",
+    "tt_cross": "tensors.train_cross",
+    "tt_svd": "tensors.trains",
     "tubal_cur": "tensors.tubal",
     "tubal_svd": "tensors.tubal",
     "tucker_to_tensor": "tensors.tucker",

@@ -167,6 +167,14 @@ def indices(parts, name, size, length):
     return array
 
 
+def multi_indices(parts, name, size, lengths):
+    """So many distinct tuples of indices below lengths, as rows."""
+    array = taken(parts, name, "i", (size, len(lengths)))
+    if len(np.unique(array, axis=0)) != size or (array < 0).any() or (array >= lengths).any():
+        raise _validation.complain(ValueError, name, f"distinct and below {lengths}", _validation.describe(array))
+    return array
+
+
 def saved_names(parts, name, size):
     """So many names of the kind that was written; None where there are none."""
     if name not in parts:

@@ -9,7 +9,9 @@ from scipy import linalg, sparse
 
 from curtensor import _validation, archive, operands
 from curtensor.accuracy import residual_norm
+from curtensor.cross import checked_cross, read_whole
 from curtensor.operands.arithmetic import dense, times_power
+from curtensor.operands.entries import indexed_function, is_function, left_out, only_for_functions
 from curtensor.results import MatrixResult, entries_in, named, result_like, result_on_host, widened
 from curtensor.selection import (
     beyond_rounding,
@@ -25,7 +27,6 @@ from curtensor.svd import SVD
 from curtensor.tolerance import (
     NOTHING,
     SPARE,
-    SPREAD,
     Span,
     by_pivots,
     columns_by_blocks,
@@ -320,6 +321,10 @@ def cur_decomposition(
     method: str | Callable = "osinsky",
     core: str | Callable = "projection",
     sketch: str | Callable = "sparse_sign",
+    shape: _validation.Integers | None = None,
+    dtype: Any = None,
+    batch: int | None = None,
+    vectorized: bool = True,
     rng: _validation.RandomSource = None,
     callback: Callable[[float], object] | None = None,
 ) -> CUR:
@@ -329,9 +334,10 @@ def cur_decomposition(
 
     Parameters
     ----------
-    A : array of any framework, sparse matrix, DataFrame, DataArray, dask array or `row_blocks`, shape (m, n)
+    A : array of any framework, sparse matrix, DataFrame, DataArray, dask array, `row_blocks` or callable, shape (m, n)
         Real or complex; integers and bool are taken as float64. Names of rows and columns (pandas, polars, xarray) are
-        kept. np.memmap, h5py and zarr arrays are read in blocks of rows.
+        kept. np.memmap, h5py and zarr arrays are read in blocks of rows. A callable is given two integer arrays, its
+        own to change, which broadcast to a common shape, and returns the entries there in that shape.
     rank : int, optional
         Number of columns and of rows, 1 to min(m, n). Exactly one of `rank` and `rtol` is given, or neither where both
         `n_columns` and `n_rows` are: then it is the smaller of these.
@@ -350,6 +356,14 @@ def cur_decomposition(
         Which middle matrix. The intersection reads nothing more of A, and needs n_rows >= n_columns.
     sketch : str or callable, default "sparse_sign"
         As in `select_columns`.
+    shape : sequence of int, optional
+        (m, n), where A is a function, and only then.
+    dtype : dtype, optional
+        Of a function's values; by default that of its first.
+    batch : int, optional
+        Entries that a function is asked for in one call at most, by default 262144.
+    vectorized : bool, default True
+        Whether a function takes index arrays; else it is called with two integers for each entry.
     rng : None, int, SeedSequence or Generator, optional
         Source of randomness.
     callback : callable, optional
@@ -379,9 +393,9 @@ def cur_decomposition(
     + s)) operations for s entries a row of the test matrices, plus O((m + n) k^2); memory O((m + n) k). The factors are
     held in orthonormal form, which keeps the digits that a product through U loses.
 
-    Of up to 2^26 entries a default `rank` of more than nine tenths of min(m, n), or with `rtol` more than a quarter of
-    it and 64, is by pivoted QR of A itself in place of a sketch, and rows are pivots of the columns' basis: that is one
-    pass after the others, which copies A, and O(m n min(m, n)) operations. The same is done of more than a quarter by
+    Of up to 2^26 entries a default `rank` of more than nine tenths of min(m, n), or with `rtol` more than a fifth of
+    it and 16, is by pivoted QR of A itself in place of a sketch, and rows are pivots of the columns' basis: that is one
+    pass after the others, which copies A, and O(m n min(m, n)) operations. The same is done of more than 0.4 by
     "iterative", which else needs a pass for the sketch of 60 rows, and one for each 50 columns.
 
     Where the sketch says that more than 0.8 of ||A||_F is left, one more pass finds the factor by which the
@@ -389,6 +403,12 @@ def cur_decomposition(
 
     For columns chosen with exact singular vectors the error of C C^+ A is at most sqrt(k + 1) times that of the
     truncated SVD, and a cross approximation at most k + 1 times [1]_; measured here 1.2 and 1.4.
+
+    Of a function (m + n) k entries are read, and 1e4 for each look at the error: columns and rows are pivots of an
+    adaptive cross approximation [3]_, which starts anew where probes leave most, and ends when 1e4 probes that no
+    choice has seen, with three standard errors, and others next to the pivots leave at most `rtol`. What none of these
+    meets, such as one entry unlike all others, no probe can show. `method` and `sketch` have no part in it; the core
+    is A[I, J]^+. Up to 16384 entries, or where a cross would read half of up to 2^27, all are read once, as an array.
 
     A is copied in no layout, but a sparse one is converted where it is neither CSR nor CSC or not of floats, and a
     DataFrame with columns of several dtypes is put together.
@@ -398,6 +418,7 @@ def cur_decomposition(
     .. [1] A. Osinsky, "Close to optimal column approximations with a single SVD", 2023, arXiv:2308.09068.
     .. [2] M. W. Mahoney, P. Drineas, "CUR matrix decompositions for improved data analysis", Proc. Natl. Acad. Sci.
        106(3), 2009.
+    .. [3] M. Bebendorf, "Approximation of boundary element matrices", Numer. Math. 86, 2000.
 
     Examples
     --------
@@ -412,7 +433,19 @@ def cur_decomposition(
     True
     >>> ct.cur_decomposition(A, rtol=1e-3, rng=0).rank
     2
+    >>> def entries(i, j):
+    ...     return 1.0 / (1 + i + j)
+    >>> ct.cur_decomposition(entries, rtol=1e-6, shape=(100_000, 100_000), rng=0).rank < 40
+    True
     """
+    if is_function(A):
+        core_given = (core, "projection", "intersection")
+        left_out(method=(method, "osinsky"), core=core_given, sketch=(sketch, "sparse_sign"))
+        left_out(n_columns=(n_columns, None), n_rows=(n_rows, None))
+        entries = indexed_function(A, shape, dtype, batch, vectorized, 2)
+        rank, rtol = _validation.rank_or_rtol(rank, rtol, entries.shape, entries.dtype)
+        return cur_of_function(entries, rank, rtol, _validation.generator(rng), _validation.callback_function(callback))
+    only_for_functions("A", shape, dtype, batch, vectorized)
     given, (operand, A) = A, operands.find(A)
     rank = _validation.rank_of_sizes(rank, rtol, n_columns, n_rows, A.shape)
     rank, rtol = _validation.rank_or_rtol(rank, rtol, A.shape, operand.dtype(A))
@@ -435,6 +468,18 @@ def cur_decomposition(
         result = cur_by_sketch(operand, A, rank, n_columns, n_rows, rule, middle_of, sketch, rng, callback)
     callback(1.0)
     return named(result_like(operand, A, result), given)
+
+
+def cur_of_function(entries, rank, rtol, rng, callback):
+    """The CUR of a matrix known by its entries."""
+    found = checked_cross(entries, rank, rtol, rng, callback)
+    if found is None:
+        return cur_decomposition(read_whole(entries), rank, rtol=rtol, rng=rng, callback=callback)
+    left, right = orthonormal_columns(found.U.T), orthonormal_columns(found.V.conj().T).conj().T
+    middle = (left.conj().T @ found.U.T) @ (found.V @ right.conj().T)
+    C = np.ascontiguousarray(found.C.T)
+    callback(1.0)
+    return CUR(C, found.R, found.columns, found.rows, left, middle, right, found.error)
 
 
 def cur_from_indices(A: Any, /, columns: Any, rows: Any, *, core: str | Callable = "projection") -> CUR:
@@ -649,7 +694,7 @@ def smallest_pivoted_cur(sketched, rtol, core, callback):
     """The CUR of the fewest columns and rows, in the order of pivots of A itself, that hold a tolerance."""
     columns, tails = pivoted_columns(sketched, min(sketched.A.shape))
     tails = tails / (sketched.norm or 1)
-    k = min(first_within(tails, rtol / SPREAD), len(columns.indices))
+    k = min(first_within(tails, rtol / EXPECTED), len(columns.indices))  # once too many is cheaper than twice
     while True:
         cross = pivoted_cross(sketched, columns.first(k), rows_beside(k, core, sketched.A.shape[0]))
         result = fewest(sketched, *cross, tails[k], rtol, core)

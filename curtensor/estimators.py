@@ -7,18 +7,21 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.feature_selection import SelectorMixin
+from sklearn.metrics.pairwise import pairwise_kernels
 from sklearn.utils import Tags, _safe_indexing, check_array, check_random_state
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
 from curtensor import _validation
 from curtensor.cur import cur_decomposition
 from curtensor.interpolative import interpolative_decomposition
+from curtensor.kernels import kernel_cur, nystroem_features
 from curtensor.operands import tables
 from curtensor.operands.arithmetic import dense
 from curtensor.selection import select_columns, select_rows
 
 FLOAT_DTYPES = [np.float64, np.float32]
 RandomState = int | np.random.RandomState | None
+RANK = 100  # features of NystroemCUR where nothing is said, as in scikit-learn's Nystroem
 
 
 class ColumnSelector(SelectorMixin, BaseEstimator):
@@ -40,7 +43,11 @@ class ColumnSelector(SelectorMixin, BaseEstimator):
         Rule for the choice, as in `curtensor.select_columns`; with "leverage" and "uniform" `rank` may be as high
         as the number of features.
     score_rank : int, optional
-        The `rank` of `curtensor.select_columns`, that of the scores which "leverage" draws by. Not with `rtol`.
+        The `rank` of `curtensor.select_columns`: that of a later approximation, where `rank` features are more than
+        that, and for "leverage" of the scores drawn by. Not with `rtol`.
+    groups : sequence of labels, optional
+        One a feature: those with the same label are kept or left out together, such as the indicators of one category
+        or the sensors of one station. `rank` is a number of groups then. Not with `rtol`.
     sketch : str or callable, default "sparse_sign"
         As in `curtensor.select_columns`.
     random_state : int, RandomState or None, default None
@@ -77,6 +84,7 @@ class ColumnSelector(SelectorMixin, BaseEstimator):
         rtol: float | None = None,
         method: str | Callable = "osinsky",
         score_rank: int | None = None,
+        groups: Any = None,
         sketch: str | Callable = "sparse_sign",
         random_state: RandomState = None,
     ) -> None:
@@ -84,12 +92,14 @@ class ColumnSelector(SelectorMixin, BaseEstimator):
         self.rtol = rtol
         self.method = method
         self.score_rank = score_rank
+        self.groups = groups
         self.sketch = sketch
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Choose columns of X (n_samples, n_features), dense, CSR, CSC, a DataFrame or DataArray; y is ignored."""
-        self.col_indices_ = chosen(self, validated(self, X), 1)
+        X = validated(self, X)
+        self.col_indices_ = chosen(self, X, 1) if self.groups is None else chosen_in_groups(self, X)
         return self
 
     def transform(self, X: Any) -> Any:
@@ -123,7 +133,8 @@ class RowSelector(BaseEstimator):
         Rule for the choice, as in `curtensor.select_rows`; with "leverage" and "uniform" `rank` may be as high
         as the number of samples.
     score_rank : int, optional
-        The `rank` of `curtensor.select_rows`, that of the scores which "leverage" draws by. Not with `rtol`.
+        The `rank` of `curtensor.select_rows`: that of a later approximation, where `rank` samples are more than that,
+        and for "leverage" of the scores drawn by. Not with `rtol`.
     sketch : str or callable, default "sparse_sign"
         As in `curtensor.select_rows`.
     random_state : int, RandomState or None, default None
@@ -316,6 +327,130 @@ class CURTransformer(TransformerMixin, BaseEstimator):
         return tags
 
 
+class NystroemCUR(TransformerMixin, BaseEstimator):
+    """Map samples to features whose inner products approximate a kernel, by chosen training samples.
+
+    What `sklearn.kernel_approximation.Nystroem` does by samples drawn uniformly: here they are pivots of a Cholesky
+    decomposition of the kernel matrix, of which the error is known exactly, and few columns alone are computed.
+
+    Parameters
+    ----------
+    rank : int, optional
+        Number of features, 1 to n_samples. With neither `rank` nor `trace_rtol`: 100, or n_samples where that is less.
+    trace_rtol : float, optional
+        Largest share of the kernel matrix' trace that may be left; held, or an error. Not with `rank`.
+    kernel : str or callable, default "rbf"
+        A kernel of `sklearn.metrics.pairwise.pairwise_kernels`, or a function ``(x, y, **kernel_params)`` of two
+        samples, as there. "precomputed" is not possible.
+    gamma, coef0, degree : float, optional
+        Parameters of the named kernels, as in `sklearn.kernel_approximation.Nystroem`.
+    kernel_params : dict, optional
+        Parameters of a function.
+    method : str or callable, default "rpcholesky"
+        How samples are chosen, as in `curtensor.kernel_cur`; "uniform" is scikit-learn's way.
+    random_state : int, RandomState or None, default None
+        Source of randomness; an int chooses as it does as ``rng=``.
+
+    Attributes
+    ----------
+    row_indices_ : ndarray of int
+        The chosen samples in the order of choice; fewer than `rank` where the kernel's numerical rank is lower.
+    components_ : ndarray or sparse array, shape (rank, n_features)
+        The chosen samples.
+    trace_error_ : float
+        Share of the kernel matrix' trace that is left.
+    row_names_ : ndarray of str
+        Names of the chosen samples: those of a DataFrame's index, else their numbers.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of str
+        Their names, where X had such.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import RidgeClassifier
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from curtensor import NystroemCUR
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = make_pipeline(NystroemCUR(200, gamma=5e-4, random_state=0), RidgeClassifier())
+    >>> model.fit(X[:1000], y[:1000]).score(X[1000:], y[1000:]) > 0.93
+    True
+    """
+
+    def __init__(
+        self,
+        rank: int | None = None,
+        *,
+        trace_rtol: float | None = None,
+        kernel: str | Callable = "rbf",
+        gamma: float | None = None,
+        coef0: float | None = None,
+        degree: float | None = None,
+        kernel_params: dict | None = None,
+        method: str | Callable = "rpcholesky",
+        random_state: RandomState = None,
+    ) -> None:
+        self.rank = rank
+        self.trace_rtol = trace_rtol
+        self.kernel = kernel
+        self.gamma = gamma
+        self.coef0 = coef0
+        self.degree = degree
+        self.kernel_params = kernel_params
+        self.method = method
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Choose samples of X (n_samples, n_features), dense, CSR, CSC, a DataFrame or DataArray; y is ignored."""
+        self._fitted(X)
+        return self
+
+    def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
+        """Choose samples, and the features (n_samples, rank) of all of them, which come with the choice."""
+        return self._fitted(X)
+
+    def _fitted(self, X):
+        given, X = X, validated(self, X)
+        rank = min(RANK, X.shape[0]) if self.rank is None and self.trace_rtol is None else self.rank
+        options = {"trace_rtol": self.trace_rtol, "method": self.method, "rng": seed(self.random_state)}
+        result = kernel_cur(X, rank, kernel=self._kernel, **options)
+        self.row_indices_, self.trace_error_ = result.indices, result.trace_error
+        self.components_ = X[result.indices]
+        self._triangle = result.F[result.indices]
+        row_names, _ = tables.names(given, 2)
+        self.row_names_ = tables.texts(self.row_indices_ if row_names is None else row_names[self.row_indices_])
+        return np.ascontiguousarray(result.F)
+
+    def _kernel(self, X: Any, Y: Any) -> np.ndarray:
+        named = {"gamma": self.gamma, "coef0": self.coef0, "degree": self.degree}
+        given = {key: value for key, value in named.items() if value is not None}
+        if self.kernel == "precomputed":
+            raise _validation.complain(ValueError, "kernel", "one of samples, not precomputed", "'precomputed'")
+        if callable(self.kernel):
+            return pairwise_kernels(X, Y, metric=self.kernel, **(self.kernel_params or {}))
+        return pairwise_kernels(X, Y, metric=self.kernel, filter_params=True, **given, **(self.kernel_params or {}))
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Features (n_samples, rank) of the samples X."""
+        check_is_fitted(self)
+        X = validated(self, X, reset=False)
+        if len(self.row_indices_) == 0:
+            return np.zeros((X.shape[0], 0), self._triangle.dtype)
+        return nystroem_features(self._triangle, self._kernel(X, self.components_))
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """``row_<name>`` for each chosen sample; `input_features` are only checked."""
+        check_is_fitted(self)
+        _check_feature_names_in(self, input_features, generate_names=False)
+        return np.array([f"row_{name}" for name in self.row_names_], dtype=object)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = taking_sparse(super().__sklearn_tags__())
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
 def validated(estimator, X, *, reset=True):
     """X as scikit-learn checks it: real floats, dense, CSR or CSC."""
     options = {"accept_sparse": ("csr", "csc"), "dtype": FLOAT_DTYPES, "reset": reset}
@@ -355,6 +490,16 @@ def chosen(selector, X, axis):
     if selector.rtol is not None:
         return interpolative_decomposition(X, rank, rtol=selector.rtol, axis=axis, **options).indices
     return (select_columns if axis == 1 else select_rows)(X, rank, rank=selector.score_rank, **options)
+
+
+def chosen_in_groups(selector, X):
+    """The columns of the groups that a selector chooses; by default of all groups that add something."""
+    if selector.rtol is not None:
+        raise _validation.complain(ValueError, "rtol", "None where groups are given", selector.rtol)
+    labels = list(selector.groups)
+    n_groups = len(set(labels)) if selector.rank is None else selector.rank
+    options = {"method": selector.method, "sketch": selector.sketch, "rng": seed(selector.random_state)}
+    return select_columns(X, n_groups, rank=selector.score_rank, groups=labels, **options)
 
 
 def mask(size, indices):

@@ -9,7 +9,9 @@ from scipy import linalg
 
 from curtensor import _validation, archive, operands
 from curtensor.accuracy import residual_norm
+from curtensor.cross import checked_cross, coefficients, read_whole
 from curtensor.operands.arithmetic import dense
+from curtensor.operands.entries import indexed_function, is_function, left_out, only_for_functions
 from curtensor.results import MatrixResult, named, result_like, widened
 from curtensor.selection import chosen_rule, column_basis, project_out, sketch_size
 from curtensor.sketching import SKETCHES, error_by_energy, two_sided_sketch, unsketched
@@ -110,6 +112,10 @@ def interpolative_decomposition(
     axis: int = 1,
     method: str | Callable = "osinsky",
     sketch: str | Callable = "sparse_sign",
+    shape: _validation.Integers | None = None,
+    dtype: Any = None,
+    batch: int | None = None,
+    vectorized: bool = True,
     rng: _validation.RandomSource = None,
 ) -> ID:
     """Approximate a matrix by some of its columns, or rows, times coefficients.
@@ -119,8 +125,9 @@ def interpolative_decomposition(
 
     Parameters
     ----------
-    A : array of any framework, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
-        Real or complex; integers and bool are taken as float64.
+    A : array of any framework, sparse matrix, DataFrame, dask array, `row_blocks` or callable, shape (m, n)
+        Real or complex; integers and bool are taken as float64. A callable gives entries at index arrays, as for
+        `cur_decomposition`, with what is said there.
     rank : int, optional
         Number of columns or rows, 1 to min(m, n). Exactly one of `rank` and `rtol` is given.
     rtol : float, optional
@@ -132,6 +139,14 @@ def interpolative_decomposition(
         Rule for the choice, as in `select_columns`; "bsqr" gives the smallest coefficients.
     sketch : str or callable, default "sparse_sign"
         As in `select_columns`.
+    shape : sequence of int, optional
+        (m, n), where A is a function, and only then.
+    dtype : dtype, optional
+        Of a function's values; by default that of its first.
+    batch : int, optional
+        Entries that a function is asked for in one call at most, by default 262144.
+    vectorized : bool, default True
+        Whether a function takes index arrays; else it is called with two integers for each entry.
     rng : None, int, SeedSequence or Generator, optional
         Source of randomness.
 
@@ -171,6 +186,12 @@ def interpolative_decomposition(
     >>> bool(np.allclose(A[:, indices] @ coefficients, A))
     True
     """
+    if is_function(A):
+        left_out(method=(method, "osinsky"), sketch=(sketch, "sparse_sign"))
+        entries = indexed_function(A, shape, dtype, batch, vectorized, 2)
+        rank, rtol = _validation.rank_or_rtol(rank, rtol, entries.shape, entries.dtype)
+        return id_of_function(entries, rank, rtol, _validation.integer(axis, "axis", 0, 1), _validation.generator(rng))
+    only_for_functions("A", shape, dtype, batch, vectorized)
     given, (operand, A) = A, operands.find(A)
     rank, rtol = _validation.rank_or_rtol(rank, rtol, A.shape, operand.dtype(A))
     axis = _validation.integer(axis, "axis", 0, 1)
@@ -196,6 +217,17 @@ def interpolative_decomposition(
     if axis == 0:
         result = replace(result, coefficients=result.coefficients.T, skeleton=result.skeleton.T, axis=0)
     return named(result_like(operand, A, result), given)
+
+
+def id_of_function(entries, rank, rtol, axis, rng):
+    """The ID of a matrix known by its entries."""
+    found = checked_cross(entries, rank, rtol, rng, lambda done: None)
+    if found is None:
+        return interpolative_decomposition(read_whole(entries), rank, rtol=rtol, axis=axis, rng=rng)
+    if axis == 1:
+        skeleton = np.ascontiguousarray(found.C.T)
+        return ID(found.columns, coefficients(found.V, found.columns), skeleton, 1, found.error)
+    return ID(found.rows, coefficients(found.U, found.rows).T, found.R, 0, found.error)
 
 
 def id_from_sketch(operand, A, sketched, k, rule, rng):

@@ -6,7 +6,7 @@ candidate has outside the basis. It returns at most k distinct indices, in the o
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,7 +14,10 @@ import numpy as np
 from scipy import linalg, sparse
 
 from curtensor import _validation, operands
+from curtensor.cross import checked_cross, read_whole
+from curtensor.groups import choose_groups, members_of
 from curtensor.operands.arithmetic import dense
+from curtensor.operands.entries import indexed_function, is_function, left_out, only_for_functions
 from curtensor.sketching import SKETCHES, gaussian, random_matrix, sketch_matrix
 
 RIDGE = 1e-2  # of the mean squared residual; anything in 1e-6..1e-1 does
@@ -26,6 +29,8 @@ CHOLESKY = 2**15  # entries from which on a basis of columns is worth two Choles
 NARROW = 3  # times as many rows as columns that they must have for it
 FITTED = 64  # rows looked at for each one that is added to those of the basis
 SCORE_RANK = 50  # of leverage scores by default: with many more vectors all candidates have the same score
+BLOCK = 50  # rows that the iterative rule takes at a time
+CANDIDATES = 4  # for each, drawn by what is left of them
 PATIENCE = 2  # how much worse than the worst of the pool a choice may be before all candidates are scanned again
 GAIN = 1e-3  # of what a chosen row explains alone: an exchange must explain so much more
 ROUNDS = 6  # of exchanges at most: of 1, 2, 4 and 6 each comes a little closer
@@ -51,9 +56,10 @@ class Rule:
     direct : bool, default False
         Whether pivots of A itself stand for it where the rank is nearly all of A's shorter side, or is to be found and
         is a large part of it.
-    blocks : bool, default False
-        Whether decompositions choose by blocks from what is left of one small sketch, and by pivots of A itself where
-        the rank is a large part of A's shorter side.
+    blocks : callable, optional
+        What chooses in the function's place where a rank is given, and sees a sketch that is hardly larger than that:
+        decompositions sketch but a block, and look at what A itself leaves of it, block by block. Pivots of A itself
+        stand for it where the rank is a large part of A's shorter side.
     exchanges : bool, default False
         Whether `exchange` follows, on a larger sketch.
     """
@@ -63,8 +69,13 @@ class Rule:
     beyond_rank: bool = False
     most_vectors: int | None = None
     direct: bool = False
-    blocks: bool = False
+    blocks: Callable | None = None
     exchanges: bool = False
+
+    @property
+    def of_blocks(self) -> "Rule":
+        """The rule which chooses by blocks, or the rule itself where there is none."""
+        return Rule(self.blocks, sees="sketch") if self.blocks else self
 
     def __call__(self, *arguments: Any, **options: Any) -> np.ndarray:
         """What the function chooses."""
@@ -148,7 +159,7 @@ def stretch(basis, residual, k, ridge, weights, limit, tie):
     n, width = residual.shape
     residual = residual.astype(basis.dtype, copy=False)
     leverage, loss = row_norms_squared(basis), row_norms_squared(residual) + ridge
-    floor, scores = 1e-8 * leverage, np.empty(n)
+    floor, scores = np.maximum(1e-8 * leverage, 1e-24), np.empty(n)
     along, pivots = np.empty((n, k), basis.dtype, order="F"), np.zeros((k, width + k), basis.dtype)
     chosen = np.empty(k, dtype=np.intp)
     for i in range(k):
@@ -239,13 +250,15 @@ def pivots(X, k):
     LAPACK's pivoted QR has no rule for ties, and takes what its rounding favours.
     """
     eps, tie = np.finfo(X.dtype).eps, rounding(X.dtype)
-    chosen, directions = [], X[:0]
+    most = min(k, *X.shape)
+    chosen, directions = [], np.empty((most, X.shape[1]), X.dtype)
     norms = row_norms_squared(X)
     fresh, floor = norms.max(initial=0), eps**2 * norms.max(initial=0)
-    for _ in range(min(k, *X.shape)):
+    for i in range(most):
+        known = directions[:i]
         if norms.max() <= 100 * tie * fresh:  # what was subtracted has cost digits
             for _ in range(2):
-                X = X - (X @ directions.conj().T) @ directions
+                X = X - (X @ known.conj().T) @ known
             norms = row_norms_squared(X)
             norms[chosen] = -1
             fresh = norms.max()
@@ -254,13 +267,31 @@ def pivots(X, k):
         p = first_largest(norms, tie)
         direction = X[p]
         for _ in range(2):
-            direction = direction - (direction @ directions.conj().T) @ directions
-        direction = direction / np.linalg.norm(direction)
-        norms -= np.abs(X @ direction.conj()) ** 2
+            direction = direction - (direction @ known.conj().T) @ known
+        directions[i] = direction / np.linalg.norm(direction)
+        along = X @ directions[i].conj()
+        norms -= (along * along.conj()).real
         norms[p] = -1
-        directions = np.vstack([directions, direction])
         chosen.append(p)
     return np.array(chosen, dtype=np.intp)
+
+
+def pivots_by_blocks(sketch, residual, k, rng, weights=None):
+    """Blocks of pivots among rows drawn by what the blocks before have left (after Pritchard and others 2025)."""
+    rest, chosen = np.array(_weighted(sketch, weights), order="C"), np.empty(0, dtype=np.intp)
+    noise = (NOISE * np.finfo(rest.dtype).eps) ** 2 * row_norms_squared(rest).sum()
+    while True:
+        sizes = row_norms_squared(rest)
+        sizes[chosen] = 0
+        pool = np.sort(weighted_sample(sizes, CANDIDATES * BLOCK, rng))
+        found = pool[pivots(rest[pool], min(BLOCK, k - len(chosen)))]
+        chosen = np.append(chosen, found)
+        if len(chosen) == k or sizes.sum() <= noise or not len(found):
+            return chosen
+        directions = linalg.qr(rest[found].conj().T, mode="economic")[0]
+        for start in range(0, len(rest), PANEL):
+            rows = rest[start : start + PANEL]
+            rows -= (rows @ directions) @ directions.conj().T
 
 
 def _weighted(basis, weights):
@@ -352,7 +383,7 @@ def rpcholesky(operand, A, k, rng, weights, include=()):
 SELECTION_RULES = {
     "osinsky": Rule(osinsky, direct=True),
     "exchange": Rule(osinsky, exchanges=True),
-    "iterative": Rule(osinsky, direct=True, blocks=True),
+    "iterative": Rule(osinsky, direct=True, blocks=pivots_by_blocks),
     "lupp": Rule(lupp, sees="sketch"),
     "cpqr": Rule(cpqr, sees="sketch"),
     "deim": Rule(deim),
@@ -656,7 +687,12 @@ def select_columns(
     weights: Any = None,
     include: _validation.Integers = (),
     exclude: _validation.Integers = (),
+    groups: Iterable[Hashable] | None = None,
     sketch: str | Callable = "sparse_sign",
+    shape: _validation.Integers | None = None,
+    dtype: Any = None,
+    batch: int | None = None,
+    vectorized: bool = True,
     rng: _validation.RandomSource = None,
 ) -> np.ndarray:
     """Choose k columns of a matrix whose span comes close to it.
@@ -665,14 +701,17 @@ def select_columns(
 
     Parameters
     ----------
-    A : array of any framework, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
-        Real or complex; integers and bool are taken as float64.
+    A : array of any framework, sparse matrix, DataFrame, dask array, `row_blocks` or callable, shape (m, n)
+        Real or complex; integers and bool are taken as float64. A callable gives entries at index arrays, as for
+        `cur_decomposition`: then `method` and what follows it, up to `sketch`, must be left out.
     k : int
-        Number of columns, 1 to min(m, n); with "leverage" and "uniform" up to all columns.
+        Number of columns, 1 to min(m, n); with "leverage", "uniform" and a `rank` up to all columns.
     rank : int, optional
-        Number of singular vectors whose leverage scores are drawn by, 1 to min(m, n), for "leverage" (by default k, but
-        no more than 50) and for functions (k), which then get so many and may take any number of columns. "uniform"
-        draws all alike for any rank; with other methods it must be left out.
+        The rank of a later approximation, where that is less than k, and no `weights` are given: the method chooses so
+        many columns, and others are added that determine the leading `rank` directions best, as more sensors than modes
+        lessen noise. For "leverage" the number of singular vectors whose scores are drawn by, 1 to min(m, n), by
+        default k, but no more than 50; functions get so many and may take any number of columns. "uniform" draws all
+        alike for any rank; "lupp", "cpqr" and "rpcholesky" have none.
     method : str or callable, default "osinsky"
         A rule of `curtensor.selection.SELECTION_RULES`, or "rpcholesky" for positive semidefinite A, or a function
         ``(basis, residual, k, rng)`` to at most k distinct row numbers of the basis (n, k). With `weights` it is
@@ -682,8 +721,20 @@ def select_columns(
     include, exclude : sequence of int, optional
         Columns that must be chosen (they come first, and the others are chosen for what they leave), and columns that
         must not.
+    groups : sequence of n labels, optional
+        Columns with the same label are chosen together or not at all: the indicators of one category, the sensors of
+        one station. k is a number of groups then, `include` and `exclude` name groups by any of their columns, and
+        there are no `rank`, `weights` and other methods.
     sketch : str or callable, default "sparse_sign"
         A test matrix of `curtensor.sketching.SKETCHES`, or a function ``(n, size, dtype, rng)`` to a real one.
+    shape : sequence of int, optional
+        (m, n), where A is a function, and only then.
+    dtype : dtype, optional
+        Of a function's values; by default that of its first.
+    batch : int, optional
+        Entries that a function is asked for in one call at most, by default 262144.
+    vectorized : bool, default True
+        Whether a function takes index arrays; else it is called with two integers for each entry.
     rng : None, int, SeedSequence or Generator, optional
         Source of randomness.
 
@@ -691,7 +742,7 @@ def select_columns(
     -------
     indices : ndarray of int, shape (k,)
         Distinct column numbers in the order of choice; fewer than k where the numerical rank of A is lower, and with
-        "leverage" where fewer have a score.
+        "leverage" where fewer have a score. With `groups` the columns of at most k of them, group by group.
 
     Raises
     ------
@@ -707,10 +758,13 @@ def select_columns(
     A sketch of l rows, then O(n l^2) operations and O(n l) memory: l = 8 k, down to max(2 k, k + 20) where that would
     cost more than 1e8 operations, with the rank in place of k for "leverage". Method "exchange" has min(8 k, m) rows
     (k + 20 at least), and improves the default's choice by at most six rounds of exchanges, each as dear as the choice.
+    Method "iterative" has max(1.2 k, k + 20) and O(n l k) operations, all of them products of matrices.
     Scores that differ by less than rounding can explain, the square root of the dtype's epsilon, are
     ties, of which the lowest index is taken. The default takes the leading singular vectors and the residual
     of the sketch and applies Osinsky's greedy rule with a small ridge. With exact singular vectors and no ridge
     the error is at most sqrt(k + 1) times that of the truncated SVD [1]_; for a sketch this bound is not proved.
+    Groups: each time the one whose span takes most of what is left of the sketch, then exchanges as long as these take
+    more; O(n l^2) operations for each choice and each exchange, l at least the number of columns in k groups.
 
     A is copied in no layout, but a sparse one is converted where it is neither CSR nor CSC or not of floats, and a
     DataFrame with columns of several dtypes is put together.
@@ -726,7 +780,12 @@ def select_columns(
     >>> sorted(ct.select_columns(A, 2, rng=0).tolist())
     [1, 2]
     """
-    return indices_along(1, A, k, rank, method, weights, include, exclude, sketch, rng)
+    if is_function(A):
+        left_out(method=(method, "osinsky"), sketch=(sketch, "sparse_sign"), rank=(rank, None), weights=(weights, None))
+        left_out(include=(include, ()), exclude=(exclude, ()), groups=(groups, None))
+        return pivots_of_function(1, indexed_function(A, shape, dtype, batch, vectorized, 2), k, rng)
+    only_for_functions("A", shape, dtype, batch, vectorized)
+    return indices_along(1, A, k, rank, method, weights, include, exclude, groups, sketch, rng)
 
 
 def select_rows(
@@ -739,7 +798,12 @@ def select_rows(
     weights: Any = None,
     include: _validation.Integers = (),
     exclude: _validation.Integers = (),
+    groups: Iterable[Hashable] | None = None,
     sketch: str | Callable = "sparse_sign",
+    shape: _validation.Integers | None = None,
+    dtype: Any = None,
+    batch: int | None = None,
+    vectorized: bool = True,
     rng: _validation.RandomSource = None,
 ) -> np.ndarray:
     """Choose k rows of a matrix whose span comes close to it: `select_columns` of the adjoint.
@@ -748,20 +812,31 @@ def select_rows(
 
     Parameters
     ----------
-    A : array of any framework, sparse matrix, DataFrame, dask array or `row_blocks`, shape (m, n)
-        Real or complex; integers and bool are taken as float64.
+    A : array of any framework, sparse matrix, DataFrame, dask array, `row_blocks` or callable, shape (m, n)
+        Real or complex; integers and bool are taken as float64. A callable gives entries at index arrays, as for
+        `cur_decomposition`: then `method` and what follows it, up to `sketch`, must be left out.
     k : int
-        Number of rows, 1 to min(m, n); with "leverage" and "uniform" up to all rows.
+        Number of rows, 1 to min(m, n); with "leverage", "uniform" and a `rank` up to all rows.
     rank : int, optional
-        As for `select_columns`: the rank of the scores, where more rows than that are drawn by "leverage".
+        As for `select_columns`: the rank of a later approximation, and for "leverage" of the scores.
     method : str or callable, default "osinsky"
         As for `select_columns`.
     weights : array_like of float, shape (m,), optional
         Multiply each row's score; at least 0, where 0 excludes.
     include, exclude : sequence of int, optional
         Rows that must be chosen, and rows that must not.
+    groups : sequence of m labels, optional
+        As for `select_columns`: rows with the same label are chosen together or not at all.
     sketch : str or callable, default "sparse_sign"
         As for `select_columns`.
+    shape : sequence of int, optional
+        (m, n), where A is a function, and only then.
+    dtype : dtype, optional
+        Of a function's values; by default that of its first.
+    batch : int, optional
+        Entries that a function is asked for in one call at most, by default 262144.
+    vectorized : bool, default True
+        Whether a function takes index arrays; else it is called with two integers for each entry.
     rng : None, int, SeedSequence or Generator, optional
         Source of randomness.
 
@@ -790,19 +865,39 @@ def select_rows(
     >>> sorted(ct.select_rows(np.diag([1.0, 5, 2, 9]), 2, rng=0).tolist())
     [1, 3]
     """
-    return indices_along(0, A, k, rank, method, weights, include, exclude, sketch, rng)
+    if is_function(A):
+        left_out(method=(method, "osinsky"), sketch=(sketch, "sparse_sign"), rank=(rank, None), weights=(weights, None))
+        left_out(include=(include, ()), exclude=(exclude, ()), groups=(groups, None))
+        return pivots_of_function(0, indexed_function(A, shape, dtype, batch, vectorized, 2), k, rng)
+    only_for_functions("A", shape, dtype, batch, vectorized)
+    return indices_along(0, A, k, rank, method, weights, include, exclude, groups, sketch, rng)
 
 
-def indices_along(axis, A, k, rank, method, weights, include, exclude, sketch, rng):
+def pivots_of_function(axis, entries, k, rng):
+    """Columns (axis 1) or rows (axis 0) of a matrix known by its entries: pivots of a cross."""
+    k, rng = _validation.integer(k, "k", 1, min(entries.shape)), _validation.generator(rng)
+    found = checked_cross(entries, k, None, rng, lambda done: None)
+    if found is None:
+        return (select_columns if axis == 1 else select_rows)(read_whole(entries), k, rng=rng)
+    return found.columns if axis == 1 else found.rows
+
+
+def indices_along(axis, A, k, rank, method, weights, include, exclude, groups, sketch, rng):
     """The checks and the body of `select_columns` (axis 1) and `select_rows` (axis 0)."""
     operand, A = operands.find(A)
     n = A.shape[axis]
     sketch = _validation.choose(SKETCHES, sketch, "sketch")
     rng = _validation.generator(rng)
     rule = chosen_rule(method, beyond_rank=rank is not None)
-    k, rank = size_and_rank(k, rank, rule, method, n, min(A.shape))
     include = _validation.index_list(include, "include", n)
     exclude = _validation.index_list(exclude, "exclude", n)
+    if groups is not None:
+        for name, value in (("rank", rank), ("weights", weights), ("method", None if method == "osinsky" else method)):
+            if value is not None:
+                got = _validation.describe(value)
+                raise _validation.complain(ValueError, name, "left at its default where groups are given", got)
+        return grouped_indices(axis, operand, A, k, members_of(groups, n), include, exclude, sketch, rng)
+    k, rank = size_and_rank(k, rank, rule, method, n, min(A.shape), weights)
     weights = None if weights is None else candidate_weights(weights, n)
     enough_candidates(k, n, include, exclude, weights)
 
@@ -822,12 +917,15 @@ def chosen_rule(method, name="method", *, entries=True, beyond_rank=False):
     return rule
 
 
-def size_and_rank(k, rank, rule, method, n, least):
+def size_and_rank(k, rank, rule, method, n, least, weights):
     """The number of candidates to choose, and the rank of the basis where that is another number, checked."""
-    if rank is not None and not rule.beyond_rank:
+    later = rank is not None and not rule.beyond_rank
+    if later and rule.sees != "basis":
         raise _validation.complain(ValueError, "rank", f"None where method={method!r}, which takes k for it", rank)
-    rank = None if rank is None else _validation.integer(rank, "rank", 1, least)
-    k = _validation.integer(k, "k", 1, n if rule.beyond_rank else least)
+    if later and weights is not None:
+        raise _validation.complain(ValueError, "weights", f"None where method={method!r} is given a rank", "weights")
+    k = _validation.integer(k, "k", 1, n if rule.beyond_rank or later else least)
+    rank = None if rank is None else _validation.integer(rank, "rank", 1, min(k, least) if later else least)
     return k, min(k, rule.most_vectors, least) if rank is None and rule.most_vectors else rank
 
 
@@ -863,13 +961,48 @@ def chosen_indices(axis, operand, A, k, rule, sketch, rng, *, rank=None, weights
         weights = np.ones(n) if weights is None else weights.copy()
         weights[np.asarray(exclude, dtype=np.intp)] = 0
         return rule(operand, A, k, rng, weights, include)
-    kind = operand.dtype(A)
-    test = random_matrix(sketch, depth, sketch_size(rank or k, n, depth, rule.exchanges), kind, rng)
-    nothing = sparse.csr_array((n, 0), dtype=test.dtype)
-    sketched = sketch_matrix(operand, A, *((test, nothing) if axis == 1 else (nothing, test)))
-    candidates = sketched.left if axis == 1 else sketched.right
+    by_blocks = rule.blocks and rank is None
+    size = min(k + max(20, k // 5), depth) if by_blocks else sketch_size(rank or k, n, depth, rule.exchanges)
+    candidates = sketched_candidates(axis, operand, A, size, sketch, rng)
+    if rank is not None and not rule.beyond_rank:
+        return choose_for_a_later_rank(candidates, k, rank, rule, rng, include, exclude)
     options = {"weights": weights, "include": include, "exclude": exclude}
-    return choose_from_sketch(candidates, k, rule, rng, rank=rank, **options)
+    return choose_from_sketch(candidates, k, rule.of_blocks, rng, rank=rank, **options)
+
+
+def choose_for_a_later_rank(sketch, k, rank, rule, rng, include, exclude):
+    """At most k rows of a sketch from which its leading `rank` directions are determined well: see `oversample`."""
+    if not sketch.any():
+        return include
+    basis, _ = split_sketch(sketch, rank)
+    inside = basis.conj().T @ sketch
+    allowed = np.setdiff1d(np.arange(len(sketch)), exclude)
+    candidates, residual = basis[allowed], sketch[allowed] - basis[allowed] @ inside
+    first = np.searchsorted(allowed, include)
+    return allowed[choose_more_rows(candidates, residual, first, k, rule, rng, inside)]
+
+
+def grouped_indices(axis, operand, A, k, members, include, exclude, sketch, rng):
+    """Columns (axis 1) or rows (axis 0) of at most k groups, which see A sketched along the other axis."""
+    home = np.empty(A.shape[axis], dtype=np.intp)
+    for group, indices in enumerate(members):
+        home[indices] = group
+    first, never = (list(dict.fromkeys(home[indices].tolist())) for indices in (include, exclude))
+    k = _validation.integer(k, "k", 1, len(members))
+    enough_candidates(k, len(members), np.array(first, dtype=int), np.array(never, dtype=int), None)
+    depth, most = A.shape[1 - axis], sum(sorted(map(len, members))[-k:])
+    size = sketch_size(min(most, depth), len(home), depth)
+    candidates = sketched_candidates(axis, operand, A, size, sketch, rng)
+    chosen = choose_groups(candidates, members, k, first, never)
+    return np.concatenate([np.empty(0, dtype=np.intp), *(members[group] for group in chosen)])
+
+
+def sketched_candidates(axis, operand, A, size, sketch, rng):
+    """Columns (axis 1) or rows (axis 0) of A, one a row, sketched along the other axis to so many numbers."""
+    test = random_matrix(sketch, A.shape[1 - axis], size, operand.dtype(A), rng)
+    nothing = sparse.csr_array((A.shape[axis], 0), dtype=test.dtype)
+    sketched = sketch_matrix(operand, A, *((test, nothing) if axis == 1 else (nothing, test)))
+    return sketched.left if axis == 1 else sketched.right
 
 
 def column_basis(operand, sketched, k, rule, rng, include=(), rank=None):

@@ -11,17 +11,15 @@ from scipy import linalg, sparse
 
 from curtensor import _validation
 from curtensor.operands.arithmetic import dense
-from curtensor.selection import choose_from_sketch, orthonormal_columns, row_norms_squared, weighted_sample
+from curtensor.selection import BLOCK, choose_from_sketch, orthonormal_columns
 from curtensor.sketching import random_matrix, sketch_matrix
 
 SMALLEST_SKETCH = 32  # rows of a sketch to begin with
 SPREAD = 1.3  # times the rank that the tails alone ask for: the most that is tried at first
-LARGE, SMALL = 0.25, 64  # ranks above such a share of all, and this number, are found by pivoted QR of A itself
-NEARLY_ALL = 0.9  # the same where the rank is given
+LARGE, SMALL = 0.2, 16  # ranks above such a share of all, and this number, are found by pivoted QR of A itself
+NEARLY_ALL, MUCH = 0.9, 0.4  # the same where the rank is given, and where it is chosen by blocks
 MOST_ENTRIES = 2**26  # of A where it is: of a sparse matrix, or one in a store, the dense copy must be no burden
-BLOCK = 50  # columns chosen at a time from what is left of a small sketch
-CANDIDATES = 4  # for each, drawn by what is left of them
-ROWS = 60  # of that sketch
+ROWS = 60  # of the sketch from which blocks are chosen
 TALL = 2  # times as many rows as columns: these are first reduced to a triangle
 LAPACK_BLOCK = 64  # columns for which there must be room, so that reflectors are multiplied by blocks
 DEPENDENT = 128  # roundings of the longest column, of which one that depends on others may have 60 left
@@ -123,7 +121,7 @@ def has_pivots(rule, shape):
 
 def by_pivots(rule, k, shape):
     """Whether they do, where the rank is given."""
-    return has_pivots(rule, shape) and k > min(shape) * (LARGE if rule.blocks else NEARLY_ALL)
+    return has_pivots(rule, shape) and k > min(shape) * (MUCH if rule.blocks else NEARLY_ALL)
 
 
 def columns_by_blocks(operand, A, k, rule, sketch, rng):
@@ -135,8 +133,7 @@ def columns_by_blocks(operand, A, k, rule, sketch, rng):
     sketched = sketch_matrix(operand, A, test, sparse.csr_array((A.shape[1], 0), dtype=test.dtype))
     span, rest, found = NOTHING, sketched.left, 0
     while found < k:
-        others = not_drawn(rest, span.indices, rng)
-        chosen = choose_from_sketch(rest, min(BLOCK, k - found), rule, rng, exclude=others)
+        chosen = choose_from_sketch(rest, min(BLOCK, k - found), rule.of_blocks, rng, exclude=span.indices)
         slices = sketched.operand.take(sketched.A, chosen, 1)
         span = span.extended(np.append(span.indices, chosen), slices)
         fresh = span.basis[:, found:]
@@ -146,13 +143,6 @@ def columns_by_blocks(operand, A, k, rule, sketch, rng):
             break
         found = len(span.indices)
     return sketched, span
-
-
-def not_drawn(rest, chosen, rng):
-    """The chosen ones, and all but some that are drawn by what a sketch has left of them: these are the candidates."""
-    sizes = row_norms_squared(rest)
-    sizes[chosen] = 0
-    return np.delete(np.arange(len(sizes)), weighted_sample(sizes, CANDIDATES * BLOCK, rng))
 
 
 def pivoted_columns(sketched, most):
@@ -292,12 +282,15 @@ def hermitian_column(X, i):
 
 
 def dropped(middle, n_rows, n_columns):
-    """Squared norms of what is outside of leading blocks of a matrix of so many rows and columns."""
-    squares = np.pad(np.abs(middle).astype(float) ** 2, (0, 1))
-    beyond = np.cumsum(squares[:, ::-1], axis=1)[:, ::-1]
-    below = np.cumsum(beyond[::-1, 0])[::-1]
-    beside = np.pad(np.cumsum(beyond, axis=0), ((1, 0), (0, 0)))
-    return below[n_rows] + beside[n_rows, n_columns]
+    """Squared norms of what is outside of leading blocks of a matrix, of ascending numbers of rows and columns."""
+    squares = np.abs(middle).astype(float) ** 2
+    reached = (
+        np.searchsorted(sizes, np.arange(d), "right")
+        for sizes, d in zip((n_rows, n_columns), middle.shape, strict=True)
+    )
+    first = np.maximum.outer(*reached)  # the block which is the first to hold each entry
+    shares = np.bincount(first.ravel(), squares.ravel(), len(n_rows) + 1)
+    return np.cumsum(shares[:0:-1])[::-1]
 
 
 def first_within(errors, rtol):

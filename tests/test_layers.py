@@ -15,13 +15,13 @@ ROOT = Path(curtensor.__file__).parent
 # From the top; a module imports only from layers below its own, or, in a package, from its own package.
 LAYERS = [
     {"__main__"},
-    {"adapters", "estimators"},
+    {"adapters", "estimators", "single_cell"},
     {"comparison"},
-    {"cur", "interpolative", "tensors"},
+    {"cur", "interpolative", "kernels", "tensors"},
     {"accuracy"},
     {"tolerance", "leverage"},
     {"selection", "svd"},
-    {"sketching", "results"},
+    {"sketching", "results", "cross", "groups"},
     {"operands"},
     {"archive"},
     {"files", "labels"},

@@ -40,6 +40,8 @@ TENSORS = {
     "Tucker by HOOI": lambda X: ct.hooi(X, 2),
     "TensorCUR": lambda X: ct.tensor_cur(X, 2, rng=0),
     "TensorCUR by rtol": lambda X: ct.tensor_cur(X, rtol=0.9, rng=0),
+    "TensorTrain": lambda X: ct.tt_svd(X, 2),
+    "TensorTrain by entries": lambda X: ct.tt_cross(X, 2, rng=0),
     **THIRD_ORDER,
 }
 MAKERS = MATRICES | TENSORS
@@ -62,7 +64,8 @@ def eps_of(result):
 def test_every_result_of_the_package_is_put_through_these_tests(name):
     tested = {type(make(data(each))) for each, make in MAKERS.items()}
     public = [getattr(ct, each) for each in ct.__all__]
-    assert tested == {each for each in public if inspect.isclass(each) and issubclass(each, Result)}
+    elsewhere = {ct.KernelCUR}  # square: tests/test_kernel_cur.py
+    assert tested | elsewhere == {each for each in public if inspect.isclass(each) and issubclass(each, Result)}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -81,6 +84,8 @@ def test_ranks_are_those_of_the_parts(name):
     result = MAKERS[name](data(name))
     if isinstance(result, Named):
         assert result.rank == (2 if name in THIRD_ORDER else 3)
+    elif name.startswith("TensorTrain"):
+        assert result.ranks == tuple(len(core) for core in result.cores[1:])
     else:
         assert result.ranks == result.core.shape
 
@@ -94,6 +99,8 @@ NUMBERS = {
     "CUR of indices": 9 * 3 + 3 * 3 + 3 * 7,
     "Tucker": 8 + 9 * 2 + 7 * 2 + 4 * 2,
     "Tucker by HOOI": 8 + 9 * 2 + 7 * 2 + 4 * 2,
+    "TensorTrain": 9 * 2 + 2 * 7 * 2 + 2 * 4,
+    "TensorTrain by entries": 9 * 2 + 2 * 7 * 2 + 2 * 4,
     "TubalSVD": (9 * 2 + 2 + 2 * 7) * 4,
     "TubalCUR": (9 * 2 + 2 * 3 + 3 * 7) * 4,
 }

@@ -406,10 +406,32 @@ def test_the_choice_of_exact_rank_ignores_rounding_and_is_well_conditioned(dtype
             assert np.abs(np.linalg.lstsq(A[:, columns], A)[0]).max() < 2.5
 
 
-@pytest.mark.parametrize("rule", sorted(set(GREEDY) - SAMPLING))
+@pytest.mark.parametrize("rule", sorted(set(GREEDY) - SAMPLING - {"iterative"}))  # which draws whom it looks at
 def test_of_repeated_columns_the_first_is_chosen(rule, rng):
     A = rng.standard_normal((30, 8))
     assert (ct.select_columns(np.tile(A, (1, 300)), 6, method=rule, rng=0) < 8).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_columns_by_blocks_come_nearly_as_close_as_the_default_where_values_fall_slowly(dtype, rng):
+    for family in ("slow", "harmonic"):
+        A = FAMILIES[family](300, 700, dtype, rng)
+        blocks, default = (
+            column_error(A, ct.select_columns(A, 110, method=method, rng=0)) for method in ("iterative", "osinsky")
+        )
+        assert blocks <= 1.1 * default
+
+
+def test_columns_by_blocks_are_distinct_and_end_at_the_numerical_rank(rng):
+    A = low_rank(300, 700, 120, "float64", rng)
+    columns = ct.select_columns(A, 200, method="iterative", rng=0)
+    assert len(set(columns.tolist())) == len(columns) == 120
+    assert column_error(A, columns) < 1e-10 * np.linalg.norm(A)
+    weights = np.arange(700) % 2
+    columns = ct.select_columns(A, 110, method="iterative", include=[4], exclude=[5, 7], weights=weights, rng=0)
+    assert columns[0] == 4
+    assert (columns[1:] % 2 == 1).all()
+    assert not np.isin([5, 7], columns).any()
 
 
 def test_growth_of_the_fit_is_that_of_its_definition(rng):
@@ -447,8 +469,8 @@ def test_sampling_takes_more_rows_than_the_matrix_has_columns(rule, rng):
         ct.select_rows(A, 30, method=rule, rank=21)
 
 
-@pytest.mark.parametrize("rule", sorted({*GREEDY, "rpcholesky"}))
-def test_a_rank_is_refused_where_a_rule_cannot_take_more_than_it(rule):
+@pytest.mark.parametrize("rule", ["cpqr", "lupp", "rpcholesky"])
+def test_a_rank_is_refused_where_a_rule_sees_no_basis(rule):
     with pytest.raises(ValueError, match=f"rank must be None where method='{rule}'"):
         ct.select_columns(np.eye(9), 3, method=rule, rank=2)
 

@@ -145,7 +145,7 @@ def test_blocks_end_where_the_numerical_rank_is_reached(rng):
 
 
 def test_blocks_read_the_matrix_once_each(distant, rng):
-    A = distant(FAMILIES["slow"](500, 450, "float64", rng))
+    A = distant(FAMILIES["slow"](600, 560, "float64", rng))
     ct.cur_decomposition(A, 110, method="iterative", rng=0)
     assert A.log.count("sketch_both") == 1
     assert A.passes == 1 + 3

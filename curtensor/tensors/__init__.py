@@ -2,7 +2,9 @@
 
 `unfolding` multiplies a tensor by matrices without copying it, `tucker` holds ST-HOSVD and HOOI, `tubal` third-order
 tensors under the t-product. Of a CUR of a tensor, `entries` says what can be read, `indices` how fibres and slices are
-chosen, `methods` holds the dict of methods, `result` what comes out, and `decomposition` the public function.
+chosen, `methods` holds the dict of methods, `result` what comes out, and `decomposition` the public function. Of tensor
+trains, `trains` holds the result and TT-SVD, `train_cross` finds them by entries, and `quantics` makes functions of
+reals tensors of bits.
 """
 
 from curtensor.tensors.decomposition import tensor_cur

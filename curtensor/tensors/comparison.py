@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from curtensor import _validation
-from curtensor.tensors import tensor_cur, tubal, tucker
+from curtensor.tensors import tensor_cur, trains, tubal, tucker
 
 
 def ranks(X, k):
@@ -58,6 +58,11 @@ def by_uniform_slices(X, k, rng):
     return tensor_cur(X, ranks(X, k), method="chidori", selection="uniform", rng=rng)
 
 
+def by_tt_svd(X, k, rng):
+    """Tensor train of ranks k, by one SVD for each: the baseline of trains."""
+    return trains.tt_svd(X, min(k, max(trains.largest_ranks(X.shape))))
+
+
 def by_tubal_svd(X, k, rng):
     """The optimum for a tubal rank, which holds k (d1 + d2) d3 numbers."""
     return tubal.tubal_svd(X, min(ranks(X, k)[:2]))
@@ -78,6 +83,7 @@ TENSOR_FORMATS = {
     "fiber": by_fiber,
     "cross": by_cross,
     "uniform": by_uniform_slices,
+    "tt_svd": by_tt_svd,
 }
 THIRD_ORDER_FORMATS = {"tubal_svd": by_tubal_svd, "tubal_cur": by_tubal_cur}
 

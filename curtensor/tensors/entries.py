@@ -1,5 +1,7 @@
 """What can be read of a tensor: an array, whole or by entries, or a function of index arrays, by entries only."""
 
+import math
+
 import numpy as np
 
 from curtensor import _validation
@@ -23,6 +25,7 @@ class Entries:
 
     whole = False  # whether all of X can be read at once, so that there is a sketch
     seen = True
+    counted = True  # whether entries are read anew each time
     seen_anywhere = True  # the error, on entries from everywhere and not from a few chunks alone
 
     def few(self, places, mode, rng):
@@ -148,20 +151,33 @@ class FunctionEntries(Entries):
         As for `ArrayEntries`; the power is that of the first entries seen, the dtype that of the function's values.
     seen : bool
         Whether an entry other than zero has been.
+    batch : int or None
+        How many entries one call of the function asks for at most; None for any number.
     """
 
-    def __init__(self, function, shape):
+    def __init__(self, function, shape, batch=None):
         self.function, self.exponent = function, 0
-        self.shape = shape
+        self.shape, self.batch = shape, batch
         first = [np.zeros(1, dtype=np.intp) for _ in shape]
         self.dtype = function_dtype(function(*first))
         self.n_read, self.seen = 1, False
 
-    def at(self, indices):
-        """Entries at broadcastable index arrays, one for each mode, of which the function gets copies."""
+    def read(self, indices):
+        """Entries as they are at broadcastable index arrays, all with as many axes; the function gets copies."""
+        shape = np.broadcast_shapes(*(index.shape for index in indices))
+        if self.batch is not None and math.prod(shape) > self.batch:
+            axis = int(np.argmax(shape))
+            parts = (slice(None, shape[axis] // 2), slice(shape[axis] // 2, None))
+            halves = [[along(index, axis, part) for index in indices] for part in parts]
+            return np.concatenate([self.read(half) for half in halves], axis)
         copies = [np.array(index) for index in indices]
         values = function_values(self.function(*copies), indices, self.dtype)
         self.n_read += values.size
+        return values
+
+    def at(self, indices):
+        """Entries at broadcastable index arrays, one for each mode, times a power of two."""
+        values = self.read(indices)
         if not self.seen and values.any():
             size, limits = int(np.frexp(np.abs(values).max())[1]), np.finfo(self.dtype)
             self.seen, self.exponent = True, -size if abs(size) > limits.maxexp // 4 else 0
@@ -241,6 +257,11 @@ class StoreEntries(FunctionEntries):
     def afford(self, sweeps):
         """Whether another sweep, like so many before, stays below the passes allowed."""
         return self.X.n_chunks_read * (1 + 1 / sweeps) <= PASSES * self.X.n_chunks
+
+
+def along(index, axis, part):
+    """A part of an index array along an axis, along which it may be of length one for all."""
+    return index if index.shape[axis] == 1 else index[(slice(None),) * axis + (part,)]
 
 
 def relative_residual(X, core, factors):

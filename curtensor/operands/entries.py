@@ -1,0 +1,109 @@
+"""Functions of index arrays: data whose entries are known one by one, whatever an entry costs."""
+
+import math
+
+import numpy as np
+
+from curtensor import _validation
+from curtensor.operands import on_host
+from curtensor.operands.dense_tensor import plain_array
+
+BATCH = 2**18  # entries asked for in one call by default: what a function computes on its way stays in the cache
+
+
+class IndexedFunction:
+    """A matrix or tensor known by a function of index arrays, one for each mode.
+
+    Attributes
+    ----------
+    shape, dtype
+        Lengths of the modes, and the dtype to compute in.
+    n_read : int
+        Entries asked for so far.
+    """
+
+    def __init__(self, function, shape, dtype=None, batch=None, vectorized=True, name="A"):
+        self.function, self.shape, self.batch, self.vectorized, self.name = function, shape, batch, vectorized, name
+        self.n_read = 0
+        self.dtype = None if dtype is None else _validation.array_dtype(np.dtype(dtype), "dtype")
+        if self.dtype is None:
+            self.dtype = self._call([np.zeros(1, dtype=np.intp) for _ in shape]).dtype
+
+    def at(self, *indices):
+        """Entries at broadcastable index arrays, no more of them in one call than the batch allows."""
+        shape = np.broadcast_shapes(*(index.shape for index in indices))
+        if math.prod(shape) <= self.batch:
+            return self._call(indices)
+        values = np.empty(shape, self.dtype)
+        axis = int(np.argmax(shape))
+        step = max(1, self.batch * shape[axis] // math.prod(shape))
+        for start in range(0, shape[axis], step):
+            part = (slice(None),) * axis + (slice(start, start + step),)
+            values[part] = self.at(*(own_part(index, part, len(shape)) for index in indices))
+        return values
+
+    def _call(self, indices):
+        """What the function gives for index arrays of its own, checked."""
+        shape = np.broadcast_shapes(*(index.shape for index in indices))
+        self.n_read += math.prod(shape)
+        if self.vectorized:
+            values = self.function(*(np.array(index) for index in indices))
+        else:
+            places = zip(*(index.tolist() for index in map(np.ravel, np.broadcast_arrays(*indices))), strict=True)
+            values = np.array([self.function(*place) for place in places]).reshape(shape)
+        return checked_values(values, indices, self.dtype, f"{self.name}({', '.join('ijklmnpq'[: len(indices)])})")
+
+
+def own_part(index, part, ndim):
+    """What belongs to a part of the common shape; along an axis of length 1 all of it."""
+    index = index.reshape((1,) * (ndim - index.ndim) + index.shape)
+    return index[part] if index.shape[len(part) - 1] > 1 else index
+
+
+def checked_values(values, indices, dtype, name):
+    """Values of a function of index arrays: finite, and of their common shape; a copy, since it may use them again."""
+    values = plain_array(on_host(values), name)
+    found = _validation.array_dtype(values.dtype, name)
+    shape = np.broadcast_shapes(*(index.shape for index in indices))
+    if values.shape != shape:
+        raise _validation.complain(ValueError, name, f"of the indices' common shape {shape}", f"shape {values.shape}")
+    if dtype is not None and not np.can_cast(found, dtype, "same_kind"):
+        raise _validation.complain(TypeError, name, f"of dtype {dtype} in every call", f"dtype {values.dtype}")
+    bad = ~np.isfinite(values)
+    if bad.any():
+        where = np.unravel_index(bad.argmax(), shape)
+        index = tuple(int(np.broadcast_to(place, shape)[where]) for place in indices)
+        raise _validation.complain(ValueError, name, "finite", f"{values[where]} at {index}")
+    return values.astype(found if dtype is None else dtype)
+
+
+def indexed_function(function, shape, dtype, batch, vectorized, ndim=None, name="A"):
+    """A function of index arrays, with all that goes with it checked."""
+    if shape is None:
+        raise _validation.complain(ValueError, "shape", f"given where {name} is a function", "None")
+    shape = _validation.lengths(shape)
+    if ndim is not None and len(shape) != ndim:
+        raise _validation.complain(ValueError, "shape", f"of {ndim} lengths", _validation.describe(shape))
+    batch = BATCH if batch is None else _validation.integer(batch, "batch", 1, np.inf)
+    return IndexedFunction(function, shape, dtype, batch, _validation.flag(vectorized, "vectorized"), name)
+
+
+def only_for_functions(name, shape, dtype, batch, vectorized):
+    """Raise if what goes with a function is given with data of another kind."""
+    given = {"shape": shape, "dtype": dtype, "batch": batch, "vectorized": None if vectorized is True else vectorized}
+    for option, value in given.items():
+        if value is not None:
+            raise _validation.complain(ValueError, option, f"left out where {name} is no function", repr(value))
+
+
+def is_function(A):
+    """Whether data are a function of index arrays; operators can be called, too, but have a shape."""
+    return callable(A) and not hasattr(A, "shape")
+
+
+def left_out(**options):
+    """Raise if an option is given, as not its default, which a function of index arrays leaves no room for."""
+    for name, (value, *defaults) in options.items():
+        if not any(value is default or (isinstance(value, str) and value == default) for default in defaults):
+            what = "left out where A is a function, whose pivots are taken"
+            raise _validation.complain(ValueError, name, what, _validation.describe(value))
