@@ -206,7 +206,7 @@ BAD_INPUT = {
     "no regular expression": (stack, convert_to_lora, {"target_modules": "(fc"}, ValueError, "regular expression"),
     "no targets": (stack, convert_to_lora, {"target_modules": []}, ValueError, "target_modules"),
     "nothing linear": (
-        lambda: nn.Sequential(nn.ReLU()), convert_to_lora, {"target_modules": "all-linear"}, ValueError, "target_modules",
+        lambda: nn.Sequential(nn.ReLU()), convert_to_lora, {"target_modules": "all-linear"}, ValueError, "target_mod",
     ),
     "a layer alone": (lambda: nn.Linear(9, 9), convert_to_lora, {}, ValueError, "target_modules must"),
     "a number as target": (stack, convert_to_lora, {"target_modules": 3}, TypeError, "got 3"),

@@ -161,3 +161,44 @@ def test_t5_forms_no_updates_to_see_a_dtype(monkeypatch):
     model = door("lora", seeded(models.t5), {"target_modules": ["wo"]})
     monkeypatch.setattr(Linear, "get_delta_weight", lambda *_: pytest.fail("an update was formed"))
     output(model, {"input_ids": ids(), "decoder_input_ids": ids()})
+
+
+class Sentences(torch.utils.data.Dataset):
+    """Sixteen sequences of tokens, each its own label."""
+
+    def __len__(self):
+        return 16
+
+    def __getitem__(self, number):
+        tokens = torch.randint(3, 97, (10,), generator=torch.Generator().manual_seed(number))
+        return {"input_ids": tokens, "labels": tokens.clone()}
+
+
+def train(kind, folder, tied, resume=False, **options):
+    """A Llama trained by transformers' Trainer."""
+    import transformers as tf
+
+    model = door(kind, seeded(lambda: models.llama(tie_word_embeddings=tied)), {"target_modules": ["q_proj", "lm_head"]})
+    arguments = tf.TrainingArguments(
+        folder, per_device_train_batch_size=4, learning_rate=1e-2, save_strategy="steps", save_steps=2, report_to=[],
+        disable_tqdm=True, use_cpu=True, seed=3, logging_strategy="no", save_total_limit=4, **{"max_steps": 6} | options,
+    )  # fmt: skip
+    trainer = tf.Trainer(model, arguments, train_dataset=Sentences())
+    trainer.train(resume_from_checkpoint=resume)
+    return model
+
+
+@pytest.mark.parametrize("kind, tied", [("lora-cur", True), ("dora", False), ("adalora", False), ("curlora", True)])
+def test_a_trainer_saves_and_resumes_to_the_bit(kind, tied, tmp_path):
+    whole = train(kind, tmp_path, tied)
+    resumed = train(kind, tmp_path, tied, resume=str(tmp_path / "checkpoint-2"))
+    state = resumed.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in whole.state_dict().items())
+    loaded = load_adapter(seeded(lambda: models.llama(tie_word_embeddings=tied)), tmp_path / "checkpoint-6")
+    inputs = {"input_ids": ids()}
+    torch.testing.assert_close(output(loaded.eval(), inputs), output(whole.eval(), inputs), rtol=0, atol=0)
+
+
+def test_a_trainer_cannot_save_a_residual_start(tmp_path):
+    with pytest.raises(ValueError, match="must be exported by export_lora"):
+        train("residual", tmp_path, False, max_steps=2)
