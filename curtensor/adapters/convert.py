@@ -503,14 +503,15 @@ def unmerge(model):
     TypeError
         If the model is no ``PeftModel``.
     ValueError
-        If an adapter is not merged; nothing is changed then.
+        If no adapter is merged, or one by PEFT's own call; nothing is changed then.
     """
-    layers = {name: layer for name, layer in adapted_layers(peft_model_in(model)).items() if layer.active_adapters}
+    layers = adapted_layers(peft_model_in(model))
+    merged = [layer for layer in layers.values() if layer.merged]
     for name, layer in layers.items():
-        if not (layer.merged and any(key.startswith(KEPT) for key in layer._buffers)):
+        if not merged or (layer.merged and not any(key.startswith(KEPT) for key in layer._buffers)):
             text = "merged by merge to be unmerged"
             raise _validation.complain(ValueError, f"the adapter of {name!r}", text, "an unmerged one")
-    for layer in reversed(layers.values()):
+    for layer in reversed(merged):
         bring_back(layer)
 
 
@@ -571,7 +572,7 @@ def peft_model_in(model):
     """The ``PeftModel`` itself, out of the wrappers of torch.compile and of parallel training."""
     model = extract_model_from_parallel(model, keep_torch_compile=False) if isinstance(model, nn.Module) else model
     if not isinstance(model, PeftModel):
-        raise _validation.complain(TypeError, "model", "a peft.PeftModel", type(model).__name__)
+        raise _validation.complain(TypeError, "model", "a peft.PeftModel, as convert_to_lora returns it", type(model).__name__)
     return model
 
 
