@@ -195,6 +195,11 @@ def scalar(parts, name, kind):
     return taken(parts, name, kind, ()).item()
 
 
+def count(parts, name):
+    """A number of something, not negative; None where none was written."""
+    return _validation.integer(scalar(parts, name, "i"), name, 0, np.inf) if name in parts else None
+
+
 def storable(array, name):
     """Raise if an array of a result holds Python's objects, NaN or infinity."""
     if array.dtype.kind == "O":

@@ -1,5 +1,7 @@
 """Adaptive cross approximation of matrices known by their entries, checked on entries that no choice has seen."""
 
+import math
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -7,15 +9,19 @@ from scipy import linalg
 
 from curtensor import _validation
 
-PROBES = 10_000  # random entries on which the residual is kept, and as many fresh ones at each gate
-BESIDE = PROBES // 8  # in the gaps between pivots, and next to them
+PROBES = 100**2  # random entries on which the residual is kept, and as many fresh ones at each gate
+MANY = 250**2  # fresh ones before a tolerance is said to be held, but of no more than a part of all entries
+PART = 20
+APART = 16  # for one in so many others at places of their own: in gaps, beside pivots, where A seems faint or strong
 SURE = 3  # standard errors added to what a gate's probes show: one of many results was beyond two
 SMALL = 2**14  # entries of a matrix that is read whole
 WHOLE = 2**27  # entries of the largest that is read whole where a cross would read half of it
 ROOM = 2**28  # entries of the rows and columns at most that a tolerance may ask for
+MOST = 2**34  # entries of the rows and columns at most of any cross: 128 GiB
+FIRST = 2**24  # entries of each array that there is room for from the start: memory is taken where it is written to
 AHEAD = 2.0  # times what is left of the last column: a probe's residual, from which the next pivot starts
 NEAR = 2  # how far from chosen rows and columns a gate looks, too
-FLOOR = 16  # times the dtype's epsilon, of the largest entry seen: rounding, and no pivot
+FLOOR = 12  # times the dtype's epsilon, of what the rows' rounding can have grown to: no pivot is below
 
 
 class PivotedCross(NamedTuple):
@@ -46,12 +52,12 @@ class PivotedCross(NamedTuple):
 
 
 class Probes:
-    """Entries at random or given places, and what a cross leaves of them."""
+    """Entries at given places, and what a cross leaves of them."""
 
-    def __init__(self, entries, rng, U=(), V=(), places=None):
-        self.rows, self.columns = places or (rng.integers(0, length, PROBES) for length in entries.shape)
-        self.values = entries.at(self.rows, self.columns)
-        self.left = self.values - at(U, V, self.rows, self.columns)
+    def __init__(self, entries, rows, columns, U=(), V=()):
+        self.rows, self.columns = rows, columns
+        self.values = entries.at(rows, columns)
+        self.left = self.values - at(U, V, rows, columns)
 
     def take(self, u, v):
         """Take one more product from what is left."""
@@ -60,7 +66,11 @@ class Probes:
     def join(self, others):
         """Add other probes."""
         for name in ("rows", "columns", "values", "left"):
-            setattr(self, name, np.concatenate([getattr(self, name), getattr(others, name)]))
+            setattr(self, name, np.concatenate([getattr(self, name), *(getattr(other, name) for other in others)]))
+
+    def largest(self):
+        """The largest modulus of an entry."""
+        return float(np.abs(self.values).max())
 
     def worst(self, used):
         """The row of the largest residual, of those that have not been read, and that residual."""
@@ -92,141 +102,177 @@ def adaptive_cross(entries, rank, rtol, rng, callback):
     (m, n), eps = entries.shape, np.finfo(entries.dtype).eps
     most = min(m, n, max(1, ROOM // (m + n))) if rank is None else rank
     half, goal = m * n // (2 * (m + n)), rtol or 0.0
-    U, V = (np.empty((min(32, most), length), entries.dtype) for length in (m, n))
-    C, R, rows, columns, used = [], [], [], [], np.zeros(m, dtype=bool)
-    probes = Probes(entries, rng)
-    largest = float(np.abs(probes.values).max())
+    sizes = ((min(max(FIRST // length, 1), most), length) for length in (m, n, m, n))
+    C, R, U, V = kept = [np.empty(size, entries.dtype) for size in sizes]
+    rows, columns, used = [], [], np.zeros(m, dtype=bool)
+    probes = Probes(entries, *in_cells((m, n), PROBES, rng))
+    largest, grown = probes.largest(), 0.0  # grown: rows read, each times the column of the residual over its pivot
     row, height = 0, 0.0
     while True:
         k = len(rows)
-        noise = FLOOR * np.sqrt(k + 1) * eps
+        noise = FLOOR * eps * max(largest, grown)
+        if rtol is not None:
+            noise = min(noise, max(eps * largest, goal * probes.rms()))  # what a tolerance asks for is none
         worst, size = probes.worst(used)
         if size > AHEAD * height:
             row, height = worst, size
-        exhausted = height <= noise * largest
+        exhausted = height <= noise
         if k == most or exhausted or (rtol is not None and probes.rms(left=True) <= goal * probes.rms()):
-            error, fresh = gate(entries, U[:k], V[:k], rows, columns, rng)
-            if k == most or error <= max(goal, noise):
+            enough = max(goal, noise / (largest or 1)) if k < most else np.inf
+            error, fresh = gate(entries, C[:k], R[:k], U[:k], V[:k], rows, columns, enough, rng)
+            if error <= enough:
                 break
             probes.join(fresh)
-            largest = max(largest, float(np.abs(fresh.values).max()))
+            largest = max(largest, *(others.largest() for others in fresh))
             worst, size = probes.worst(used)
-            if exhausted and size <= noise * largest:
+            if exhausted and size <= noise:
                 break
             row, height = worst, size
         if k >= half and m * n <= WHOLE:
             return None
-        if k == len(U):
-            U, V = enlarged(U, min(2 * k, most)), enlarged(V, min(2 * k, most))
+        if k == min(len(C), len(R)):
+            resize(kept, min(2 * k, most))
         used[row] = True
-        own = entries.at(np.array([row]), np.arange(n))
-        np.subtract(own, U[:k, row] @ V[:k], out=V[k])
+        R[k] = entries.at(np.array([row]), np.arange(n))
+        np.subtract(R[k], U[:k, row] @ V[:k], out=V[k])
         V[k, columns] = 0  # but for rounding it is
         column = int(np.argmax(np.abs(V[k])))
-        largest = max(largest, float(np.abs(own).max()))
-        if abs(V[k, column]) <= noise * largest:
+        largest = max(largest, float(np.abs(R[k]).max()))
+        if abs(V[k, column]) <= noise:
             height = 0.0  # the row has nothing more: go on from the probes
             continue
-        R.append(own)
-        C.append(entries.at(np.arange(m), np.array([column])))
+        entries.check_again(R[k, column], eps**0.5 * largest, row, column)
+        C[k] = entries.at(np.arange(m), np.array([column]))
         largest = max(largest, float(np.abs(C[k]).max()))
-        same(C[k][row], own[column], row, column, eps**0.5 * largest)
         np.subtract(C[k], V[:k, column] @ U[:k], out=U[k])
         U[k, rows] = 0
         U[k] /= V[k, column]
         U[k, row] = 1
+        sizes = np.abs(U[k])
+        grown += float(sizes.max() * np.abs(R[k]).max())
         rows.append(row)
         columns.append(column)
         probes.take(U[k], V[k])
-        left = np.where(used, 0, np.abs(U[k]))
+        left = np.where(used, 0, sizes)
         row = int(np.argmax(left))
         height = float(left[row] * abs(V[k, column]))
         callback(min((k + 1) / most if rank is not None else goal / (probes.rms(left=True) / probes.rms() or 1), 0.99))
+    resize(kept, k)
     pivots = np.array(rows, dtype=np.intp), np.array(columns, dtype=np.intp)
-    C, R = stacked(C, m, entries.dtype), stacked(R, n, entries.dtype)
-    return PivotedCross(*pivots, C, R, U[:k], V[:k], error, largest > 0)
+    return PivotedCross(*pivots, C, R, U, V, error, largest > 0)
 
 
-def enlarged(X, size):
-    """An array with room for so many rows."""
-    larger = np.empty((size, X.shape[1]), X.dtype)
-    larger[: len(X)] = X
-    return larger
+def resize(arrays, k):
+    """Give arrays k rows, without a copy where memory allows."""
+    for X in arrays:
+        X.resize((k, X.shape[1]), refcheck=False)
 
 
-def stacked(rows, length, dtype):
-    """Rows as an array, which may be without any."""
-    return np.array(rows, dtype).reshape(-1, length)
+def gate(entries, C, R, U, V, rows, columns, enough, rng):
+    """Relative error as fresh probes show it, and these: some, and many more where the error of those is low enough."""
+    norm = product_norm(U, V)
+    slices = [(np.array(rows), in_order(C, rng)), (np.array(columns), in_order(R, rng))] if rows else []
+    for count in (PROBES, max(PROBES, min(MANY, math.prod(entries.shape) // PART))):
+        places = [(*in_cells(entries.shape, count, rng), np.ones(1)), *hiding_places(slices, count // APART, rng)]
+        fresh = [Probes(entries, i, j, U, V) for i, j, _ in places]
+        error = shown_error(fresh, [shares for *_, shares in places], norm, entries.shape)
+        if error > enough:
+            break
+    return error, fresh
 
 
-def gate(entries, U, V, rows, columns, rng):
-    """Relative error as fresh probes show it, and these, with those in the gaps between pivots and next to them."""
-    fresh = Probes(entries, rng, U, V)
-    m, n = entries.shape
-    places, shares = near_pivots(rows, columns, (m, n), rng) if rows else ([], [])
-    near = [Probes(entries, rng, U, V, pair) for pair in places]
-    scale = max(float(np.abs(X).max()) for probes in (fresh, *near) for X in (probes.values, probes.left))
+def shown_error(fresh, shares, norm, shape):
+    """The largest relative error that some sets of probes show, of which the first are from everywhere; 1 for zeros."""
+    scale = max(float(np.abs(X).max()) for probes in fresh for X in (probes.values, probes.left))
     if scale == 0:
-        return 1.0, fresh
-    size = product_norm(U, V, scale) / np.sqrt(m) / np.sqrt(n) or fresh.rms() / scale or 1.0
-    squares = np.abs(fresh.left / scale) ** 2
-    error = np.sqrt(squares.mean() + SURE * squares.std() / np.sqrt(PROBES)) / size
-    for weights, probes in zip(shares, near, strict=True):
-        left = np.abs(probes.left / scale) ** 2
-        error = max(error, np.sqrt(max(left.max() / m / n, np.mean(left * weights))) / size)
-        fresh.join(probes)
-    return min(float(error), 1.0), fresh
+        return 1.0
+    m, n = shape
+    size = norm / np.sqrt(m) / np.sqrt(n) / scale or fresh[0].rms() / scale or 1.0
+    squares = [np.abs(probes.left / scale) ** 2 for probes in fresh]
+    shown = [np.mean(square * share) for square, share in zip(squares, shares, strict=True)]
+    shown[0] += SURE * squares[0].std() / np.sqrt(len(squares[0]))
+    alone = max(float(square.max()) for square in squares) / m / n
+    return float(min(np.sqrt(max(*shown, alone)) / size, 1.0))
 
 
-def near_pivots(rows, columns, shape, rng):
-    """Places in the gaps between chosen rows and columns, and next to these, where a narrow peak would hide.
-
-    With them what share of all entries each stands for, times their number: gaps are drawn all alike, so that those
-    between pivots that lie close together, as in a small block, are seen too. Next to pivots an entry is itself alone.
-    """
-    slices = list(zip((rows, columns), shape, strict=True))
-    gaps, shares = zip(*(gap_places(I, length, BESIDE, rng) for I, length in slices), strict=True)
-    near = [
-        np.clip(rng.choice(I, BESIDE) + rng.integers(-NEAR, NEAR + 1, BESIDE), 0, length - 1) for I, length in slices
+def in_cells(shape, count, rng):
+    """Random places, one in each cell of a grid over the matrix, so that no block of four cells is missed."""
+    side = math.isqrt(count)
+    cells = np.divmod(np.arange(side**2), side)
+    return [
+        np.minimum((cell + rng.random(side**2)) * (length / side), length - 1).astype(np.intp)
+        for cell, length in zip(cells, shape, strict=True)
     ]
-    return [list(gaps), near], [shares[0] * shares[1], np.zeros(BESIDE)]
 
 
-def gap_places(I, length, count, rng):
-    """Places from the gaps between chosen slices, all gaps alike, and the gap's share of all times their number."""
-    edges = np.unique([0, *I, length])
+def hiding_places(slices, count, rng):
+    """Rows, columns and shares of places where what random probes do not meet would be, a triple for each kind.
+
+    A share is what part of all entries a place stands for, times the number of places. Gaps between chosen slices are
+    drawn all alike, since those of a small block lie close together. Next to chosen slices a narrow peak goes on; an
+    entry there stands for itself alone. Where the chosen slices across are small, or zero, is a block that none of them
+    has met; where they are large may be all of the norm.
+    """
+    kinds = (
+        [in_gaps(chosen, len(order), count, rng) for chosen, order in slices],
+        [(next_to(chosen, len(order), count, rng), np.zeros(count)) for chosen, order in slices],
+        [from_the_first(order, count, rng) for _, order in slices],
+        [from_the_first(order[::-1], count, rng) for _, order in slices],
+    )
+    return [(i, j, share * other) for (i, share), (j, other) in filter(None, kinds)]
+
+
+def in_gaps(chosen, length, count, rng):
+    """Places in the gaps between chosen slices, all gaps alike, and their shares."""
+    edges = np.unique([0, *chosen, length])
     gaps = rng.integers(0, len(edges) - 1, count)
     return rng.integers(edges[gaps], edges[gaps + 1]), np.diff(edges)[gaps] * (len(edges) - 1) / length
 
 
-def product_norm(U, V, scale):
-    """``||U^T V||_F`` over a scale."""
-    if len(U) == 0:
-        return 0.0
-    left = U.conj() @ U.T
+def next_to(chosen, length, count, rng):
+    """Places next to chosen slices."""
+    return np.clip(rng.choice(chosen, count) + rng.integers(-NEAR, NEAR + 1, count), 0, length - 1)
+
+
+def in_order(X, rng):
+    """Columns in ascending order of their largest entry; those of the same size in a random one."""
+    sizes, order = np.abs(X).max(axis=0), rng.permutation(X.shape[1])
+    return order[np.argsort(sizes[order])]
+
+
+def from_the_first(order, count, rng):
+    """Places drawn by their inverse rank, as many from each octave, and their shares."""
+    length = len(order)
+    ranks = np.minimum((length + 1) ** rng.random(count), length).astype(np.intp) - 1
+    return order[ranks], np.log(length + 1) / length / np.log1p(1 / (ranks + 1))
+
+
+def product_norm(U, V):
+    """``||U^T V||_F``, safe from overflow."""
+    scale = np.abs(V).max(initial=0) or 1
     V = V / scale
-    right = V.conj() @ V.T
-    return float(np.sqrt(max(np.sum(left * right).real, 0)))
-
-
-def same(first, second, row, column, slack):
-    """Raise if an entry read twice is not the same."""
-    if not abs(first - second) <= slack:
-        got = f"{first} and {second} at {(row, column)}"
-        raise _validation.complain(ValueError, "A", "the same whenever it is read", got)
+    squares = np.sum((U.conj() @ U.T) * (V.conj() @ V.T)).real
+    return float(scale * np.sqrt(max(squares, 0)))
 
 
 def checked_cross(entries, rank, rtol, rng, callback):
     """A cross that holds the tolerance, if one is given, or None; what it leaves is what a gate has seen."""
-    if entries.shape[0] * entries.shape[1] <= SMALL:
+    m, n = entries.shape
+    if m * n <= SMALL:
         return None
+    if (m + n) * (rank or 1) > MOST:
+        what = f"so small that its columns and rows have at most {MOST} entries"
+        got = f"{(m + n) * (rank or 1)}"
+        raise _validation.complain(ValueError, "shape" if rank is None else "shape or rank", what, got)
     found = adaptive_cross(entries, rank, rtol, rng, callback)
-    if found is None or rtol is None:
-        return found
+    if found is None:
+        return None
     if not found.seen:
-        what = "other than zero at some of the entries sampled, where rtol is given"
-        raise _validation.complain(ValueError, "A", what, f"{entries.n_read} zeros")
-    if found.error > rtol:
+        if rtol is not None:
+            what = "other than zero at some of the entries sampled, where rtol is given"
+            raise _validation.complain(ValueError, "A", what, f"{entries.n_read} zeros")
+        warnings.warn(f"A is zero at all {entries.n_read} entries sampled; no more is known of it", stacklevel=4)
+    if rtol is not None and found.error > rtol:
         raise _validation.complain(ValueError, "rtol", f"at least {found.error:.2g} for this A", rtol)
     return found
 

@@ -63,7 +63,12 @@ class CUR(MatrixResult):
         rows depend on each other.
     error_estimate : float
         ``||A - C U R||_F / ||A||_F``: exact up to rounding for the projection core above 1e-6 (float32: 4e-2) and
-        wherever `rtol` was given, else as the columns of the right sketch show it.
+        wherever `rtol` was given, else as the columns of the right sketch show it. Of a function as entries that no
+        choice has seen show it, from above.
+    n_entries_read : int or None
+        Entries of a function asked for; None where A is data, which are read whole.
+    converged : bool
+        False where nothing but zeros was seen of a function.
     names : tuple of (pandas Index or ndarray of str or None)
         `row_names` and `col_names`: those of the chosen rows and columns, None where A has none. They stay what they
         were, so that ``frame.loc[result.row_names]`` is R.
@@ -79,6 +84,8 @@ class CUR(MatrixResult):
     middle: np.ndarray
     right: Any
     error_estimate: float
+    n_entries_read: int | None = None
+    converged: bool = True
 
     MAIN = "middle"
     OWN = ("C", "R")
@@ -240,6 +247,8 @@ class CUR(MatrixResult):
             "middle": archive.numbers(members, "middle", (left.shape[1], right.shape[0])),
             "right": right,
             "error_estimate": archive.scalar(members, "error_estimate", "f"),
+            "n_entries_read": archive.count(members, "n_entries_read"),
+            "converged": archive.scalar(members, "converged", "b"),
         }
 
 
@@ -404,11 +413,14 @@ def cur_decomposition(
     For columns chosen with exact singular vectors the error of C C^+ A is at most sqrt(k + 1) times that of the
     truncated SVD, and a cross approximation at most k + 1 times [1]_; measured here 1.2 and 1.4.
 
-    Of a function (m + n) k entries are read, and 1e4 for each look at the error: columns and rows are pivots of an
-    adaptive cross approximation [3]_, which starts anew where probes leave most, and ends when 1e4 probes that no
-    choice has seen, with three standard errors, and others next to the pivots leave at most `rtol`. What none of these
-    meets, such as one entry unlike all others, no probe can show. `method` and `sketch` have no part in it; the core
-    is A[I, J]^+. Up to 16384 entries, or where a cross would read half of up to 2^27, all are read once, as an array.
+    Of a function (m + n) k entries are read, and 12500 for each look at the error, 78000 before the last: columns and
+    rows are pivots of an adaptive cross approximation [3]_, which starts anew where probes leave most. It ends when
+    up to 62500 random entries that no choice has seen, with three standard errors, and others in the gaps between
+    pivots, next to them, and where what was chosen is small or large, leave at most `rtol`. What none of these meets,
+    such as one entry unlike all others, no probe can show. Where all are zero a warning says so. `method` and `sketch`
+    have no part in it; the core is A[I, J]^+. Up to 4 million entries each is asked for once, but pivots twice, to
+    notice a function that is not pure. Up to 16384 entries, or where a cross would read half of up to 2^27, all are
+    read, as an array.
 
     A is copied in no layout, but a sparse one is converted where it is neither CSR nor CSC or not of floats, and a
     DataFrame with columns of several dtypes is put together.
@@ -474,12 +486,13 @@ def cur_of_function(entries, rank, rtol, rng, callback):
     """The CUR of a matrix known by its entries."""
     found = checked_cross(entries, rank, rtol, rng, callback)
     if found is None:
-        return cur_decomposition(read_whole(entries), rank, rtol=rtol, rng=rng, callback=callback)
+        result = cur_decomposition(read_whole(entries), rank, rtol=rtol, rng=rng, callback=callback)
+        return replace(result, n_entries_read=entries.n_read)
     left, right = orthonormal_columns(found.U.T), orthonormal_columns(found.V.conj().T).conj().T
     middle = (left.conj().T @ found.U.T) @ (found.V @ right.conj().T)
-    C = np.ascontiguousarray(found.C.T)
     callback(1.0)
-    return CUR(C, found.R, found.columns, found.rows, left, middle, right, found.error)
+    factors = found.C.T, found.R, found.columns, found.rows, left, middle, right
+    return CUR(*factors, found.error, entries.n_read, found.seen)
 
 
 def cur_from_indices(A: Any, /, columns: Any, rows: Any, *, core: str | Callable = "projection") -> CUR:

@@ -50,6 +50,10 @@ class ID(MatrixResult):
         1 for columns, 0 for rows.
     error_estimate : float
         ``||A - approximation||_F / ||A||_F``, as for `CUR`.
+    n_entries_read : int or None
+        Entries of a function asked for; None where A is data, which are read whole.
+    converged : bool
+        False where nothing but zeros was seen of a function.
     names : tuple of (pandas Index or ndarray of str or None)
         `row_names` and `col_names`: those of all rows and the chosen columns for ``axis=1``, else of the chosen rows
         and all columns; None where A has none.
@@ -62,6 +66,8 @@ class ID(MatrixResult):
     skeleton: Any
     axis: int
     error_estimate: float
+    n_entries_read: int | None = None
+    converged: bool = True
 
     MAIN = "coefficients"
     OWN = ("skeleton",)
@@ -100,6 +106,8 @@ class ID(MatrixResult):
             "skeleton": skeleton,
             "axis": axis,
             "error_estimate": archive.scalar(members, "error_estimate", "f"),
+            "n_entries_read": archive.count(members, "n_entries_read"),
+            "converged": archive.scalar(members, "converged", "b"),
         }
 
 
@@ -223,11 +231,12 @@ def id_of_function(entries, rank, rtol, axis, rng):
     """The ID of a matrix known by its entries."""
     found = checked_cross(entries, rank, rtol, rng, lambda done: None)
     if found is None:
-        return interpolative_decomposition(read_whole(entries), rank, rtol=rtol, axis=axis, rng=rng)
+        result = interpolative_decomposition(read_whole(entries), rank, rtol=rtol, axis=axis, rng=rng)
+        return replace(result, n_entries_read=entries.n_read)
+    known = found.error, entries.n_read, found.seen
     if axis == 1:
-        skeleton = np.ascontiguousarray(found.C.T)
-        return ID(found.columns, coefficients(found.V, found.columns), skeleton, 1, found.error)
-    return ID(found.rows, coefficients(found.U, found.rows).T, found.R, 0, found.error)
+        return ID(found.columns, coefficients(found.V, found.columns), found.C.T, 1, *known)
+    return ID(found.rows, coefficients(found.U, found.rows).T, found.R, 0, *known)
 
 
 def id_from_sketch(operand, A, sketched, k, rule, rng):

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import linalg, sparse
 
 from curtensor import _validation, operands
+from curtensor.cholesky import KERNEL_METHODS, MatrixSource, pivoted_cholesky, square
 from curtensor.cross import checked_cross, read_whole
 from curtensor.groups import choose_groups, members_of
 from curtensor.operands.arithmetic import dense
@@ -345,39 +346,12 @@ def uniform(basis, residual, k, rng, weights=None):
 
 
 def rpcholesky(operand, A, k, rng, weights, include=()):
-    """Randomly pivoted Cholesky of a positive semidefinite A: reads k columns (Chen and others 2024, Algorithm 2.1)."""
-    m, n = A.shape
-    diagonal = np.array(operand.diagonal(A)).astype(operand.dtype(A), copy=False)
-    if not np.isfinite(diagonal).all():
-        _validation.finite(operand, A)
-    eps = np.finfo(diagonal.dtype).eps
-    diagonal = diagonal.astype(np.result_type(diagonal, float))
-    scale = np.abs(diagonal).max(initial=0)
-    slack = 100 * n * eps * scale  # below zero
-    least = max(4 * np.sqrt(n) * eps, 100 * n * np.finfo(float).eps) * scale  # A's own rounding, or the elimination's
-    if m != n or (diagonal.real < 0).any() or (np.abs(diagonal.imag) > slack).any():
-        raise _validation.complain(ValueError, "A", "positive semidefinite for method='rpcholesky'", f"shape {A.shape}")
-    remainder = diagonal.real.copy()
-    F = np.zeros((n, k), diagonal.dtype)
-    chosen = []
-    for i in range(k):
-        scores = np.where(remainder > least, remainder * weights, 0)
-        scores[chosen] = 0
-        if i >= len(include) and not scores.any():
-            break
-        p = include[i] if i < len(include) else rng.choice(n, p=scores / scores.sum())
-        column = operand.take(A, [p], 1)
-        column = np.asarray(column.todense() if hasattr(column, "todense") else column)[:, 0]
-        column = column - F[:, :i] @ F[p, :i].conj()
-        F[:, i] = column / np.sqrt(remainder[p])
-        remainder -= np.abs(F[:, i]) ** 2
-        if (remainder < -slack).any() or not np.isfinite(column).all():
-            _validation.finite(operand, A)
-            raise _validation.complain(
-                ValueError, "A", "positive semidefinite for method='rpcholesky'", f"a pivot of {remainder.min():.2g}"
-            )
-        chosen.append(p)
-    return np.array(chosen, dtype=np.intp)
+    """Randomly pivoted Cholesky of a positive semidefinite A, in blocks: reads k columns and those it rejects."""
+    square(A.shape)
+    pivots, *_ = pivoted_cholesky(
+        MatrixSource(operand, A), k, None, KERNEL_METHODS["rpcholesky"], rng, weights=weights, include=include
+    )
+    return np.concatenate([include, pivots[~np.isin(pivots, include)]]).astype(np.intp)[:k]
 
 
 SELECTION_RULES = {
@@ -754,14 +728,16 @@ def select_columns(
 
     Notes
     -----
-    One pass over A (`rpcholesky`: none, it reads k columns; `uniform`: none, it reads nothing, not even NaN).
+    One pass over A (`rpcholesky`: none, it reads k columns and some that it rejects; `uniform`: none, it reads nothing, not even NaN).
     A sketch of l rows, then O(n l^2) operations and O(n l) memory: l = 8 k, down to max(2 k, k + 20) where that would
     cost more than 1e8 operations, with the rank in place of k for "leverage". Method "exchange" has min(8 k, m) rows
     (k + 20 at least), and improves the default's choice by at most six rounds of exchanges, each as dear as the choice.
     Method "iterative" has max(1.2 k, k + 20) and O(n l k) operations, all of them products of matrices.
     Scores that differ by less than rounding can explain, the square root of the dtype's epsilon, are
     ties, of which the lowest index is taken. The default takes the leading singular vectors and the residual
-    of the sketch and applies Osinsky's greedy rule with a small ridge. With exact singular vectors and no ridge
+    of the sketch and applies Osinsky's greedy rule with a small ridge. "leverage" draws by the scores that one pass
+    shows; where the leading directions stand out little, draw by better ones: ``method="uniform"`` with
+    ``weights=leverage_scores(A, rank, axis=1, method="sketch")``. With exact singular vectors and no ridge
     the error is at most sqrt(k + 1) times that of the truncated SVD [1]_; for a sketch this bound is not proved.
     Groups: each time the one whose span takes most of what is left of the sketch, then exchanges as long as these take
     more; O(n l^2) operations for each choice and each exchange, l at least the number of columns in k groups.

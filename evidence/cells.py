@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 from scipy import sparse
 
-from curtensor import select_rows
+from curtensor import leverage_scores, select_rows
 from evidence.claims import at_least, at_most, command, fresh_process, shown
 
 SHARES = [0.5, 0.25, 0.15, 0.06, 0.03, 0.008, 0.002]
@@ -59,13 +59,24 @@ def drawn_uniformly(X, seed):
 
 
 def by_scores(rank):
-    return lambda X, seed: select_rows(X, DRAWS, method="leverage", rank=rank, rng=seed)
+    """As `single_cell.sketch_cells` draws."""
+
+    def drawn(X, seed):
+        scores = leverage_scores(X, rank, method="sketch", rng=seed)
+        return select_rows(X, DRAWS, method="uniform", weights=scores, rng=seed)
+
+    return drawn
+
+
+def in_one_pass(X, seed):
+    return select_rows(X, DRAWS, method="leverage", rank=50, rng=seed)
 
 
 DRAWN = {
     "rank-10 scores": by_scores(10),
     "rank-50 scores": by_scores(50),
     "rank-1000 scores": by_scores(1000),
+    "select_rows, rank-50 scores of one pass": in_one_pass,
     "uniform": drawn_uniformly,
     "geosketch": drawn_by_geosketch,
 }

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import (
     bench_cur,
+    bench_entries,
     bench_kernels,
     bench_matrices,
     bench_selection,
@@ -37,13 +38,16 @@ SMALL = {
     bench_cur.Sparse: {"shape": (2000, 1000)},
     bench_selection.WideSelection: {"shape": (50, 1200)},
     bench_selection.PositiveSemidefinite: {"n": 120, "k": 10},
+    bench_entries.Functions: {"n": 200},
+    bench_entries.Kernels: {"n": 120, "k": 10},
     bench_svd.ErrorEstimate: {"shape": (90, 70), "k": 6},
     bench_svd.LeverageScores: {"shape": (120, 60)},
     bench_tensors.Tensors: {"shape": (24, 22, 20), "rank": 3, **few(bench_tensors.METHODS, TENSORS)},
     bench_tensors.Entries: {"shape": (30, 30, 30), "rank": 3, **few(bench_tensors.ENTRYWISE, TENSORS)},
 }
 MODULES = (
-    bench_cur, bench_kernels, bench_matrices, bench_selection, bench_svd, bench_tensors, bench_tubal, bench_tucker
+    bench_cur, bench_entries, bench_kernels, bench_matrices, bench_selection, bench_svd, bench_tensors, bench_tubal,
+    bench_tucker,
 )  # fmt: skip
 BENCHMARKS = [
     pytest.param(suite, name, id=f"{suite.__module__.split('.')[-1]}.{suite.__name__}.{name}")

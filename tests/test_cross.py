@@ -142,11 +142,68 @@ def test_what_has_no_low_rank_is_read_whole_and_held(rng):
 
 
 def test_zeros_are_said_to_be_all_that_was_seen():
-    zeros = Counted(lambda i, j: np.zeros(np.broadcast(i, j).shape))
-    result = ct.cur_decomposition(zeros, 3, shape=(1000, 1000), rng=0)
-    assert result.rank == 0 and result.error_estimate == 1
-    with pytest.raises(ValueError, match=r"^A must be other than zero at some of the entries sampled"):
-        ct.cur_decomposition(zeros, rtol=0.1, shape=(1000, 1000), rng=0)
+    zeros, said = Counted(lambda i, j: np.zeros(np.broadcast(i, j).shape)), r"^A is zero at all \d+ entries sampled"
+    for decompose in (ct.cur_decomposition, ct.interpolative_decomposition):
+        with pytest.warns(UserWarning, match=said) as caught:
+            result = decompose(zeros, 3, shape=(1000, 1000), rng=0)
+        assert caught[0].filename == __file__
+        assert result.rank == 0 and result.error_estimate == 1 and not result.converged
+        with pytest.raises(ValueError, match=r"^A must be other than zero at some of the entries sampled"):
+            decompose(zeros, rtol=0.1, shape=(1000, 1000), rng=0)
+    for select in (ct.select_columns, ct.select_rows):
+        with pytest.warns(UserWarning, match=said) as caught:
+            assert len(select(zeros, 3, shape=(1000, 1000), rng=0)) == 0
+        assert caught[0].filename == __file__
+    assert ct.cur_decomposition(zeros, 3, shape=(100, 100), rng=0).error_estimate == 0  # all was seen
+
+
+@pytest.mark.parametrize("shape", [(100, 90), (700, 300), (2000, 2000)])
+def test_an_entry_is_asked_for_once_and_counted(shape, rng):
+    """But for pivots, which are asked for again: a function that is not pure gives itself away."""
+    A, asked = low_rank(*shape, 8, "f8", rng), np.zeros(shape, dtype=int)
+
+    def entries(i, j):
+        np.add.at(asked, np.broadcast_arrays(i, j), 1)
+        return A[i, j]
+
+    for decompose in (ct.cur_decomposition, ct.interpolative_decomposition):
+        asked[:] = 0
+        result = decompose(entries, rtol=1e-6, shape=shape, rng=0)
+        assert result.converged and result.n_entries_read == asked.sum()
+        again = np.argwhere(asked > 1)
+        assert asked.max() <= 2 and len(again) <= 8
+
+
+def scattered_blocks(n, rng, sizes, scale):
+    """Blocks of rows and columns here and there, and zeros beside them."""
+    inside = inverse_distance(n, 2, rng)
+    of_row, of_column = (rng.permutation(np.repeat(np.arange(len(sizes)), sizes)) for _ in range(2))
+    return lambda i, j: np.where(of_row[i] == of_column[j], scale ** of_row[i] * inside(i, j), 0.0)
+
+
+def test_a_small_block_that_no_chosen_column_has_met_is_found(rng):
+    """Ten rows and ten columns of a thousand: random entries meet it one time in ten thousand."""
+    n, sizes = 1000, (800, 190, 10)
+    for seed in range(5):
+        function = scattered_blocks(n, np.random.default_rng(seed), sizes, 3.0)
+        A = whole(function, n, n)
+        result = ct.cur_decomposition(function, rtol=1e-4, shape=(n, n), rng=seed)
+        assert np.linalg.norm(A - result.to_array()) <= 1e-4 * np.linalg.norm(A)
+
+
+def test_a_block_of_two_percent_over_a_background_is_found(rng):
+    n = 1500
+    inside = inverse_distance(n, 2, rng)
+    for seed in range(5):
+        first = np.random.default_rng(seed).integers(0, n - 30, 2)
+
+        def function(i, j, first=first):
+            hit = (i >= first[0]) & (i < first[0] + 30) & (j >= first[1]) & (j < first[1] + 30)
+            return inside(i, j) + np.where(hit, 50 * np.cos((i - j) / 10), 0)
+
+        A = whole(function, n, n)
+        result = ct.cur_decomposition(function, rtol=1e-2, shape=(n, n), rng=seed)
+        assert np.linalg.norm(A - result.to_array()) <= 1e-2 * np.linalg.norm(A)
 
 
 @pytest.mark.parametrize("scale", [1e-290, 1e250])
@@ -188,6 +245,14 @@ BAD = {
     "no length": (np.add, {"shape": (5, 0)}, ValueError, "each length of shape must be between 1 and"),
     "an array": (np.eye(3), {"shape": (3, 3)}, ValueError, "shape must be left out where A is no function"),
     "a batch of an array": (np.eye(3), {"batch": 9}, ValueError, "batch must be left out where A is no function"),
+    "an endless shape": (np.add, {"shape": (2**40, 50)}, ValueError, "shape or rank must be so small that its columns"),
+    "half precision": (
+        np.add,
+        {"shape": (500, 500), "dtype": "f2"},
+        TypeError,
+        "dtype must be integers, bool, ",
+    ),
+    "no dtype": (np.add, {"shape": (500, 500), "dtype": "float65"}, TypeError, "dtype must be integers, bool, "),
     "batch": (np.add, {"shape": (500, 500), "batch": 0}, ValueError, "batch must be between 1 and"),
     "vectorized": (np.add, {"shape": (500, 500), "vectorized": 1}, TypeError, "vectorized must be True or False"),
     "method": (

@@ -8,7 +8,7 @@ from scipy import sparse
 from scipy.spatial.distance import cdist
 
 import curtensor as ct
-from curtensor.kernels import BLOCK, KERNEL_METHODS
+from curtensor.cholesky import BLOCK, KERNEL_METHODS
 
 
 def semidefinite(n, rank, dtype, rng):
@@ -231,6 +231,8 @@ BAD = {
     "not square": (np.ones((5, 4)), {"rank": 1}, r"A must be square, got shape \(5, 4\)"),
     "negative diagonal": (-EYE, {"rank": 1}, r"A must be positive semidefinite, got -1.0 at \(0, 0\)"),
     "complex diagonal": (1j * EYE, {"rank": 1}, r"A must be positive semidefinite, got 1j at \(0, 0\)"),
+    "a diagonal of zeros": (np.ones((5, 5)) - EYE, {"rank": 2}, "A must be positive semidefinite, got 1.0 at"),
+    "distances": (np.ones((5, 5)) - 0.5 * EYE, {"rank": 2}, "A must be positive semidefinite, got 1.0 at"),
     "indefinite": (np.ones((5, 5)) - 0.9 * EYE + np.diag([9.0, 0, 0, 0, 0]), {"rank": 5}, "A must be positive semid"),
     "not Hermitian": (EYE + np.triu(np.full((5, 5), 0.3), 1), {"rank": 5}, "A must be Hermitian, got"),
     "nan": (np.where(EYE, 1, np.nan), {"rank": 2}, "A must be finite, got NaN or infinity, first at"),

@@ -21,7 +21,7 @@ LAYERS = [
     {"accuracy"},
     {"tolerance", "leverage"},
     {"selection", "svd"},
-    {"sketching", "results", "cross", "groups"},
+    {"sketching", "results", "cholesky", "cross", "groups"},
     {"operands"},
     {"archive"},
     {"files", "labels"},

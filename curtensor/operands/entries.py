@@ -7,12 +7,16 @@ import numpy as np
 from curtensor import _validation
 from curtensor.operands import on_host
 from curtensor.operands.dense_tensor import plain_array
+from curtensor.operands.sources import dtype_asked_for
 
 BATCH = 2**18  # entries asked for in one call by default: what a function computes on its way stays in the cache
+REMEMBERED = 2**22  # entries of the largest matrix or tensor of which those read are remembered
 
 
 class IndexedFunction:
     """A matrix or tensor known by a function of index arrays, one for each mode.
+
+    Up to `REMEMBERED` entries each of them is asked for once; of larger data it may be again.
 
     Attributes
     ----------
@@ -24,13 +28,39 @@ class IndexedFunction:
 
     def __init__(self, function, shape, dtype=None, batch=None, vectorized=True, name="A"):
         self.function, self.shape, self.batch, self.vectorized, self.name = function, shape, batch, vectorized, name
-        self.n_read = 0
-        self.dtype = None if dtype is None else _validation.array_dtype(np.dtype(dtype), "dtype")
-        if self.dtype is None:
-            self.dtype = self._call([np.zeros(1, dtype=np.intp) for _ in shape]).dtype
+        self.n_read, self._known, size = 0, None, math.prod(shape)
+        self.dtype = None if dtype is None else dtype_asked_for(dtype)
+        first = None if dtype is not None else self._call([np.zeros(1, dtype=np.intp) for _ in shape])
+        if first is not None:
+            self.dtype = first.dtype
+        if size <= REMEMBERED:
+            self._known, self._values = np.zeros(size, dtype=bool), np.empty(size, self.dtype)
+            if first is not None:
+                self._known[0], self._values[0] = True, first[0]
 
     def at(self, *indices):
         """Entries at broadcastable index arrays, no more of them in one call than the batch allows."""
+        if self._known is None:
+            return self._asked(indices)
+        places = np.ravel_multi_index(np.broadcast_arrays(*indices), self.shape)
+        missing = np.sort(places[~self._known[places]])  # np.unique takes three times as long
+        missing = missing[np.diff(missing, prepend=-1) > 0]
+        if len(missing):
+            as_given = len(missing) == places.size  # in the form which the function may make use of
+            values = self._asked(indices if as_given else np.unravel_index(missing, self.shape))
+            self._values[places if as_given else missing] = values
+            self._known[missing] = True
+        return self._values[places]
+
+    def check_again(self, value, slack, *index):
+        """Ask once more for an entry that was read; raise if it is not the same."""
+        second = self._call([np.array([place]) for place in index])[0]
+        if not abs(value - second) <= slack:
+            got = f"{value} and {second} at {index}"
+            raise _validation.complain(ValueError, self.name, "the same whenever it is read", got)
+
+    def _asked(self, indices):
+        """What the function gives for index arrays, part by part."""
         shape = np.broadcast_shapes(*(index.shape for index in indices))
         if math.prod(shape) <= self.batch:
             return self._call(indices)
@@ -39,7 +69,7 @@ class IndexedFunction:
         step = max(1, self.batch * shape[axis] // math.prod(shape))
         for start in range(0, shape[axis], step):
             part = (slice(None),) * axis + (slice(start, start + step),)
-            values[part] = self.at(*(own_part(index, part, len(shape)) for index in indices))
+            values[part] = self._asked([own_part(index, part, len(shape)) for index in indices])
         return values
 
     def _call(self, indices):
