@@ -178,10 +178,13 @@ def train(kind, folder, tied, resume=False, **options):
     """A Llama trained by transformers' Trainer."""
     import transformers as tf
 
-    model = door(kind, seeded(lambda: models.llama(tie_word_embeddings=tied)), {"target_modules": ["q_proj", "lm_head"]})
+    model = door(
+        kind, seeded(lambda: models.llama(tie_word_embeddings=tied)), {"target_modules": ["q_proj", "lm_head"]}
+    )
     arguments = tf.TrainingArguments(
         folder, per_device_train_batch_size=4, learning_rate=1e-2, save_strategy="steps", save_steps=2, report_to=[],
-        disable_tqdm=True, use_cpu=True, seed=3, logging_strategy="no", save_total_limit=4, **{"max_steps": 6} | options,
+        disable_tqdm=True, use_cpu=True, seed=3, logging_strategy="no", save_total_limit=4,
+        **{"max_steps": 6} | options,
     )  # fmt: skip
     trainer = tf.Trainer(model, arguments, train_dataset=Sentences())
     trainer.train(resume_from_checkpoint=resume)
