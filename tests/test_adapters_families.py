@@ -52,6 +52,8 @@ def door(name, model, targets, **options):
 
 @pytest.mark.parametrize("family, kind", CASES)
 def test_what_is_exported_is_read_by_peft_and_what_is_saved_by_us(family, kind, tmp_path):
+    if family == "t5" and peft.__version__ == "0.21.0":
+        pytest.skip("PEFT 0.21.0's model for sequences to sequences knows no transformers as new as this")
     make, inputs, targets = FAMILIES[family]
     targets = dict(targets)
     if "target_parameters" in targets and kind in ("dora", "adalora"):
