@@ -47,8 +47,6 @@ class CURLoRAConfig(CURConfig):
         transformers' ``Conv1D`` and ``torch.nn.Embedding``; each of several experts in a parameter has its own update.
     init_weights : bool, default True
         Start from U = 0. Otherwise U is random: for tests.
-    chosen : bool, default False
-        Columns and rows are in a file that is loaded next, and not to be chosen; true in files.
 
     References
     ----------
@@ -85,16 +83,19 @@ class CURLoRALayer(AdaptedLayer):
         return "curlora." + super().__repr__()
 
 
-class Linear(CURLoRALayer, AdaptedLinear):
+class CURLoRALinear(CURLoRALayer, AdaptedLinear):
     """A linear layer with CURLoRA updates."""
 
 
-class Embedding(CURLoRALayer, AdaptedEmbedding):
+class CURLoRAEmbedding(CURLoRALayer, AdaptedEmbedding):
     """An embedding with CURLoRA updates."""
 
 
-class ParamWrapper(CURLoRALayer, AdaptedParameter):
+class CURLoRAParameter(CURLoRALayer, AdaptedParameter):
     """A module with CURLoRA updates of a parameter."""
+
+
+CURLoRAParameter.__name__ = "ParamWrapper"  # by which PEFT knows such layers
 
 
 class CURLoRAModel(CURTuner):
@@ -109,8 +110,8 @@ class CURLoRAModel(CURTuner):
 
     prefix = "curlora_"
     tuner_layer_cls = CURLoRALayer
-    layer_classes = {nn.Linear: Linear, Conv1D: Linear, nn.Embedding: Embedding}
-    parameter_layer = ParamWrapper
+    layer_classes = {nn.Linear: CURLoRALinear, Conv1D: CURLoRALinear, nn.Embedding: CURLoRAEmbedding}
+    parameter_layer = CURLoRAParameter
 
     def delta(self, config, layer, number):
         """An update of a matrix, to be chosen or loaded."""

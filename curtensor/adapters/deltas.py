@@ -63,7 +63,7 @@ class CoreDelta(nn.Module):
         return B @ A.to(B.dtype)
 
 
-class Chosen(nn.Module):
+class ChosenLines(nn.Module):
     """What is made of chosen columns and rows of L weights (m, n), which may be one.
 
     A subclass has buffers of indices, -1 until these are chosen or loaded; it says how they are chosen, and what is
@@ -135,7 +135,7 @@ class Chosen(nn.Module):
         return np.stack(prints), np.stack(norms)
 
 
-class CURLoRA(Chosen, CoreDelta):
+class CURLoRA(ChosenLines, CoreDelta):
     """``scale C U R`` out of chosen columns and rows of a weight; U, zero at first, is trained: k^2 numbers.
 
     Parameters
@@ -153,7 +153,7 @@ class CURLoRA(Chosen, CoreDelta):
     def __init__(self, weights, rank, *, basis, scale, dropout):
         super().__init__(weights, rank, rank, basis)
         self.scale, self.dropout = scale, dropout
-        self.register_buffer("indices", unknown(weights[0], 2, rank))
+        self.register_buffer("indices", open_indices(weights[0], 2, rank))
         self.U = nn.Parameter(weights[0].new_zeros(rank, rank))
 
     columns = property(lambda self: self.indices[0])
@@ -180,7 +180,7 @@ class CURLoRA(Chosen, CoreDelta):
         return self.C, self.scale * self.U, self.R
 
 
-class ModeBases(Chosen):
+class ModeBases(ChosenLines):
     """Frozen factors of the three modes of L weights side by side: C (m, r_1), R^T (n, r_2) and third (L, r_3).
 
     Columns and rows are pairs of a weight's number and its column or row; fibres are pairs of a row and a column, whose
@@ -193,13 +193,13 @@ class ModeBases(Chosen):
     basis : "orthonormal" or "raw"
     """
 
-    made = ("C", "R", "third")
+    made: tuple[str, ...] = ("C", "R", "third")
 
     def __init__(self, weights, ranks, *, basis):
         super().__init__(weights, *ranks[:2], basis)
-        self.register_buffer("columns", unknown(weights[0], ranks[0], 2))
-        self.register_buffer("rows", unknown(weights[0], ranks[1], 2))
-        self.register_buffer("fibres", unknown(weights[0], ranks[2], 2) if ranks[2] < len(weights) else None)
+        self.register_buffer("columns", open_indices(weights[0], ranks[0], 2))
+        self.register_buffer("rows", open_indices(weights[0], ranks[1], 2))
+        self.register_buffer("fibres", open_indices(weights[0], ranks[2], 2) if ranks[2] < len(weights) else None)
 
     def picked(self, names, weights, rule, rng):
         """Columns and rows of all the weights, and fibres through them."""
@@ -279,7 +279,7 @@ class ModeFactors(ModeBases):
         return turned + (turned @ A[1].T) @ B[1].T - core @ row
 
 
-class TubalProduct(Chosen):
+class TubalProduct(ChosenLines):
     """``C * U * R`` by the t-product, U (k, k, L) trained, zero at first: L k^2 numbers (He and others 2025).
 
     C (m, k, L) and R (k, n, L) are the chosen lateral and horizontal slices of the stacked weights, held side by side.
@@ -296,8 +296,8 @@ class TubalProduct(Chosen):
 
     def __init__(self, weights, ranks, *, basis, factor_rank):
         super().__init__(weights, *ranks[:2], basis)
-        self.register_buffer("columns", unknown(weights[0], ranks[0]))
-        self.register_buffer("rows", unknown(weights[0], ranks[1]))
+        self.register_buffer("columns", open_indices(weights[0], ranks[0]))
+        self.register_buffer("rows", open_indices(weights[0], ranks[1]))
         self.core = nn.Parameter(weights[0].new_zeros(tuple(ranks)))
 
     def picked(self, names, weights, rule, rng):
@@ -352,7 +352,7 @@ class TCURLoRA(CoreDelta):
         return group.C, self.scale * group.middle(self.layer), group.R
 
 
-def unknown(weight, *shape):
+def open_indices(weight, *shape):
     """Indices that are not chosen yet."""
     kind = torch.int16 if max(weight.shape) < 2**15 else torch.int32
     return torch.full(shape, -1, dtype=kind, device=weight.device)

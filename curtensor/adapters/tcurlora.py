@@ -45,7 +45,7 @@ class TCURLoRAConfig(CURConfig):
     groups : list of lists of str, optional
         Names of the layers that are a group, all targets in one of them. By default layers of one shape are a group
         whose names differ in numbers alone: all query projections of a transformer, say.
-    scale, basis, method, dropout, seed, init_weights, chosen
+    scale, basis, method, dropout, seed, init_weights
         As in `CURLoRAConfig`.
     target_modules, target_parameters, exclude_modules, layers_to_transform, layers_pattern, rank_pattern, bias, \
     modules_to_save
@@ -77,8 +77,10 @@ class TCURLoRAConfig(CURConfig):
         super().__post_init__()
         self.form = _validation.one_of(FORMS, self.form, "form")
         self.factor_rank = _validation.integer(self.factor_rank, "factor_rank", 1, 10**6)
-        self.r = ranks(self.r, "r", self.form)
-        self.rank_pattern = {key: ranks(r, f"rank_pattern[{key!r}]", self.form) for key, r in self.rank_pattern.items()}
+        self.r = checked_ranks(self.r, "r", self.form)
+        self.rank_pattern = {
+            key: checked_ranks(r, f"rank_pattern[{key!r}]", self.form) for key, r in self.rank_pattern.items()
+        }
 
 
 class TCURLoRALayer(AdaptedLayer):
@@ -90,16 +92,19 @@ class TCURLoRALayer(AdaptedLayer):
         return "tcurlora." + super().__repr__()
 
 
-class Linear(TCURLoRALayer, AdaptedLinear):
+class TCURLoRALinear(TCURLoRALayer, AdaptedLinear):
     """A linear layer with tCURLoRA updates."""
 
 
-class Embedding(TCURLoRALayer, AdaptedEmbedding):
+class TCURLoRAEmbedding(TCURLoRALayer, AdaptedEmbedding):
     """An embedding with tCURLoRA updates."""
 
 
-class ParamWrapper(TCURLoRALayer, AdaptedParameter):
+class TCURLoRAParameter(TCURLoRALayer, AdaptedParameter):
     """A module with tCURLoRA updates of a parameter."""
+
+
+TCURLoRAParameter.__name__ = "ParamWrapper"  # by which PEFT knows such layers
 
 
 class TCURLoRAModel(CURTuner):
@@ -115,8 +120,8 @@ class TCURLoRAModel(CURTuner):
     uses_shared_state = True
     prefix = "tcurlora_"
     tuner_layer_cls = TCURLoRALayer
-    layer_classes = {nn.Linear: Linear, Conv1D: Linear, nn.Embedding: Embedding}
-    parameter_layer = ParamWrapper
+    layer_classes = {nn.Linear: TCURLoRALinear, Conv1D: TCURLoRALinear, nn.Embedding: TCURLoRAEmbedding}
+    parameter_layer = TCURLoRAParameter
 
     def inject_adapter(self, model, adapter_name, *args, **kwargs):
         """Wrap the layers and choose; a new adapter leaves it as it is whether the others' cores are trained."""
@@ -194,7 +199,7 @@ class TCURLoRAModel(CURTuner):
         return f"{start}tcurlora_groups.{rest}" if own else BaseTuner._remove_adapter_name_from_key(key, adapter_name)
 
 
-def ranks(r, name, form):
+def checked_ranks(r, name, form):
     """An int, or three of them, but for the t-product."""
     if not isinstance(r, (list, tuple)):
         return _validation.integer(r, name, 1, 10**6)

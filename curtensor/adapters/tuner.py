@@ -49,11 +49,12 @@ class CURConfig(PeftConfig):
     bias: str = "none"
     modules_to_save: list[str] | None = None
     init_weights: bool = True
-    chosen: bool = False
+    chosen = False  # whether columns and rows are in a file, which is loaded next
     progress = False  # whether to show a bar; no option in files
 
     def __post_init__(self):
         super().__post_init__()
+        self.chosen = isinstance(self.peft_type, InFile) or self.peft_type == in_files(self.peft_name)
         self.peft_type = PeftType[self.peft_name]
         self.scale = _validation.positive(self.scale, "scale")
         self.basis = _validation.one_of(BASES, self.basis, "basis")
@@ -73,11 +74,22 @@ class CURConfig(PeftConfig):
             raise _validation.complain(ValueError, "layers_to_transform", "given with layers_pattern", "None")
 
     def save_pretrained(self, save_directory, **kwargs):
-        """Write the options, that columns and rows are in the file beside, and what a process must import first."""
+        """Write the options, and what a process must import first."""
         saved = copy.copy(self)
-        saved.chosen, saved.peft_type = True, in_files(self.peft_name)
+        saved.peft_type = in_files(self.peft_name)
         saved.method = self.method if isinstance(self.method, str) else "a function"
         PeftConfig.save_pretrained(saved, save_directory, **kwargs)
+
+    @classmethod
+    def from_json_file(cls, path_json_file, **kwargs):
+        """The options in a file."""
+        options = super().from_json_file(path_json_file, **kwargs)
+        own = options.get("peft_type") == in_files(cls.peft_name)
+        return options | {"peft_type": InFile(cls.peft_name)} if own else options
+
+
+class InFile(str):
+    """The method's name where the options are those of a file, which has columns and rows, so that none are chosen."""
 
 
 class AdaptedLayer(nn.Module, BaseTunerLayer):
@@ -170,7 +182,8 @@ class AdaptedLayer(nn.Module, BaseTunerLayer):
         for name in names:
             updated = updated + self.get_delta_weight(name)
         if safe_merge and not torch.isfinite(updated).all():
-            raise _validation.complain(ValueError, f"the weight of {self.key!r} merged with {names}", "finite", "NaN")
+            broken = f"NaNs detected in the merged weights. The adapter {', '.join(names)} seems to be broken"  # PEFT's
+            raise ValueError(f"{broken}: the merged weight of {self.key!r} must be finite, got NaN or infinity")
         if names:
             if not self.merged:
                 self._buffers["unmerged_weight"] = weight  # set as an attribute, a parameter would be in files
