@@ -8,6 +8,7 @@ import warnings
 import torch
 from accelerate.utils.other import extract_model_from_parallel
 from peft import AdaLoraConfig, LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -553,8 +554,7 @@ def unload(model, *, keep_update=False):
     else:
         unmerged = {name: layer for name, layer in layers.items() if not layer.merged}
         for name, layer in unmerged.items():
-            merge_layer(name, layer)
-            bring_back(layer)
+            check_merge(name, layer)
         for layer in unmerged.values():
             if tied(peft_model, layer):
                 own_parameters(layer, copy=True)
@@ -598,6 +598,20 @@ def merge_layer(name, layer):
             bring_back(layer)
 
 
+def check_merge(name, layer):
+    """Raise unless a layer's merged weight would be finite."""
+    if not isinstance(layer, LoraLinear) or layer.lora_variant or any(layer.lora_bias.values()):
+        merge_layer(name, layer)
+        bring_back(layer)
+        return
+    weight = layer.get_base_layer().weight  # and no copies of it, as PEFT's own check makes them
+    for adapter in layer.active_adapters:
+        if adapter in layer.lora_A:
+            weight = weight + layer.get_delta_weight(adapter).to(weight.dtype)
+    if not all(bound.isfinite() for bound in torch.aminmax(weight)):
+        raise _validation.complain(ValueError, f"the merged weight of {name!r}", "finite", "NaN or infinity")
+
+
 def own_parameters(layer, copy=False):
     """Give a base layer parameters that it shares with no other, so that merging changes no other."""
     base = layer.get_base_layer()
@@ -608,7 +622,9 @@ def own_parameters(layer, copy=False):
 
 def bring_back(layer):
     """Unmerge one layer, to the very parameters that were kept."""
-    if layer.merged:
+    if isinstance(layer, LoraLinear):
+        layer.merged_adapters.clear()  # its `unmerge` would form the update once more, to take it off by rounding
+    elif layer.merged:
         layer.unmerge()
     for name in [name for name in layer._buffers if name.startswith(KEPT)]:
         kept = layer._buffers.pop(name)
