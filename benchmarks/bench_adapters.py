@@ -16,7 +16,6 @@ with suppress(ImportError):  # without torch nothing below runs: `needs` says so
     from torch import nn
 
     from curtensor import adapters
-    from curtensor.adapters import deltas
 
 
 def needs(*modules):
@@ -44,22 +43,31 @@ def around(layer):
 
 def convert_one(conversion, **options):
     def start(weight, rank):
-        layer = nn.Linear(1, 1, bias=False)
+        layer = nn.Linear(*weight.T.shape, bias=False, device="meta")
         layer.weight = nn.Parameter(weight)
         size = "ranks" if conversion == "convert_to_tcurlora" else "rank"
-        model = getattr(adapters, conversion)(around(layer), ["0"], progress=False, rng=0, **{size: rank}, **options)
-        return outer_factors(model[0].delta)
+        model = convert_by(conversion, around(layer), ["0"], **{size: rank}, **options)
+        return outer_factors(model.get_submodule("base_model.model.0"))
 
     return start
 
 
-def outer_factors(delta):
+def convert_by(conversion, model, targets, **options):
+    """A conversion without a progress bar, for those that have one."""
+    if conversion in ("convert_to_lora", "convert_to_adalora"):
+        options["progress"] = False
+    return getattr(adapters, conversion)(model, targets, rng=0, **options)
+
+
+def outer_factors(layer):
     """What an update has on the left and on the right of what is trained, or of zero."""
-    if isinstance(delta, deltas.CoreDelta):
-        return delta.thin_factors()[::2]
-    if isinstance(delta, deltas.AdaLoRA):
-        return delta.P, delta.Q
-    return delta.B0, delta.A
+    if hasattr(layer, "deltas"):
+        return layer.deltas["default"].thin_factors()[::2]
+    A, B = layer.lora_A["default"], layer.lora_B["default"]
+    if isinstance(A, nn.Parameter):  # AdaLoRA
+        return B.detach(), A.detach()
+    A, B = A.weight.detach(), B.weight.detach()
+    return (B if B.any() else None), A
 
 
 def lowrank_svd(weight, rank):
@@ -94,7 +102,7 @@ def plain(layer, k):
 def adapted(conversion, **options):
     def build(layer, k):
         sizes = {"ranks": k} if conversion == "convert_to_tcurlora" else {"rank": equal_rank(conversion, layer, k)}
-        return getattr(adapters, conversion)(around(layer), ["0"], progress=False, rng=0, **sizes, **options)
+        return convert_by(conversion, around(layer), ["0"], **sizes, **options)
 
     return build
 
@@ -114,7 +122,7 @@ def peft_lora(layer, k):
 
 def published_curlora(layer, k):
     """The published CURLoRA's way: the product C U R is multiplied out in each step."""
-    columns, rows = adapters.CURLoRA(layer.weight, range(k), range(k), basis="raw").thin_factors()[::2]
+    columns, rows = layer.weight[:, :k].detach().clone(), layer.weight[:k].detach().clone()
 
     class Published(nn.Module):
         def __init__(self):
@@ -194,7 +202,7 @@ CONVERSIONS = {
 def converted(name, model, targets):
     """The model with adapters of a kind of `CONVERSIONS`."""
     conversion, options, _ = CONVERSIONS[name]
-    return getattr(adapters, conversion)(model, targets, progress=False, rng=0, **options)
+    return convert_by(conversion, model, targets, **options).eval()
 
 
 def convert_and_unload(name):

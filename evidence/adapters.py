@@ -19,6 +19,7 @@ from benchmarks.bench_adapters import (
     OUR_STARTS,
     STARTS,
     WHOLE_MODEL,
+    convert_by,
     converted,
     full_svd,
     linear,
@@ -32,7 +33,7 @@ from evidence.claims import Line, at_least, at_most, command, fresh_process, sho
 
 SHAPES = [(4096, 4096), (1024, 4096), (4096, 1024)]
 # at most this much of the time of each
-STEP_PEERS = {"LoRA": 1.3, "LoRA by PEFT": 1.3, "plain layer": 1.0, "CURLoRA as published": 0.5}
+STEP_PEERS = {"LoRA by PEFT": 1.15, "plain layer": 1.0, "CURLoRA as published": 0.5}
 TARGETS = ["query", "value"]  # twelve layers (384, 384), for the t-product and its like two groups of six
 
 
@@ -61,28 +62,82 @@ def starts():
         full = seconds_of(partial(full_svd, weight, 32))
         for name in OUR_STARTS:
             note = f" ({full:.2f} s / {seconds[name]:.3f} s)"
-            yield at_least(f"{size}, r=32, {name}: full SVD's time over ours", 15, full / seconds[name], note)
+            yield at_least(f"{size}, r=32, {name}: full SVD's time over ours", 40, full / seconds[name], note)
         lowrank = seconds["torch.svd_lowrank"]
         yield shown(f"{size}, r=32, torch.svd_lowrank, 2 iterations", f"{full / lowrank:.4g} ({lowrank:.3f} s)")
 
 
 @torch.no_grad()
 def forward():
-    """The forward pass of CURLoRA k=64 against LoRA at equal flops: whole layers, and the adapters alone."""
+    """The forward pass of CURLoRA k=64 against PEFT's LoRA at equal flops."""
+    names = ("CURLoRA", "tCURLoRA", "LoRA", "LoRA by PEFT", "plain layer")
     for shape in SHAPES:
-        layers = {name: LAYERS[name](linear(*shape), 64) for name in ("CURLoRA", "LoRA", "LoRA by PEFT", "plain layer")}
+        layers = {name: LAYERS[name](linear(*shape), 64) for name in names}
         for n_rows, repeats in ((512, 15), (1, 200)):
             x = rows(n_rows, shape[1])
             seconds = least_seconds({name: partial(layer, x) for name, layer in layers.items()}, repeats)
             size = "{} x {}, rows: {}".format(*shape, n_rows)
-            for peer in ("LoRA", "LoRA by PEFT"):
-                note = f" ({1e3 * seconds['CURLoRA']:.3g} ms / {1e3 * seconds[peer]:.3g} ms)"
-                yield at_most(f"forward, {size}: CURLoRA over {peer}", 1.3, seconds["CURLoRA"] / seconds[peer], note)
+            for name in names[:3]:
+                note = f" ({1e3 * seconds[name]:.3g} ms / {1e3 * seconds['LoRA by PEFT']:.3g} ms)"
+                what = f"forward, {size}: {name} over LoRA by PEFT"
+                yield at_most(what, 1.15, seconds[name] / seconds["LoRA by PEFT"], note)
             yield shown(f"forward, {size}: CURLoRA over plain", f"{seconds['CURLoRA'] / seconds['plain layer']:.4g}")
-        x = rows(512, shape[1])
-        ours, lora = cpu_seconds([partial(layers[name][0].delta, x) for name in ("CURLoRA", "LoRA")], 50)
-        note = f" ({1e3 * ours:.3g} ms / {1e3 * lora:.3g} ms)"
-        yield at_most("forward, {} x {}, 512 rows: CURLoRA's delta over LoRA's".format(*shape), 1.3, ours / lora, note)
+
+
+def t5():
+    """A step of a small T5 with adapters on all its linear layers, against PEFT's LoRA at equal flops."""
+    import peft
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    def model():
+        torch.manual_seed(0)
+        config = T5Config(
+            vocab_size=1000, d_model=512, d_kv=64, d_ff=2048, num_layers=2, num_heads=8, decoder_start_token_id=0
+        )
+        return T5ForConditionalGeneration(config)
+
+    torch.set_num_threads(1)
+    targets = ["q", "k", "v", "o", "wi", "wo"]
+    lora = peft.LoraConfig(r=36, lora_alpha=72, target_modules=targets)  # 36 (m + n) is 32 (m + n) + 32^2 or more
+    models = {
+        "LoRA by PEFT": peft.get_peft_model(model(), lora),
+        "LoRA": adapters.convert_to_lora(model(), targets, rank=36, progress=False, rng=0),
+        "CURLoRA": adapters.convert_to_curlora(model(), targets, rank=32, rng=0),
+        "tCURLoRA": adapters.convert_to_tcurlora(model(), targets, ranks=(32, 32, 2), rng=0),
+    }
+    tokens = torch.randint(1, 1000, (8, 32), generator=torch.Generator().manual_seed(0))
+
+    def one_step(model):
+        model.zero_grad()
+        model(input_ids=tokens, labels=tokens).loss.backward()
+
+    seconds = least_seconds({name: partial(one_step, model) for name, model in models.items()}, 15)
+    lora = seconds.pop("LoRA by PEFT")
+    for name, value in seconds.items():
+        note = f" ({1e3 * value:.3g} ms / {1e3 * lora:.3g} ms)"
+        yield at_most(f"T5 of width 512, step: {name} over LoRA by PEFT", 1.1, value / lora, note)
+
+
+@torch.no_grad()
+def encoder():
+    """`nn.TransformerEncoder` in evaluation mode, its layers adapted, against the base, which takes its fast path."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    layer = torch.nn.TransformerEncoderLayer(512, 8, 2048, batch_first=True)
+    base = torch.nn.TransformerEncoder(layer, 2).eval()
+    x = torch.randn(8, 32, 512, generator=torch.Generator().manual_seed(0))
+    targets = ["linear1", "linear2", "out_proj"]
+    models = {"base": base}
+    for name, conversion, options in (
+        ("LoRA", "convert_to_lora", {"rank": 8}),
+        ("CURLoRA", "convert_to_curlora", {"rank": 16}),
+        ("tCURLoRA", "convert_to_tcurlora", {"ranks": 16}),
+    ):
+        models[name] = convert_by(conversion, copy.deepcopy(base), targets, **options).eval()
+    seconds = least_seconds({name: partial(model, x) for name, model in models.items()}, 25)
+    for name in list(models)[1:]:
+        note = f" ({1e3 * seconds[name]:.3g} ms / {1e3 * seconds['base']:.3g} ms)"
+        yield at_most(f"nn.TransformerEncoder, eval: {name} over the base", 2, seconds[name] / seconds["base"], note)
 
 
 def training():
@@ -166,12 +221,20 @@ def disturbed(name, base, size=0.02):
 
 @torch.no_grad()
 def identity():
-    """Outputs of MiniLM right after conversion are the base's to the bit."""
+    """Outputs of MiniLM right after conversion are the base's to the bit; with a residual start up to rounding."""
     base, (inputs, _) = minilm(), sentences()
     plain = base(**inputs).last_hidden_state
     for name in CONVERSIONS:
         y = converted(name, minilm(), TARGETS)(**inputs).last_hidden_state
-        yield at_most(f"right after conversion, {name}: largest change of an output", 0, float((y - plain).abs().max()))
+        change = float((y - plain).abs().max())
+        yield at_most(
+            f"right after conversion, {name}: largest change of an output", allowed(name, 1e-4), change
+        )  # float32
+
+
+def allowed(name, rounding):
+    """What may be changed by a start: nothing, or rounding where the start is taken out of the base."""
+    return rounding if name == "LoRA from CUR, residual" else 0
 
 
 def counts():
@@ -184,7 +247,7 @@ def counts():
 
 @torch.no_grad()
 def merging():
-    """Merged equals unmerged in float64, and the base comes back to the bit."""
+    """Merged equals unmerged in float64, and the base comes back to the bit, or up to rounding."""
     base, (inputs, _) = minilm().double(), sentences()
     plain = base(**inputs).last_hidden_state
     for name in CONVERSIONS:
@@ -194,10 +257,10 @@ def merging():
         change = float(torch.linalg.norm(model(**inputs).last_hidden_state - y) / torch.linalg.norm(y))
         moved = float(torch.linalg.norm(y - plain) / torch.linalg.norm(plain))
         yield at_most(f"merged against unmerged, float64, {name}", 1e-12, change, f" (the adapter moves {moved:.2g})")
-        same = torch.equal(adapters.unload(model)(**inputs).last_hidden_state, plain)
-        yield Line(
-            f"merged and taken out again, float64, {name}: base to the bit", "yes", "yes" if same else "no", same
-        )
+        adapters.unmerge(model)
+        change = float((adapters.unload(model)(**inputs).last_hidden_state - plain).abs().max())
+        what = f"merged and taken out again, float64, {name}: largest change of an output"
+        yield at_most(what, allowed(name, 1e-12), change)
 
 
 @torch.no_grad()
@@ -205,13 +268,16 @@ def checkpoints():
     """Twelve layers on disk, and outputs after they are loaded into a fresh base."""
     base, (inputs, _) = minilm(), sentences()
     for name in CONVERSIONS:
+        if name == "LoRA from CUR, residual":  # which is saved by export_lora alone
+            continue
         model = disturbed(name, base)
         with tempfile.TemporaryDirectory() as folder:
             adapters.save_adapter(model, folder)
             size = sum(file.stat().st_size for file in Path(folder).iterdir())
-            loaded = adapters.load_adapter(minilm(), folder)
+            loaded = adapters.load_adapter(minilm(), folder).eval()
         what = f"checkpoint of 12 layers, {name}: bytes"
-        yield at_most(what, 25000, size) if name.startswith("CURLoRA") else shown(what, str(size))
+        small = name == "CURLoRA" or name.startswith("tCURLoRA, ")
+        yield at_most(what, 25000, size) if small else shown(what, str(size))
         same = torch.equal(loaded(**inputs).last_hidden_state, model(**inputs).last_hidden_state)
         yield Line(f"loaded into a fresh base, {name}: equal outputs", "yes", "yes" if same else "no", same)
 
@@ -239,6 +305,8 @@ def exports():
 CLAIMS = {
     "starts": starts,
     "forward": forward,
+    "t5": t5,
+    "encoder": encoder,
     "training": training,
     "memory": memory,
     "whole_model": whole_model,

@@ -35,11 +35,12 @@ def fusion(dtype=torch.float64, **options):
 def test_equals_the_formula_sample_by_sample():
     model, x = fusion(), batch(4, seed=8)
     y = model(x)
+    assert model.modalities == sorted(WIDTHS)
     for s in range(4):
         tokens = []
         for i, name in enumerate(model.modalities):
             chosen = x[name][s][model.chosen_features(name)]
-            tokens.append(chosen @ model.get_buffer(f"basis_{i}") @ model.core[:, :, i])
+            tokens.append(chosen @ model.get_buffer(f"basis_{name}") @ model.core[:, :, i])
         scores = torch.stack([z @ model.key @ model.query / 6**0.5 for z in tokens])
         weights = scores.exp() / scores.exp().sum()
         fused = sum(w * (z @ model.value) for w, z in zip(weights, tokens, strict=True))
@@ -49,8 +50,8 @@ def test_equals_the_formula_sample_by_sample():
 def test_calibration_features_come_out_uncorrelated_and_of_mean_square_1():
     X = batch(60)
     model = MultimodalTCURLoRA(X, 5, n_features=9, rank=6, rng=0)
-    for i, name in enumerate(model.modalities):
-        Z = X[name][:, model.chosen_features(name)] @ model.get_buffer(f"basis_{i}")
+    for name in model.modalities:
+        Z = X[name][:, model.chosen_features(name)] @ model.get_buffer(f"basis_{name}")
         torch.testing.assert_close(Z.T @ Z / 60, torch.eye(6, dtype=Z.dtype), rtol=0, atol=1e-11)
 
 
@@ -118,7 +119,33 @@ def test_where_nothing_is_there_the_bias_alone_is_left_and_gradients_are_finite(
 
 def test_order_of_the_inputs_does_not_matter():
     model, x = fusion(), batch(4, seed=8)
-    torch.testing.assert_close(model(dict(reversed(x.items()))), model(x), rtol=1e-12, atol=1e-12)
+    assert torch.equal(model(dict(reversed(x.items()))), model(x))
+
+
+def test_order_of_the_calibration_batches_does_not_matter():
+    model, x = fusion(), batch(4, seed=8)
+    other = MultimodalTCURLoRA(dict(reversed(batch(60).items())), 5, n_features=9, rank=6, rng=0)
+    assert torch.equal(other(x), model(x))
+    with torch.no_grad():
+        model.core.copy_(torch.from_numpy(np.random.default_rng(1).standard_normal((6, 6, 3))))
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other(x), model(x))
+
+
+def test_a_state_of_other_modalities_is_refused():
+    renamed = {"smell" if name == "text" else name: X for name, X in batch(60).items()}
+    other = MultimodalTCURLoRA(renamed, 5, n_features=9, rank=6, rng=0)
+    with pytest.raises(RuntimeError, match="features_smell"):
+        other.load_state_dict(fusion().state_dict())
+
+
+def test_any_str_names_a_modality():
+    names = ["left.eye", "left%2Eeye", "", "forward"]
+    data = {name: batch(60, seed=i)["text"] for i, name in enumerate(names)}
+    model = MultimodalTCURLoRA(data, 5, n_features=9, rank=6, rng=0)
+    assert model(data).shape == (60, 5)
+    assert sorted(model.chosen_features("left.eye")) != sorted(model.chosen_features("left%2Eeye"))
+    assert sum(key.startswith("features_") for key in model.state_dict()) == 4
 
 
 def test_every_parameter_gets_a_gradient_and_training_lowers_the_loss():
@@ -164,6 +191,27 @@ def test_half_precision(dtype):
     assert {p.dtype for p in own.parameters()} == {dtype}
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64, None])
+def test_dtype_is_the_one_asked_for_whatever_the_batches_have(dtype):
+    mixed = batch(60)
+    mixed["sound"], mixed["text"] = mixed["sound"].half(), mixed["text"].numpy()
+    model = MultimodalTCURLoRA(mixed, 5, n_features=9, rank=6, rng=0, dtype=dtype)
+    dtype = torch.float64 if dtype is None else dtype
+    held = [*model.parameters(), *(model.get_buffer(f"basis_{name}") for name in WIDTHS)]
+    assert {tensor.dtype for tensor in held} == {dtype}
+    for given in (torch.float16, torch.float32, torch.float64):
+        y = model({name: X.to(given) for name, X in batch(4, seed=8).items()})
+        assert y.dtype == dtype
+        y.float().sum().backward()
+
+
+def test_narrow_modalities_give_all_their_features_and_are_named():
+    with pytest.warns(UserWarning, match="n_features is 20, and fewer where there are no more: 'text' 18"):
+        model = fusion(n_features=20)
+    assert [len(model.chosen_features(name)) for name in ("image", "sound", "text")] == [20, 20, 18]
+    assert sorted(model.chosen_features("text")) == list(range(18))
+
+
 def test_same_seed_same_module_and_global_random_state_left_alone():
     before = torch.random.get_rng_state()
     one, other, third = fusion(), fusion(), fusion(rng=1)
@@ -199,7 +247,13 @@ BAD = {
     ),
     "rank": ({"rank": 19}, ValueError, "rank must be between 1 and 18, got 19"),
     "rank above n_features": ({"rank": 10}, ValueError, "n_features of 'image' must be between 10 and 40, got 9"),
-    "n_features": ({"n_features": 19}, ValueError, "n_features of 'text' must be between 6 and 18, got 19"),
+    "n_features": (
+        {"n_features": {"text": 19, "image": 9, "sound": 9}},
+        ValueError,
+        "n_features of 'text' must be between 6 and 18, got 19",
+    ),
+    "name": ({"calibration": {1: torch.ones(9, 9)}}, TypeError, "each key of calibration must be a str, got"),
+    "dtype": ({"dtype": torch.int32}, TypeError, "dtype must be a floating-point torch.dtype"),
     "n_features unknown": ({"n_features": {"smell": 9}}, ValueError, "each key of n_features must be one of"),
     "n_features missing": ({"n_features": {"text": 9}}, ValueError, "n_features must be given for 'image'"),
     "names unknown": ({"names": {"smell": ["a"]}}, ValueError, "each key of names must be one of"),

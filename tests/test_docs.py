@@ -122,7 +122,12 @@ def table_rows(text, start):
 
 
 @pytest.mark.parametrize(
-    "name, key, start", [("sst2", "method", "## Accuracy on SST-2"), ("ablation", "variant", "## Starting points")]
+    "name, key, start",
+    [
+        ("sst2", "method", "## Accuracy on SST-2"),
+        ("sst2_before", "method", "### With 2,000 sentences"),
+        ("ablation", "variant", "## Starting points"),
+    ],
 )
 def test_adapter_figures_are_those_of_the_runs(name, key, start):
     with (ROOT / "docs" / "results" / f"{name}.csv").open() as file:

@@ -7,32 +7,26 @@ import importlib
 
 # Each public name and the module it is loaded from when first asked for.
 _HOMES = {
-    "AdaLoRA": "deltas",
-    "AdaptedLinear": "linear",
-    "CURLoRA": "deltas",
-    "CURLoRAConfig": "peft_bridge",
-    "CURLoRAModel": "peft_bridge",
-    "LoRA": "deltas",
+    "CURLoRAConfig": "curlora",
+    "CURLoRAModel": "curlora",
     "MultimodalTCURLoRA": "multimodal",
-    "RankAllocator": "rank_allocation",
-    "TCURLoRA": "deltas",
-    "adapter_parameters": "evaluation",
+    "TCURLoRAConfig": "tcurlora",
+    "TCURLoRAModel": "tcurlora",
+    "adapter_parameters": "convert",
     "convert_to_adalora": "convert",
     "convert_to_curlora": "convert",
     "convert_to_lora": "convert",
     "convert_to_tcurlora": "convert",
-    "count_parameters": "evaluation",
-    "disabled": "merging",
+    "count_parameters": "convert",
     "evaluate_model": "evaluation",
     "export_lora": "checkpoint",
+    "initialize_lora_cur_weights": "initialise",
     "load_adapter": "checkpoint",
-    "initialize_lora_cur_weights": "peft_bridge",
-    "merge": "merging",
-    "orthogonality_penalty": "rank_allocation",
-    "print_trainable_parameters": "evaluation",
+    "merge": "convert",
+    "print_trainable_parameters": "convert",
     "save_adapter": "checkpoint",
-    "unload": "merging",
-    "unmerge": "merging",
+    "unload": "convert",
+    "unmerge": "convert",
 }
 
 __all__ = list(_HOMES)
@@ -48,3 +42,7 @@ def __getattr__(name):
 
 def __dir__():
     return [*globals(), *_HOMES]
+
+
+for _tuner in ("curlora", "tcurlora"):  # which makes both methods known to PEFT
+    importlib.import_module(f"curtensor.adapters.{_tuner}")

@@ -1,308 +1,361 @@
-"""Adapters on disk: small checkpoints of our own, and LoRA files as PEFT reads them."""
+"""Adapters on disk: PEFT's files, written whole and checked before a model is changed, and any adapter as LoRA."""
 
-import hashlib
-import json
+import contextlib
+import dataclasses
+import math
 import os
+import re
+import shutil
+import tempfile
 from pathlib import Path
 
-import numpy as np
 import torch
+from peft import LoraConfig, PeftConfig, get_peft_model
+from peft.tuners.adalora import AdaLoraLayer
+from peft.tuners.lora import LoraLayer
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save_file
+from transformers.pytorch_utils import Conv1D
 
 from curtensor import _validation
-from curtensor.adapters.convert import install
-from curtensor.adapters.deltas import DELTAS
-from curtensor.adapters.linear import AdaptedLinear, adapted_layers, is_conv1d, weight_matrix
-from curtensor.adapters.matching import adaptable_modules, check_layer, without_adapters
+from curtensor.adapters.convert import adapted_layers, all_or_nothing, peft_model_in
+from curtensor.adapters.initialise import freeze_ranks, has_residual_start, refuse_to_save
+from curtensor.adapters.transformer import LayeredAttention, call_layers, join_names, open_attentions
+from curtensor.adapters.tuner import Experts
+from curtensor.adapters.weights import whole
 
-CHECKPOINT_FORMAT = 1
-TENSORS, DESCRIPTION = "adapter.safetensors", "adapter.json"
+CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def save_adapter(model, folder):
-    """Write a model's adapters to a folder: what was trained, and the indices of chosen columns and rows.
-
-    C and R are not written: they are made anew from the base model, of which a fingerprint is kept.
+    """Write a model's adapters to a folder as PEFT does, each file whole or not at all.
 
     Parameters
     ----------
-    model : torch.nn.Module
-        With adapters, merged or not.
+    model : peft.PeftModel
+        With adapters, merged or not; it may be within torch.compile's or DDP's wrapper, or sharded by FSDP2.
     folder : str or path
-        Made if it does not exist. ``adapter.safetensors`` and ``adapter.json`` in it are replaced.
-
-    Raises
-    ------
-    ValueError
-        If there is no adapter.
-
-    Notes
-    -----
-    Reads each adapted weight once for its fingerprint. Modules trained whole are written, too.
-
-    Examples
-    --------
-    >>> import tempfile, torch
-    >>> from curtensor.adapters import convert_to_curlora, load_adapter, save_adapter
-    >>> model = convert_to_curlora(torch.nn.Sequential(torch.nn.Linear(9, 9)), ["0"], rank=2, progress=False, rng=0)
-    >>> base = torch.nn.Sequential(torch.nn.Linear(9, 9))
-    >>> _ = base[0].load_state_dict(model[0].base_layer.state_dict())
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_adapter(model, folder)
-    ...     model = load_adapter(base, folder)
-    """
-    layers = adapted_layers(model)
-    tensors, units = {}, []
-    for names, deltas in units_of(layers):
-        number = len(units)
-        for name, tensor in deltas[0].state_dict().items():
-            if name not in deltas[0].rebuilt:
-                tensors[f"{number}.{name}"] = tensor.detach().cpu().contiguous()
-        base = [fingerprint(layers[name].base_weight) for name in names]
-        units.append({"kind": deltas[0].kind, "options": deltas[0].options, "layers": names, "base": base})
-    saved = {name: module for name, module in model.named_modules() if hasattr(module, "trained_with_adapter")}
-    for name, module in saved.items():
-        for key, tensor in module.state_dict().items():
-            tensors[f"saved.{name}.{key}"] = tensor.detach().cpu().contiguous().clone()
-    description = {"format": CHECKPOINT_FORMAT, "adapters": units, "saved": list(saved)}
-    os.makedirs(folder, exist_ok=True)
-    write_whole(Path(folder, TENSORS), save(tensors))
-    write_whole(Path(folder, DESCRIPTION), json.dumps(description, separators=(",", ":")).encode())
-
-
-def load_adapter(model, folder):
-    """Put the adapters which `save_adapter` wrote into a model.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        The base model as it was when the adapters were made, without adapters. Changed in place, all or nothing.
-    folder : str or path
-        Where the two files are.
-
-    Returns
-    -------
-    model : torch.nn.Module
-        The same object, frozen but for the adapters and the modules trained whole.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a file is not there.
-    ValueError
-        If a file is damaged or of another kind, the model has adapters already, a layer is not there, or its weight
-        is not the one that the adapter is for.
-
-    Notes
-    -----
-    Never unpickles. Chosen columns and rows are read out of the weights and made orthonormal again, which gives the
-    same bits on the same machine with the same libraries, and the same up to rounding elsewhere.
-    """
-    description, tensors = read(Path(folder, DESCRIPTION), Path(folder, TENSORS))
-    without_adapters(model)
-    modules = adaptable_modules(model)
-    units = description["adapters"]
-    for name in [name for unit in units for name in unit["layers"]] + description["saved"]:
-        if name not in modules:
-            raise _validation.complain(ValueError, "model", f"one with a module {name!r}", "none of that name")
-    for unit in units:
-        for name, wanted in zip(unit["layers"], unit["base"], strict=True):
-            check_layer(name, modules[name])
-            found = fingerprint(weight_matrix(modules[name]))
-            if found != wanted:
-                what = f"the weight of {name!r}"
-                raise _validation.complain(ValueError, what, f"the base with fingerprint {wanted}", found)
-    deltas = {}
-    for number, unit in enumerate(units):
-        deltas |= zip(unit["layers"], rebuilt(number, unit, modules, tensors), strict=True)
-    states = {name: part(tensors, f"saved.{name}.") for name in description["saved"]}
-    for name, state in states.items():
-        same_shapes(f"saved module {name!r}", modules[name].state_dict(), state)
-    install(model, {name: modules[name] for name in deltas}, deltas, [modules[name] for name in states])
-    for name, state in states.items():
-        modules[name].load_state_dict(state)
-    return model
-
-
-def units_of(layers):
-    """Layers which share a delta's parameters, with their deltas in order: ``[(names, deltas), ...]``."""
-    units: dict = {}
-    for name, layer in layers.items():
-        owner = layer.delta.shared[0] if hasattr(layer.delta, "shared") else layer.delta
-        units.setdefault(id(owner), []).append((name, layer.delta))
-    ordered = [sorted(unit, key=lambda item: getattr(item[1], "layer", 0)) for unit in units.values()]
-    return [([name for name, _ in unit], [delta for _, delta in unit]) for unit in ordered]
-
-
-def rebuilt(number, unit, modules, tensors):
-    """The deltas of a unit, with what was trained loaded into them."""
-    weights = [weight_matrix(modules[name]).detach() for name in unit["layers"]]
-    state = part(tensors, f"{number}.")
-    what = f"the adapter of {unit['layers'][0]!r}"
-    try:
-        deltas = DELTAS[unit["kind"]].rebuild(weights, state, unit["options"])
-    except (KeyError, TypeError, IndexError) as error:
-        raise _validation.complain(ValueError, what, "complete in the checkpoint", repr(error)) from None
-    whole = deltas[0].state_dict()
-    fresh = {name: tensor for name, tensor in whole.items() if name in deltas[0].rebuilt}
-    same_shapes(what, {name: tensor for name, tensor in whole.items() if name not in fresh}, state)
-    deltas[0].load_state_dict(fresh | state)
-    return [delta.to(weights[0].device) for delta in deltas]
-
-
-def same_shapes(what, wanted, found):
-    """Raise unless two state dicts have the same names and shapes."""
-    wanted = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
-    found = {name: tuple(tensor.shape) for name, tensor in found.items()}
-    if wanted != found:
-        different = sorted(dict(wanted.items() ^ found.items()))
-        raise _validation.complain(ValueError, what, "of the model's shapes in the checkpoint", f"others: {different}")
-
-
-def part(tensors, prefix):
-    """The tensors whose names start with a prefix, without it."""
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def read(description_file, tensors_file):
-    """Both files of a checkpoint, parsed and checked for their form."""
-    try:
-        description = json.loads(description_file.read_bytes())
-        known = description["format"] == CHECKPOINT_FORMAT and isinstance(description["saved"], list)
-        known = known and all(
-            unit["kind"] in DELTAS
-            and len(unit["layers"]) == len(unit["base"]) > 0
-            and isinstance(unit["options"], dict)
-            for unit in description["adapters"]
-        )
-    except (ValueError, KeyError, TypeError):
-        known = False
-    if not known:
-        raise _validation.complain(
-            ValueError, str(description_file), f"an adapter of format {CHECKPOINT_FORMAT}", "something else"
-        )
-    if not tensors_file.exists():
-        raise FileNotFoundError(f"{tensors_file} must be a file, got none")
-    try:
-        return description, load_file(tensors_file)
-    except SafetensorError as error:
-        raise _validation.complain(ValueError, str(tensors_file), "a whole safetensors file", str(error)) from None
-
-
-def write_whole(path, content):
-    """A file, whole or not at all."""
-    temporary = path.with_name(f"{path.name}.part")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def fingerprint(weight):
-    """Hash of a weight (m, n)'s shape, dtype and bits, as 16 hexadecimal digits."""
-    digest = hashlib.blake2b(f"{tuple(weight.shape)} {weight.dtype}".encode(), digest_size=8)
-    height = max(1, 2**24 // (weight.shape[1] * weight.element_size()))
-    for start in range(0, len(weight), height):
-        panel = weight[start : start + height].detach().cpu().contiguous()
-        digest.update(panel.view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def export_lora(model, folder, *, rank=None, base_model_name=None):
-    """Write the adapters as LoRA, in the files that PEFT, transformers and vLLM read.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        With adapters of any kind, merged or not.
-    folder : str or path
-        Made if it does not exist. ``adapter_model.safetensors`` and ``adapter_config.json`` in it are replaced.
-    rank : int, optional
-        Rank of all layers; by default the smallest that is exact for all of them. A smaller one gives the best
-        approximation of each update.
-    base_model_name : str, optional
-        What to write as the base model's name.
-
-    Returns
-    -------
-    errors : dict of str to float
-        For each layer ``||update - B A||_F / ||update||_F``.
+        Made if it does not exist. The files of PEFT's ``save_pretrained`` in it are replaced.
 
     Raises
     ------
     TypeError
-        If the rank or the name is of the wrong kind.
+        If the model is no ``PeftModel``.
     ValueError
-        If there is no adapter or one of an ``in_proj_weight``, the rank is below 1, or an update is not finite.
+        If an adapter was started with ``init="cur_residual"``: `export_lora` writes that.
 
     Notes
     -----
-    B and A come from a QR and a small singular value decomposition in float64, O((m + n) r^2) operations, and are
-    balanced. The scale is in them (lora_alpha = r). Modules trained whole are not written.
+    Several processes may write to one folder at the same time. Every process of a sharded model must call it.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> from curtensor.adapters import convert_to_lora, load_adapter, save_adapter
+    >>> model = convert_to_lora(torch.nn.Sequential(torch.nn.Linear(9, 9)), ["0"], rank=2, rng=0)
+    >>> base = torch.nn.Sequential(torch.nn.Linear(9, 9))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_adapter(model, folder)
+    ...     model = load_adapter(base, folder)
+    """
+    peft_model = peft_model_in(model)
+    if has_residual_start(peft_model):
+        refuse_to_save()
+    with whole_files(folder) as part:
+        peft_model.save_pretrained(part, state_dict=gathered_state(peft_model))
+
+
+def load_adapter(model, folder, *, adapter_name="default", is_trainable=True):
+    """Put the adapter which `save_adapter`, `export_lora` or PEFT wrote into a model.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The base model as it was when the adapter was made, without adapters. Changed in place, all or nothing.
+    folder : str or path
+        Where ``adapter_config.json`` and ``adapter_model.safetensors`` are.
+    adapter_name : str, default "default"
+        What PEFT is to call it.
+    is_trainable : bool, default True
+        Whether it is to be trained further.
+
+    Returns
+    -------
+    peft_model : peft.PeftModel
+        The model as PEFT wraps it, frozen but for the adapter and the modules trained whole.
+
+    Raises
+    ------
+    TypeError
+        If the model is no ``torch.nn.Module``.
+    FileNotFoundError
+        If a file is not there.
+    ValueError
+        If a file is damaged, the model has adapters already, a layer is not there or has another shape, or the base is
+        another one than that which a CURLoRA or tCURLoRA adapter was made for.
+
+    Notes
+    -----
+    Never unpickles, and never asks a network. torch's global random state is not touched.
+    """
+    is_trainable = _validation.flag(is_trainable, "is_trainable")
+    config, tensors = read_files(Path(folder))
+    config.inference_mode = not is_trainable
+    with all_or_nothing(model):
+        try:
+            config.target_modules = open_attentions(model, config.target_modules)
+            with torch.random.fork_rng(devices=[]):
+                peft_model = get_peft_model(model, config, adapter_name)
+            join_names(model)
+            kinds = get_peft_model_state_dict(peft_model, adapter_name=adapter_name)
+            found = set_peft_model_state_dict(peft_model, tensors, adapter_name)
+            own = (f".{peft_model.base_model.prefix}", ".modules_to_save.")
+        except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+            raise _validation.complain(ValueError, f"the adapter in {folder}", "one for this model", error) from error
+        state = peft_model.state_dict(keep_vars=True)  # one tensor under all names of a layer, of which a file has one
+        loaded = {id(tensor) for key, tensor in state.items() if key not in found.missing_keys}
+        wrong = {
+            "missing": [key for key in found.missing_keys
+                        if any(part in key for part in own) and id(state[key]) not in loaded],
+            "unknown to the model": found.unexpected_keys,
+            "of another kind of numbers": [key for key, tensor in kinds.items() if key in tensors
+                                           and tensor.is_floating_point() != tensors[key].is_floating_point()],
+        }  # fmt: skip
+        for what, names in wrong.items():
+            if names:
+                text = f"{names[0]} {what}"
+                raise _validation.complain(ValueError, f"the adapter in {folder}", "one for this model", text)
+        freeze_ranks(model)
+        call_layers(model)
+    return peft_model if is_trainable else peft_model.requires_grad_(False)
+
+
+def read_files(folder):
+    """An adapter's configuration and tensors, whole and finite."""
+    for name in (CONFIG, TENSORS):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder / name} must be a file, got none")
+    try:
+        config = PeftConfig.from_pretrained(str(folder))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _validation.complain(ValueError, str(folder / CONFIG), "a configuration of PEFT", error) from error
+    for key, value in vars(config).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise _validation.complain(ValueError, f"{key} in {folder / CONFIG}", "finite", value)
+    try:
+        tensors = load_file(folder / TENSORS)
+    except SafetensorError as error:
+        raise _validation.complain(ValueError, str(folder / TENSORS), "a whole safetensors file", error) from error
+    for key, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise _validation.complain(ValueError, f"{key} in {folder / TENSORS}", "finite", "NaN or infinity")
+    return config, tensors
+
+
+def gathered_state(model):
+    """The state dict, None for PEFT to take it; of a sharded model with the adapters gathered from all processes."""
+    if not any(hasattr(p, "full_tensor") for p in model.parameters()):
+        return None
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    own = (f".{model.base_model.prefix}", ".modules_to_save.")
+    return {
+        name: whole(tensor) if name in trained or any(part in name for part in own) else tensor
+        for name, tensor in model.state_dict().items()
+    }
+
+
+@contextlib.contextmanager
+def whole_files(folder):
+    """A new folder to write to, whose files then take the place of those in `folder`; PEFT goes on with its README."""
+    os.makedirs(folder, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".part") as part:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copy(Path(folder, "README.md"), part)
+        yield part
+        for path in [path for path in Path(part).rglob("*") if path.is_file()]:
+            target = Path(folder, path.relative_to(part))
+            target.parent.mkdir(exist_ok=True)
+            os.replace(path, target)
+
+
+def export_lora(model, folder, *, adapter_name="default", rank=None, base_model_name=None, task_type=None):
+    """Write an adapter of any kind as LoRA for the untouched base, in the files that PEFT and vLLM read.
+
+    Parameters
+    ----------
+    model : peft.PeftModel
+        With adapters, merged or not.
+    folder : str or path
+        Made if it does not exist. ``adapter_model.safetensors`` and ``adapter_config.json`` in it are replaced.
+    adapter_name : str, default "default"
+        Which of the model's adapters.
+    rank : int, optional
+        Largest rank; by default what is exact for each layer. A smaller one gives the best approximation of each
+        update.
+    base_model_name : str, optional
+        What to write as the base model's name; by default what PEFT knows.
+    task_type : str, optional
+        PEFT's "CAUSAL_LM", "SEQ_CLS", ...; by default the adapter's own, or what the class of the model says.
+
+    Returns
+    -------
+    errors : dict of str to float
+        For each layer ``||update - B A||_F / ||update||_F``; zero without `rank`.
+
+    Raises
+    ------
+    TypeError
+        If the model is no ``PeftModel``, or an argument is of the wrong kind.
+    ValueError
+        If there is no such adapter, it is on an ``in_proj_weight``, `rank` is below 1 or given where an update is
+        more than B A (DoRA, experts, embeddings), or a number is not finite.
+
+    Notes
+    -----
+    The scales are in B, so that each layer's is 1 for a reader that knows one scale for all; other ranks than the
+    largest are in ``rank_pattern``. Modules trained whole, biases and embeddings are in the file as PEFT writes
+    them. Without `rank` nothing is decomposed: CURLoRA is (scale C U) R, tCURLoRA (scale C M_l) R, AdaLoRA P diag(e) Q
+    and a start with ``init="cur_residual"`` [B, -B_0] [A; A_0], of rank 2 r. With it, a QR and a small singular value
+    decomposition in float64, O((m + n) r^2) operations.
 
     References
     ----------
     .. [1] E. J. Hu and others, "LoRA: Low-rank adaptation of large language models", 2021, arXiv:2106.09685.
     """
-    layers = adapted_layers(model)
+    peft_model = peft_model_in(model)
+    _validation.one_of(peft_model.peft_config, adapter_name, "adapter_name")
+    rank = rank if rank is None else _validation.integer(rank, "rank", 1, 10**6)
+    for name, value in (("base_model_name", base_model_name), ("task_type", task_type)):
+        if not (value is None or isinstance(value, str)):
+            raise _validation.complain(TypeError, name, "a str or None", _validation.describe(value))
+    layers = {name: layer for name, layer in adapted_layers(peft_model).items() if has_adapter(layer, adapter_name)}
+    state = get_peft_model_state_dict(peft_model, gathered_state(peft_model), adapter_name)
+    prefix = peft_model.base_model.prefix
+    tensors = {key: tensor for key, tensor in state.items() if f".{prefix}" not in key}
+    ranks, errors = {}, dict.fromkeys(layers, 0.0)
     for name, layer in layers.items():
-        if not isinstance(layer, AdaptedLinear):
-            raise _validation.complain(
-                ValueError, f"the layer {name!r}", "a Linear or Conv1D in LoRA files", "a projection"
-            )
-    thin = {name: balanced_factors(name, layer.delta) for name, layer in layers.items()}
-    exact = max(1, *(B.shape[1] for B, _ in thin.values()))
-    rank = exact if rank is None else _validation.integer(rank, "rank", 1, 10**6)
-    tensors, errors = {}, {}
-    for name, (B, A) in thin.items():
-        squares = (A**2).sum(axis=1) ** 2  # of the singular values: rows of A have their norms' square roots
-        errors[name] = float(np.sqrt(squares[rank:].sum() / (squares.sum() or 1)))
-        B, A = padded(B[:, :rank], rank, 1), padded(A[:rank], rank, 0)
-        for key, X in (("lora_A", A), ("lora_B", B)):
-            tensors[f"base_model.model.{name}.{key}.weight"] = torch.from_numpy(X.astype(np.float32))
-    config = peft_config(layers, rank, base_model_name)
-    os.makedirs(folder, exist_ok=True)
-    write_whole(Path(folder, "adapter_model.safetensors"), save(tensors, metadata={"format": "pt"}))
-    write_whole(Path(folder, "adapter_config.json"), json.dumps(config, indent=2).encode())
+        own = lora_tensors(peft_model, name, layer, adapter_name, state)
+        if not all(torch.isfinite(tensor).all() for tensor in own.values()):
+            raise _validation.complain(ValueError, f"the update of {name!r}", "finite", "NaN or infinity")
+        if rank is not None:
+            own, errors[name] = truncated(name, experts_of(layer, adapter_name), own, rank)
+        A = next(tensor for key, tensor in own.items() if key.startswith(("lora_A", "lora_embedding_A")))
+        ranks[name] = len(A) // experts_of(layer, adapter_name)
+        tensors |= {f"base_model.model.{name}.{key}": tensor for key, tensor in own.items()}
+    tensors = {
+        key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for key, tensor in tensors.items()
+    }
+    base = peft_model.get_base_model()
+    config = peft_model.peft_config[adapter_name]
+    own = type(config) is LoraConfig and rank is None
+    ranks = own_patterns(config, has_residual_start(peft_model)) if own else rank_patterns(ranks)
+    config = lora_config(config, layers, *ranks, {
+        "base_model_name_or_path": base_model_name or config.base_model_name_or_path,
+        "task_type": task_type or config.task_type or task_of(base),
+    })  # fmt: skip
+    kind = {"base_model_class": type(base).__name__, "parent_library": type(base).__module__}
+    with whole_files(folder) as part:
+        save_file(tensors, Path(part, TENSORS), metadata={"format": "pt"})
+        config.save_pretrained(part, auto_mapping_dict=None if config.task_type else kind)
     return errors
 
 
-def balanced_factors(name, delta):
-    """B (m, r) and A (r, n) in float64, B A the update, with r its numerical rank and columns as long as rows."""
-    with torch.no_grad():
-        B, A = (X.double().cpu().numpy() for X in delta.lora_factors())
-    if not (np.isfinite(B).all() and np.isfinite(A).all()):
-        raise _validation.complain(ValueError, f"the update of {name!r}", "finite", "NaN or infinity")
-    QB, TB = np.linalg.qr(B)
-    QA, TA = np.linalg.qr(A.T)
-    U, s, Vh = np.linalg.svd(TB @ TA.T)
-    keep = s > 1e-12 * s.max(initial=0)
-    root = np.sqrt(s[keep])
-    return QB @ U[:, keep] * root, root[:, None] * (Vh[keep] @ QA.T)
+def has_adapter(layer, adapter_name):
+    """Whether a layer has an adapter."""
+    return any(adapter_name in getattr(layer, names) for names in layer.adapter_layer_names)
 
 
-def padded(X, rank, axis):
-    """Zeros appended along an axis up to the rank."""
-    widths = [(0, 0), (0, 0)]
-    widths[axis] = (0, rank - X.shape[axis])
-    return np.ascontiguousarray(np.pad(X, widths))
+def experts_of(layer, adapter_name):
+    """The number of experts in what a layer adapts; 1 for a matrix."""
+    if isinstance(layer, LoraLayer):
+        return getattr(layer, "num_experts", 1)
+    return len(layer.deltas[adapter_name]) if isinstance(layer.deltas[adapter_name], Experts) else 1
 
 
-def peft_config(layers, rank, base_model_name):
-    """What PEFT's ``LoraConfig`` is read from."""
-    if not (base_model_name is None or isinstance(base_model_name, str)):
-        raise _validation.complain(TypeError, "base_model_name", "a str or None", _validation.describe(base_model_name))
-    return {
-        "peft_type": "LORA",
-        "task_type": None,
-        "base_model_name_or_path": base_model_name,
-        "inference_mode": True,
-        "r": rank,
-        "lora_alpha": rank,
-        "lora_dropout": 0.0,
-        "bias": "none",
-        "fan_in_fan_out": all(is_conv1d(layer.base_layer) for layer in layers.values()),
-        "target_modules": sorted(layers),
-    }
+def lora_tensors(peft_model, name, layer, adapter_name, state):
+    """A layer's adapter as LoRA's tensors of scale 1, by their names in files."""
+    if name.endswith("in_proj") and isinstance(peft_model.get_base_model().get_submodule(name[:-8]), LayeredAttention):
+        raise _validation.complain(ValueError, f"the layer {name!r}", "one that LoRA files know", "an in_proj_weight")
+    if isinstance(layer, AdaLoraLayer):
+        P, e, Q = (whole(getattr(layer, f"lora_{part}")[adapter_name]) for part in "BEA")
+        return {
+            "lora_A.weight": Q,
+            "lora_B.weight": P * e.T * (layer.scaling[adapter_name] / (float(layer.ranknum[adapter_name]) + 1e-5)),
+        }
+    if not isinstance(layer, LoraLayer):
+        return tuner_tensors(layer, adapter_name)
+    start = f"base_model.model.{name}.lora_"
+    own = {f"lora_{key.removeprefix(start)}": whole(tensor) for key, tensor in state.items() if key.startswith(start)}
+    if has_residual_start(peft_model):
+        A, B, E = own["lora_A.weight"], own["lora_B.weight"], experts_of(layer, adapter_name)
+        A, A0 = (X.reshape(E, -1, X.shape[1]) for X in (A, layer.start_A))
+        B, B0 = (X.reshape(len(X), -1, E) for X in (B, layer.start_B))
+        own["lora_A.weight"] = torch.cat([A, A0], dim=1).flatten(0, 1)
+        own["lora_B.weight"] = torch.cat([B, -B0], dim=1).flatten(1)
+    for key in ("lora_B.weight", "lora_B.bias", "lora_embedding_B"):
+        if key in own and layer.scaling[adapter_name] != 1:
+            own[key] = layer.scaling[adapter_name] * own[key].to(torch.promote_types(own[key].dtype, torch.float32))
+    return own
+
+
+def tuner_tensors(layer, adapter_name):
+    """CURLoRA's or tCURLoRA's update as LoRA's tensors: B and A, or side by side those of all experts."""
+    delta, base = layer.deltas[adapter_name], layer.get_base_layer()
+    if isinstance(delta, Experts):
+        factors = [map(whole, expert.lora_factors()) for expert in delta]
+        if getattr(base, "is_transposed", False):  # PEFT takes B A of experts whose weights lie in by out as (B A)^T
+            factors = [(A.T, B.T) for B, A in factors]
+        Bs, As = zip(*factors, strict=True)
+        return {"lora_A.weight": torch.cat(As), "lora_B.weight": torch.stack(Bs, dim=2).flatten(1)}
+    B, A = map(whole, delta.lora_factors())
+    if isinstance(base, torch.nn.Embedding):
+        return {"lora_embedding_A": A, "lora_embedding_B": B}
+    return {"lora_A.weight": A, "lora_B.weight": B}
+
+
+def truncated(name, experts, tensors, rank):
+    """The best approximation of an update B A by one of a lower rank, its factors balanced, and its relative error."""
+    if set(tensors) != {"lora_A.weight", "lora_B.weight"} or experts > 1:
+        raise _validation.complain(ValueError, "rank", f"None where an update is more than B A as of {name!r}", rank)
+    B, A = tensors["lora_B.weight"].double(), tensors["lora_A.weight"].double()
+    QB, TB = torch.linalg.qr(B)
+    QA, TA = torch.linalg.qr(A.T)
+    U, s, Vh = torch.linalg.svd(TB @ TA.T, full_matrices=False)
+    root = s[:rank].sqrt()
+    kept = {"lora_B.weight": QB @ U[:, :rank] * root, "lora_A.weight": root[:, None] * (Vh[:rank] @ QA.T)}
+    error = float((s[rank:].norm() / s.norm()).nan_to_num())
+    return {key: X.to(torch.promote_types(tensors[key].dtype, torch.float32)) for key, X in kept.items()}, error
+
+
+def own_patterns(config, residual):
+    """The rank and the ranks that differ, of a LoRA adapter as configured; twice as many with a residual start."""
+    times = 2 if residual else 1
+    return times * config.r, {key: times * r for key, r in config.rank_pattern.items()}
+
+
+def rank_patterns(ranks):
+    """The largest rank, and the ranks that differ by patterns for PEFT."""
+    largest = max(ranks.values())
+    return largest, {f"^{re.escape(name)}": r for name, r in ranks.items() if r != largest}
+
+
+def lora_config(config, layers, rank, pattern, named):
+    """What PEFT's ``LoraConfig`` of an exported adapter is: all scales 1, the rest as in its own configuration."""
+    same = {field.name: getattr(config, field.name) for field in dataclasses.fields(LoraConfig)
+            if field.init and hasattr(config, field.name)}  # fmt: skip
+    same["bias"] = same["bias"] if same["bias"] in ("none", "all") else "lora_only"
+    same["fan_in_fan_out"] = all(isinstance(layer.get_base_layer(), Conv1D) for layer in layers.values())
+    return LoraConfig(**same | named | {
+        "r": rank, "lora_alpha": rank, "rank_pattern": pattern, "alpha_pattern": pattern, "use_rslora": False,
+        "init_lora_weights": True, "inference_mode": True, "lora_dropout": 0.0,
+    })  # fmt: skip
+
+
+def task_of(base):
+    """PEFT's name for what a language model of transformers is for, or None."""
+    kind = type(base).__name__
+    if kind.endswith(("ForCausalLM", "LMHeadModel")):
+        return "CAUSAL_LM"
+    encoder_decoder = getattr(getattr(base, "config", None), "is_encoder_decoder", False)
+    return "SEQ_2_SEQ_LM" if encoder_decoder and kind.endswith("ForConditionalGeneration") else None

@@ -1,8 +1,8 @@
-"""Updates of frozen weights: LoRA, CURLoRA, tCURLoRA and AdaLoRA.
+"""Updates of frozen weights out of their own columns and rows: CURLoRA and tCURLoRA.
 
 W is a weight (m, n), out by in, which acts on x in rows: ``x @ W.T``. A delta is a module that holds an update of W as
-thin factors, and the numbers in it that are trained. What is not trained is a buffer. Constructors read weights and
-never change them; trained numbers are float32 where a weight is in half precision.
+thin factors around a small matrix that is trained. What is not trained is a buffer: the indices of the chosen columns
+and rows, which files hold, and the factors, which are made of them out of the base weights, here and after loading.
 """
 
 import numpy as np
@@ -10,27 +10,52 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from curtensor import operands
+from curtensor import _validation, operands
+from curtensor.adapters.choice import (
+    NOISE,
+    choose_fibres,
+    choose_lateral_slices,
+    choose_weight_columns,
+    choose_weight_rows,
+    double,
+    enough,
+)
+
+NEAR = 0.02  # of a column's norm: what half precision may change in a base, and another base does not keep to
 
 
-class Delta(nn.Module):
-    """An update of a weight (m, n).
+class CoreDelta(nn.Module):
+    """``scale C M R`` with frozen C (m, r_1), R (r_2, n) and a small M that is trained."""
 
-    A subclass has `forward` and `lora_factors`, a `kind`, the `options` that a checkpoint keeps, and the names of the
-    state that is made anew from the base weight when a checkpoint is loaded (`rebuilt`).
-    """
+    def thin_factors(self):
+        """C, scale M, R."""
+        raise NotImplementedError
 
-    kind: str
-    options: dict
-    rebuilt: tuple[str, ...] = ()
+    def ready_factors(self):
+        """The thin factors, if they are made."""
+        C, M, R = self.thin_factors()
+        if C is None:
+            raise _validation.complain(ValueError, "an adapter", "loaded before it is used", "one whose file is not")
+        return C, M, R
 
     def forward(self, x):
         """``x @ matrix().T`` by thin products."""
-        raise NotImplementedError
+        C, M, R = self.ready_factors()
+        return self.expanded(F.linear(self.dropout(x.to(R.dtype)), R), C, M)
+
+    def embedded(self, rows):
+        """`forward` of the rows of the identity that are numbered."""
+        C, M, R = self.ready_factors()
+        return self.expanded(F.embedding(rows, R.T), C, M)
+
+    def expanded(self, y, C, M):
+        """``y @ (C M).T``, M in its own dtype."""
+        return F.linear(F.linear(y.to(M.dtype), M).to(C.dtype), C)
 
     def lora_factors(self):
-        """B (m, r) and A (r, n) with ``matrix() == B @ A``."""
-        raise NotImplementedError
+        """B (m, r) and A (r, n) with ``matrix() == B @ A``: ``scale C M`` and R."""
+        C, M, R = self.ready_factors()
+        return C.to(M.dtype) @ M, R
 
     def matrix(self):
         """The update (m, n)."""
@@ -38,177 +63,183 @@ class Delta(nn.Module):
         return B @ A.to(B.dtype)
 
 
-class LoRA(Delta):
-    """``alpha / r B A`` with A (r, n) and B (m, r) trained: r (m + n) numbers (Hu and others 2021).
+class ChosenLines(nn.Module):
+    """What is made of chosen columns and rows of L weights (m, n), which may be one.
 
-    With a `start`, A and B as they were, the update is what ``alpha / r B A`` has changed by, as with a frozen
-    ``W - alpha / r B A`` as the base.
+    A subclass has buffers of indices, -1 until these are chosen or loaded; it says how they are chosen, and what is
+    made of them. `places` are those of the weights in a model.
     """
 
-    kind = "lora"
+    made: tuple[str, ...] = ("C", "R")
+    linear = True  # whether the update is, in what is trained
 
-    def __init__(self, A, B, *, alpha, start=False):
+    def __init__(self, weights, n_columns, n_rows, basis):
         super().__init__()
-        self.options = {"alpha": alpha, "start": start}
-        self.scale = alpha / len(A)
-        self.A, self.B = own_parameter(A), own_parameter(B)
-        self.register_buffer("A0", self.A.detach().clone() if start else None)
-        self.register_buffer("B0", self.B.detach().clone() if start else None)
+        self.basis, self.places = basis, ()
+        bits = torch.zeros(len(weights), n_columns + n_rows, dtype=torch.int16, device=weights[0].device)
+        self.register_buffer("fingerprint", bits)  # of bfloat16 numbers, whose dtype `.to` would change
+        for name in self.made:
+            self.register_buffer(name, None, persistent=False)
 
-    @classmethod
-    def rebuild(cls, weights, tensors, options):
-        """The delta of a checkpoint, as a list of one."""
-        start = options["start"]
-        A, B = (tensors["A0"], tensors["B0"]) if start else (tensors["A"], tensors["B"])
-        return [cls(A, B, **options)]
-
-    def forward(self, x):
-        """``x @ matrix().T`` by thin products."""
-        x = x.to(self.A.dtype)
-        y = F.linear(self.scale * F.linear(x, self.A), self.B)
-        return y if self.A0 is None else y - F.linear(self.scale * F.linear(x, self.A0), self.B0)
-
-    def lora_factors(self):
-        """B (m, r) and A (r, n); of rank 2 r with a start."""
-        if self.A0 is None:
-            return self.scale * self.B, self.A
-        return self.scale * torch.cat([self.B, -self.B0], dim=1), torch.cat([self.A, self.A0])
-
-    def matrix(self):
-        """The update (m, n), exactly zero at the start."""
-        update = self.scale * self.B @ self.A
-        return update if self.A0 is None else update - self.scale * self.B0 @ self.A0
-
-
-class AdaLoRA(Delta):
-    """``alpha / r P diag(e) Q``, all trained, e = 0 at first: r (m + n + 1) numbers (Zhang and others 2023).
-
-    P and Q start as orthonormal bases of chosen columns and rows.
-    """
-
-    kind = "adalora"
-
-    def __init__(self, P, Q, *, alpha):
-        super().__init__()
-        self.options = {"alpha": alpha}
-        self.scale = alpha / len(Q)
-        self.P, self.Q = own_parameter(P), own_parameter(Q)
-        self.e = nn.Parameter(P.new_zeros(len(Q)))
-
-    @classmethod
-    def rebuild(cls, weights, tensors, options):
-        """The delta of a checkpoint, as a list of one."""
-        return [cls(tensors["P"], tensors["Q"], **options)]
-
-    def forward(self, x):
-        """``x @ matrix().T`` by thin products."""
-        return F.linear(self.scale * self.e * F.linear(x.to(self.Q.dtype), self.Q), self.P)
-
-    def lora_factors(self):
-        """P diag(e) and Q."""
-        return self.P * (self.scale * self.e), self.Q
-
-
-class CoreDelta(Delta):
-    """``scale C M R`` with frozen C (m, r_1), R (r_2, n) and a small M that is trained."""
-
-    def thin_factors(self):
-        """C, scale M, R."""
+    def picked(self, names, weights, rule, rng):
+        """Indices by a rule: the buffers' names and their values."""
         raise NotImplementedError
 
-    def forward(self, x):
-        """``x @ matrix().T`` by thin products."""
-        C, M, R = self.thin_factors()
-        return F.linear(F.linear(F.linear(x, R).to(M.dtype), M).to(C.dtype), C)
+    def factors(self, names, weights):
+        """What is made of the indices: the buffers' names and their values."""
+        raise NotImplementedError
 
-    def lora_factors(self):
-        """``scale C M`` and R."""
-        C, M, R = self.thin_factors()
-        return C.to(M.dtype) @ M, R
+    def limits(self, weights):
+        """The buffers of indices, and what each of their columns has to be below."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def choose(self, names, weights, rule, rng):
+        """Choose indices by a rule, and make the frozen factors."""
+        for name, indices in self.picked(names, weights, rule, rng).items():
+            getattr(self, name).copy_(torch.from_numpy(indices))
+        self.fingerprint.copy_(torch.from_numpy(self.prints(weights)[0]).bfloat16().view(torch.int16))
+        self.make(names, weights)
+
+    @torch.no_grad()
+    def make(self, names, weights):
+        """Make the frozen factors of the indices, if these are sound and the weights those they were chosen of."""
+        for name, sizes in self.limits(weights).items():
+            sound_indices(f"the {name} of the adapter of {names[0]!r}", host(getattr(self, name)), sizes)
+        prints = double(self.fingerprint.view(torch.bfloat16))
+        for name, found, norms, wanted in zip(names, *self.prints(weights), prints, strict=True):
+            if not (np.abs(found - wanted) <= NEAR * norms).all():
+                text = "that of the base model which the adapter was made for"
+                raise _validation.complain(ValueError, f"the weight of {name!r}", text, "another")
+        for name, factor in self.factors(names, weights).items():
+            setattr(self, name, factor)
+
+    def is_open(self):
+        """Whether the indices are still to be chosen or loaded."""
+        return bool((self.columns < 0).any())
+
+    def has_bases_of(self, other):
+        """Whether another one's frozen factors are the same, of the same weights."""
+        alike = type(self) is type(other) and self.basis == other.basis and self.places == other.places
+        pairs = zip(self.buffers(), other.buffers(), strict=False)
+        return alike and all(torch.equal(ours, theirs) for ours, theirs in pairs)
+
+    def prints(self, weights):
+        """A number for each chosen column and row of each weight, and their norms: two arrays (L, r_1 + r_2)."""
+        columns, rows = (host(X).reshape(len(X), -1)[:, -1] for X in (self.columns, self.rows))
+        prints, norms = [], []
+        for W in weights:
+            lines = [double(W[:, columns]), double(W[rows]).T]
+            prints.append(np.concatenate([np.cos(np.arange(len(X))) @ X for X in lines]))
+            norms.append(np.concatenate([np.linalg.norm(X, axis=0) for X in lines]))
+        return np.stack(prints), np.stack(norms)
 
 
-class CURLoRA(CoreDelta):
-    """``scale C U R`` out of chosen columns and rows of the weight; U, zero at first, is trained: k^2 numbers.
+class CURLoRA(ChosenLines, CoreDelta):
+    """``scale C U R`` out of chosen columns and rows of a weight; U, zero at first, is trained: k^2 numbers.
 
     Parameters
     ----------
-    weight : tensor, shape (m, n)
-    columns, rows : sequences of int, lengths r_1 and r_2
+    weights : list of one tensor, shape (m, n)
+    rank : int
+        k columns and k rows.
     basis : "orthonormal" or "raw"
         Orthonormal bases of the chosen columns and rows, or themselves (Fawi 2024).
     scale : float
+    dropout : torch.nn.Module
+        What is done to x first.
     """
 
-    kind = "curlora"
-    rebuilt = ("C", "R")
+    def __init__(self, weights, rank, *, basis, scale, dropout):
+        super().__init__(weights, rank, rank, basis)
+        self.scale, self.dropout = scale, dropout
+        self.register_buffer("indices", open_indices(weights[0], 2, rank))
+        self.U = nn.Parameter(weights[0].new_zeros(rank, rank))
 
-    def __init__(self, weight, columns, rows, *, basis="orthonormal", scale=1.0):
-        super().__init__()
-        self.options = {"basis": basis, "scale": scale}
-        self.scale = scale
-        self.register_buffer("columns", index_buffer(columns, weight))
-        self.register_buffer("rows", index_buffer(rows, weight))
-        self.register_buffer("C", BASES[basis](columns_at([weight], alone(columns))))
-        self.register_buffer("R", BASES[basis](columns_at([weight.T], alone(rows))).T.contiguous())
-        self.U = nn.Parameter(weight.new_zeros(len(columns), len(rows), dtype=trained_dtype(weight)))
+    columns = property(lambda self: self.indices[0])
+    rows = property(lambda self: self.indices[1])
 
-    @classmethod
-    def rebuild(cls, weights, tensors, options):
-        """The delta of a checkpoint, as a list of one."""
-        return [cls(weights[0], tensors["columns"].numpy(), tensors["rows"].numpy(), **options)]
+    def picked(self, names, weights, rule, rng):
+        """Columns and rows of the weight."""
+        columns, rows = chosen_lines(names[0], weights, self.indices.shape[1], self.indices.shape[1], rule, rng)
+        return {"columns": columns[:, 1], "rows": rows[:, 1]}
+
+    def factors(self, names, weights):
+        """C and R."""
+        C, R = columns_at(weights, alone(self.columns)), columns_at([weights[0].T], alone(self.rows))
+        C, R = (spanning(names[0], X, self.basis).to(weights[0]) for X in (C, R))
+        return {"C": C, "R": R.T.contiguous()}
+
+    def limits(self, weights):
+        """Columns are below n, rows below m."""
+        m, n = weights[0].shape
+        return {"columns": [n], "rows": [m]}
 
     def thin_factors(self):
         """C, scale U, R."""
         return self.C, self.scale * self.U, self.R
 
 
-class ModeBases(nn.Module):
-    """Frozen factors of the three modes of L weights side by side: C (m, r_1), R^T (n, r_2) and layers (L, r_3).
+class ModeBases(ChosenLines):
+    """Frozen factors of the three modes of L weights side by side: C (m, r_1), R^T (n, r_2) and third (L, r_3).
+
+    Columns and rows are pairs of a weight's number and its column or row; fibres are pairs of a row and a column, whose
+    entries in all weights span the third mode. There are none where r_3 = L, whose factor is the identity.
 
     Parameters
     ----------
     weights : L tensors, shape (m, n)
-    columns, rows : arrays of int, shapes (r_1, 2) and (r_2, 2)
-        Pairs of a weight's number and its column or row.
-    fibres : array of int, shape (r_3, 2)
-        Rows and columns whose entries in all weights span the third mode; empty for the identity, r_3 = L.
+    ranks : (r_1, r_2, r_3)
     basis : "orthonormal" or "raw"
-    rng : Generator, optional
-        What some groups start with at random.
     """
 
-    rebuilt: tuple[str, ...] = ("C", "R", "layers")
-    whole_slices = False  # whether it is made of the stacked weights' own slices, as many of both kinds
-    factored = False  # whether it takes a `factor_rank`
+    made: tuple[str, ...] = ("C", "R", "third")
 
-    def __init__(self, weights, columns, rows, fibres, *, basis, rng=None):
-        super().__init__()
-        self.register_buffer("columns", index_buffer(columns, weights[0]))
-        self.register_buffer("rows", index_buffer(rows, weights[0]))
-        self.register_buffer("fibres", index_buffer(fibres, weights[0]))
-        self.register_buffer("C", BASES[basis](columns_at(weights, columns)))
-        self.register_buffer("R", BASES[basis](columns_at([W.T for W in weights], rows)).T.contiguous())
-        self.register_buffer("layers", third_mode(weights, fibres, basis))
+    def __init__(self, weights, ranks, *, basis):
+        super().__init__(weights, *ranks[:2], basis)
+        self.register_buffer("columns", open_indices(weights[0], ranks[0], 2))
+        self.register_buffer("rows", open_indices(weights[0], ranks[1], 2))
+        self.register_buffer("fibres", open_indices(weights[0], ranks[2], 2) if ranks[2] < len(weights) else None)
 
-    @classmethod
-    def rebuild(cls, weights, tensors, options):
-        """The group of a checkpoint."""
-        columns, rows, fibres = (tensors[name].numpy() for name in ("columns", "rows", "fibres"))
-        return cls(weights, columns, rows, fibres, **options)
+    def picked(self, names, weights, rule, rng):
+        """Columns and rows of all the weights, and fibres through them."""
+        columns, rows = chosen_lines(names[0], weights, len(self.columns), len(self.rows), rule, rng)
+        if self.fibres is None:
+            return {"columns": columns, "rows": rows}
+        k = len(self.fibres)
+        fibres = enough(names[0], k, choose_fibres(weights, columns[:, 1], rows[:, 1], k, rule, rng))
+        return {"columns": columns, "rows": rows, "fibres": fibres}
+
+    def factors(self, names, weights):
+        """C, R and the third mode's factor."""
+        C, R = columns_at(weights, host(self.columns)), columns_at([W.T for W in weights], host(self.rows))
+        C, R = (spanning(names[0], X, self.basis).to(weights[0]) for X in (C, R))
+        if self.fibres is None:
+            third = torch.eye(len(weights), dtype=torch.float64)
+        else:
+            rows, columns = host(self.fibres).T.tolist()
+            third = spanning(names[0], torch.stack([W[rows, columns] for W in weights]), self.basis)
+        return {"C": C, "R": R.T.contiguous(), "third": third.to(weights[0].device, trained_dtype(weights[0]))}
+
+    def limits(self, weights):
+        """A number of a weight is below L, a column below n, a row below m."""
+        m, n = weights[0].shape
+        limits = {"columns": [len(weights), n], "rows": [len(weights), m]}
+        return limits if self.fibres is None else limits | {"fibres": [m, n]}
 
 
 class SharedCore(ModeBases):
-    """``S x_1 C x_2 R^T x_3 layers``, S (r_1, r_2, r_3) trained, zero at first: r_1 r_2 r_3 numbers for L weights."""
+    """``S x_1 C x_2 R^T x_3 third``, S (r_1, r_2, r_3) trained, zero at first: r_1 r_2 r_3 numbers for L weights."""
 
     form = "shared_core"
 
-    def __init__(self, weights, columns, rows, fibres, *, basis, rng=None):
-        super().__init__(weights, columns, rows, fibres, basis=basis)
-        self.core = nn.Parameter(self.layers.new_zeros(len(columns), len(rows), self.layers.shape[1]))
+    def __init__(self, weights, ranks, *, basis, factor_rank):
+        super().__init__(weights, ranks, basis=basis)
+        self.core = nn.Parameter(weights[0].new_zeros(tuple(ranks)))
 
     def middle(self, layer):
         """M (r_1, r_2) of one layer: the core times its row of the third mode's factor."""
-        return self.core @ self.layers[layer]
+        return self.core @ self.third[layer].to(self.core.dtype)
 
 
 class ModeFactors(ModeBases):
@@ -218,28 +249,37 @@ class ModeFactors(ModeBases):
     """
 
     form = "mode_factors"
-    factored = True
-    rebuilt = (*ModeBases.rebuilt, "core")
+    linear = False
+    made = (*ModeBases.made, "core")
 
-    def __init__(self, weights, columns, rows, fibres, *, basis, factor_rank, rng=None):
-        super().__init__(weights, columns, rows, fibres, basis=basis)
-        small = np.stack([projected_weights(W, self.C, self.R) for W in weights], axis=2)
-        self.register_buffer("core", torch.from_numpy(small).to(self.layers) @ self.layers)
-        rng = np.random.default_rng(rng)
-        ranks = [(min(factor_rank, r), r) for r in self.core.shape]
-        A = [torch.from_numpy(rng.standard_normal((p, r)) / np.sqrt(r)).to(self.core) for p, r in ranks]
-        self.A = nn.ParameterList(A)
-        self.B = nn.ParameterList([self.core.new_zeros(r, p) for p, r in ranks])
+    def __init__(self, weights, ranks, *, basis, factor_rank):
+        super().__init__(weights, ranks, basis=basis)
+        sizes = [(min(factor_rank, r), r) for r in ranks]
+        self.A = nn.ParameterList([weights[0].new_zeros(p, r) for p, r in sizes])
+        self.B = nn.ParameterList([weights[0].new_zeros(r, p) for p, r in sizes])
+
+    def choose(self, names, weights, rule, rng):
+        """Choose indices by a rule, make the frozen factors, and draw A."""
+        super().choose(names, weights, rule, rng)
+        for A in self.A:
+            A.data.copy_(torch.from_numpy(rng.standard_normal(A.shape) / np.sqrt(A.shape[1])))
+
+    def factors(self, names, weights):
+        """C, R, the third mode's factor and the core of the weights themselves."""
+        factors = super().factors(names, weights)
+        small = np.stack([projected_weights(W, factors["C"], factors["R"]) for W in weights], axis=2)
+        return factors | {"core": torch.from_numpy(small).to(factors["third"]) @ factors["third"]}
 
     def middle(self, layer):
         """M (r_1, r_2) of one layer."""
-        row = self.layers[layer]
-        turned = self.core @ (row + (row @ self.B[2]) @ self.A[2])
-        turned = turned + self.B[0] @ (self.A[0] @ turned)
-        return turned + (turned @ self.A[1].T) @ self.B[1].T - self.core @ row
+        A, B = self.A, self.B
+        core, row = self.core.to(A[0].dtype), self.third[layer].to(A[0].dtype)
+        turned = core @ (row + (row @ B[2]) @ A[2])
+        turned = turned + B[0] @ (A[0] @ turned)
+        return turned + (turned @ A[1].T) @ B[1].T - core @ row
 
 
-class TubalProduct(nn.Module):
+class TubalProduct(ChosenLines):
     """``C * U * R`` by the t-product, U (k, k, L) trained, zero at first: L k^2 numbers (He and others 2025).
 
     C (m, k, L) and R (k, n, L) are the chosen lateral and horizontal slices of the stacked weights, held side by side.
@@ -247,28 +287,37 @@ class TubalProduct(nn.Module):
     Parameters
     ----------
     weights : L tensors, shape (m, n)
-    columns, rows : arrays of int, shape (k,)
+    ranks : (k, k, L)
     basis : "orthonormal" or "raw"
         Orthonormal under the t-product, or the slices themselves.
     """
 
     form = "tubal"
-    rebuilt = ("C", "R")
-    whole_slices, factored = True, False
 
-    def __init__(self, weights, columns, rows, *, basis, rng=None):
-        super().__init__()
-        self.register_buffer("columns", index_buffer(columns, weights[0]))
-        self.register_buffer("rows", index_buffer(rows, weights[0]))
-        self.register_buffer("C", TUBAL_BASES[basis]([columns_at([W], alone(columns)) for W in weights]))
-        self.register_buffer("R", TUBAL_BASES[basis]([columns_at([W.T], alone(rows)) for W in weights]).T.contiguous())
-        kind = trained_dtype(weights[0])
-        self.core = nn.Parameter(weights[0].new_zeros(len(columns), len(rows), len(weights), dtype=kind))
+    def __init__(self, weights, ranks, *, basis, factor_rank):
+        super().__init__(weights, *ranks[:2], basis)
+        self.register_buffer("columns", open_indices(weights[0], ranks[0]))
+        self.register_buffer("rows", open_indices(weights[0], ranks[1]))
+        self.core = nn.Parameter(weights[0].new_zeros(tuple(ranks)))
 
-    @classmethod
-    def rebuild(cls, weights, tensors, options):
-        """The group of a checkpoint."""
-        return cls(weights, tensors["columns"].numpy(), tensors["rows"].numpy(), **options)
+    def picked(self, names, weights, rule, rng):
+        """Lateral and horizontal slices."""
+        found = {}
+        for name, sides in (("columns", weights), ("rows", [W.T for W in weights])):
+            k = len(getattr(self, name))
+            found[name] = enough(names[0], k, choose_lateral_slices(sides, k, rule, rng))
+        return found
+
+    def factors(self, names, weights):
+        """C and R."""
+        C, R = ([W[:, host(self.columns)] for W in weights], [W.T[:, host(self.rows)] for W in weights])
+        C, R = (tubal_spanning(names[0], X, self.basis).to(weights[0]) for X in (C, R))
+        return {"C": C, "R": R.T.contiguous()}
+
+    def limits(self, weights):
+        """Columns are below n, rows below m."""
+        m, n = weights[0].shape
+        return {"columns": [n], "rows": [m]}
 
     def middle(self, layer):
         """M (L k, L k) of one layer: block (a, c) is slice layer - a - c (mod L) of U."""
@@ -284,42 +333,54 @@ FORMS = {group.form: group for group in (SharedCore, TubalProduct, ModeFactors)}
 class TCURLoRA(CoreDelta):
     """One layer's share of a group's update: ``scale C M_l R``.
 
-    The group is a submodule of its first layer alone, since a state_dict must not hold shared memory twice; the
-    others refer to the same module, which deepcopy, pickle and ``.to`` keep.
+    The group is a submodule of the model alone, since a state must not hold shared memory twice; a layer refers to it,
+    which deepcopy, pickle and ``.to`` keep.
     """
 
-    kind = "tcurlora"
-
-    def __init__(self, group, layer, *, scale, options):
+    def __init__(self, *, scale, dropout):
         super().__init__()
-        self.options = options
-        self.scale, self.layer = scale, layer
-        self.shared = (group,)
-        if layer == 0:
-            self.group = group
-            self.rebuilt = tuple(f"group.{name}" for name in group.rebuilt)
+        self.scale, self.dropout = scale, dropout
+        self.shared, self.layer = (), 0
 
-    @classmethod
-    def of_group(cls, group, size, *, scale, **options):
-        """The deltas of all layers of a group; `options` are those of the group."""
-        options = {"form": group.form, "scale": scale} | options
-        return [cls(group, layer, scale=scale, options=options) for layer in range(size)]
-
-    @classmethod
-    def rebuild(cls, weights, tensors, options):
-        """The deltas of a checkpoint's group."""
-        form, scale = options["form"], options["scale"]
-        options = {name: value for name, value in options.items() if name not in ("form", "scale")}
-        tensors = {name.removeprefix("group."): tensor for name, tensor in tensors.items()}
-        return cls.of_group(FORMS[form].rebuild(weights, tensors, options), len(weights), scale=scale, **options)
+    def parameters(self, recurse=True):
+        """The group's parameters, which are none of the layer's own: PEFT asks here for what is to be trained."""
+        return (parameter for group in self.shared for parameter in group.parameters())
 
     def thin_factors(self):
         """C, scale M_l, R."""
-        group = self.shared[0]
+        (group,) = self.shared
         return group.C, self.scale * group.middle(self.layer), group.R
 
 
-DELTAS = {delta.kind: delta for delta in (LoRA, CURLoRA, TCURLoRA, AdaLoRA)}
+def open_indices(weight, *shape):
+    """Indices that are not chosen yet."""
+    kind = torch.int16 if max(weight.shape) < 2**15 else torch.int32
+    return torch.full(shape, -1, dtype=kind, device=weight.device)
+
+
+def chosen_lines(name, weights, n_columns, n_rows, rule, rng):
+    """Columns and rows of weights by a rule, all that are wanted: pairs of a weight's number and its line."""
+    columns = enough(name, n_columns, choose_weight_columns(weights, n_columns, rule, rng))
+    return columns, enough(name, n_rows, choose_weight_rows(weights, n_rows, rule, rng))
+
+
+def sound_indices(what, indices, sizes):
+    """Raise unless indices, or tuples of them, are distinct and in range."""
+    indices = indices.reshape(len(indices), -1)
+    if (indices < 0).any() or (indices >= sizes).any() or len(np.unique(indices, axis=0)) < len(indices):
+        text = f"distinct and below {', '.join(map(str, sizes))}"
+        raise _validation.complain(ValueError, what, text, _validation.describe(indices.squeeze().tolist()))
+
+
+def host(indices):
+    """A tensor of indices as a NumPy array."""
+    return indices.cpu().numpy().astype(np.intp)
+
+
+def alone(indices):
+    """Columns of a single weight as pairs (0, column)."""
+    indices = np.asarray(indices, dtype=np.intp) if isinstance(indices, np.ndarray) else host(indices)
+    return np.stack([np.zeros_like(indices), indices], axis=1)
 
 
 def trained_dtype(weight):
@@ -327,64 +388,43 @@ def trained_dtype(weight):
     return torch.promote_types(weight.dtype, torch.float32)
 
 
-def own_parameter(X):
-    """A contiguous copy as a parameter."""
-    return nn.Parameter(X.detach().clone(memory_format=torch.contiguous_format))
-
-
-def index_buffer(indices, weight):
-    """Indices as a tensor beside the weight."""
-    return torch.as_tensor(indices, dtype=torch.int32, device=weight.device)
-
-
-def alone(indices):
-    """Columns of a single weight as pairs (0, column)."""
-    return np.stack([np.zeros(len(indices), dtype=int), indices], axis=1)
-
-
 def columns_at(weights, pairs):
     """The columns named by pairs of a weight's number and a column, side by side."""
-    return torch.stack([weights[number].detach()[:, column] for number, column in np.asarray(pairs).tolist()], dim=1)
+    return torch.stack([weights[number].detach()[:, column] for number, column in pairs.tolist()], dim=1)
 
 
-def orthonormal(columns):
-    """Orthonormal basis of some columns, made in float64 and given in their dtype."""
-    Q = np.linalg.qr(columns.double().cpu().numpy())[0]
-    return torch.from_numpy(Q).to(columns).contiguous()
+def spanning(name, columns, basis):
+    """Some columns, or an orthonormal basis of them, in float64."""
+    noise = NOISE * torch.finfo(columns.dtype).eps
+    X = double(columns)
+    return torch.from_numpy(BASES[basis](X, independent_basis(name, X, noise)))
 
 
-def raw(columns):
-    """The columns themselves."""
-    return columns.contiguous()
+def tubal_spanning(name, slices, basis):
+    """Lateral slices side by side, or a basis of them that is orthonormal under the t-product, in float64."""
+    noise = NOISE * torch.finfo(slices[0].dtype).eps
+    X = np.stack([double(columns) for columns in slices])
+    Q = independent_basis(name, np.fft.rfft(X, axis=0), noise)
+    found = BASES[basis](X, np.fft.irfft(Q, n=len(X), axis=0))
+    return torch.from_numpy(np.concatenate(list(found), axis=1))
 
 
-def tubal_orthonormal(slices):
-    """Lateral slices made orthonormal under the t-product, side by side: QR in each frequency, in float64."""
-    tensor = np.stack([columns.double().cpu().numpy() for columns in slices])
-    Q = np.fft.irfft(np.linalg.qr(np.fft.rfft(tensor, axis=0))[0], n=len(slices), axis=0)
-    return torch.from_numpy(np.concatenate(list(Q), axis=1)).to(slices[0])
+BASES = {"orthonormal": lambda columns, basis: basis, "raw": lambda columns, basis: columns}
 
 
-def tubal_raw(slices):
-    """Lateral slices side by side."""
-    return torch.cat(slices, dim=1)
-
-
-BASES = {"orthonormal": orthonormal, "raw": raw}
-TUBAL_BASES = {"orthonormal": tubal_orthonormal, "raw": tubal_raw}
-
-
-def third_mode(weights, fibres, basis):
-    """The factor (L, r_3) of the third mode from fibres at pairs of a row and a column; none: the identity."""
-    kind = trained_dtype(weights[0])
-    if len(fibres) == 0:
-        return torch.eye(len(weights), dtype=kind, device=weights[0].device)
-    rows, columns = np.asarray(fibres).T.tolist()
-    return BASES[basis](torch.stack([W.detach()[rows, columns] for W in weights]).to(kind))
+def independent_basis(name, columns, noise):
+    """Orthonormal basis of independent columns, by the QR whose R has a positive diagonal, which is unique."""
+    Q, R = np.linalg.qr(columns)
+    diagonal = np.diagonal(R, axis1=-2, axis2=-1)
+    if not (np.abs(diagonal) > noise * np.linalg.norm(columns, axis=-2)).all():
+        raise _validation.complain(
+            ValueError, f"the chosen columns and rows of {name!r}", "independent of each other", "others"
+        )
+    return Q * (diagonal / np.abs(diagonal))[..., None, :]
 
 
 def projected_weights(weight, C, R):
     """``C^T W R^T`` as a NumPy array in float64; the large product where the weight lives."""
     operand, W = operands.find(weight)
-    half = operand.rmatmat(W, C.double().cpu().numpy())
-    return (R.double().cpu().numpy() @ half.astype(float)).T
+    half = operand.rmatmat(W, double(C))
+    return (double(R) @ half.astype(float)).T

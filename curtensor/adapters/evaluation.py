@@ -1,105 +1,68 @@
-"""What a model's parameters number, and how good its predictions are."""
+"""How good a model's predictions are."""
 
+import copy
+import inspect
+import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from curtensor import _validation
-from curtensor.adapters.linear import adapted_layers
 
-
-def adapter_parameters(model):
-    """The trained numbers of the adapters, for an optimiser; not those of modules trained whole.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        With adapters.
-
-    Returns
-    -------
-    parameters : list of torch.nn.Parameter
-        Each once.
-
-    Raises
-    ------
-    ValueError
-        If there is no adapter.
-    """
-    found = {id(p): p for layer in adapted_layers(model).values() for p in layer.delta.parameters()}
-    return list(found.values())
-
-
-def count_parameters(model):
-    """Numbers that are trained, and all numbers, frozen factors not counted.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        With or without adapters.
-
-    Returns
-    -------
-    trainable, total : int
-        Parameters shared by several modules count once.
-    """
-    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
-    return sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)
-
-
-def print_trainable_parameters(model):
-    """Print `count_parameters` in the words of PEFT.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        With or without adapters.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from curtensor.adapters import print_trainable_parameters
-    >>> print_trainable_parameters(torch.nn.Linear(9, 10))
-    trainable params: 100 || all params: 100 || trainable%: 100.0000
-    """
-    trainable, total = count_parameters(model)
-    print(f"trainable params: {trainable:,d} || all params: {total:,d} || trainable%: {100 * trainable / total:.4f}")
+IGNORED = -100  # torch's and transformers' label that does not count
+EXACT, HALF = 1e-4, 2e-2  # how far a loss may be from the model's own, relative to it; where there is half precision
 
 
 @torch.inference_mode()
-def evaluate_model(model, dataloader, *, metrics=None):
+def evaluate_model(model, dataloader, *, metrics=None, loss=None, predict=None):
     """Mean loss and metrics of a model over a data loader, without a trace in the model.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Called with the keywords of a dict, or with the first of a pair. It gives logits (batch, ..., classes), alone or
-        as ``logits`` of an object or a dict.
+        Called with the keywords of a dict, or with the first of a pair. It gives logits, alone or as ``logits`` of an
+        object or a dict; where it computes a ``loss``, that is the loss.
     dataloader : iterable
-        Batches: pairs of inputs and labels, where inputs are a tensor or a dict, or dicts with ``labels``. Labels are
-        integers, or floats for a regression; they do not go to the model.
+        Batches: dicts of what the model takes, ``labels`` among them, or pairs of inputs (a tensor or a dict) and
+        labels. Labels go to every model whose ``forward`` takes them.
     metrics : mapping of str to callable, optional
-        Functions of the predictions and labels of the whole set, both flat, to a number. Predictions are the classes
-        of the largest logits, or the outputs of a regression. Accuracy by default, for integer labels.
+        Metrics of torchmetrics (objects, which are copied, or functions; a ``MetricCollection`` too), or any functions
+        of the predictions and labels of the whole set. By default "accuracy" where labels are classes, else none.
+    loss : callable, optional
+        Takes logits and labels of a batch and gives their mean loss, in place of the model's own.
+    predict : callable, optional
+        Takes the logits of the labels that count, shape (labels, classes), and gives what metrics take as predictions.
+        By default the class of the largest logit; 1 where a logit of several labels is positive; the outputs of a
+        regression.
 
     Returns
     -------
     results : dict of str to float
-        The metrics by name, and "loss": the mean over all labels that count, whatever the batches' sizes.
+        "loss", the mean over all labels that count, whatever the batches' sizes, and the metrics by name. A metric of
+        several numbers gives a list.
 
     Raises
     ------
     TypeError
         If a batch or the model's output has no known form.
     ValueError
-        If no label counts.
+        If no label counts, if a loss, logits or labels that count hold NaN, or if it cannot be told what the labels are
+        of the logits.
 
     Notes
     -----
-    In evaluation and inference mode; the training flags of all modules are as before afterwards, also after an error.
-    Labels of -100 do not count. The loss is the cross entropy of the logits, or the mean squared error of float
-    labels.
+    What the labels are of the logits is found from the first batch: of the readings that fit the shapes (classes on the
+    last axis or on axis 1, the next token's class, several labels of 0 and 1, a regression) the one whose loss is the
+    model's own. Where none is, a weighted or smoothed loss say, the loss is still the model's, each batch weighted by
+    its labels, and there is nothing that metrics could be given. Without a loss of the model or of `loss`, integers are
+    classes, scored by their cross entropy, and floats a regression, scored by the mean squared error; what could be
+    read in two ways is refused.
+
+    Labels of -100 do not count. In evaluation and inference mode; the training flags of all modules are as before
+    afterwards, also after an error.
 
     Examples
     --------
@@ -109,33 +72,66 @@ def evaluate_model(model, dataloader, *, metrics=None):
     >>> round(evaluate_model(torch.nn.Identity(), batches)["accuracy"], 4)
     0.6667
     """
+    metrics = None if metrics is None else dict(metrics.items())
+    if metrics and "loss" in metrics:
+        raise _validation.complain(ValueError, "metrics", "of other names than 'loss'", list(metrics))
     training = {module: module.training for module in model.modules()}
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    total, predictions, targets = 0.0, [], []
+    total, count, reading, predictions, targets = 0.0, 0, None, [], []
     try:
         model.eval()
         for batch in dataloader:
-            inputs, labels = inputs_and_labels(to_device(batch, device))
-            outputs = logits_of(model(**inputs) if isinstance(inputs, Mapping) else model(inputs))
-            losses, predicted, labels = scored(outputs, labels)
-            total += float(losses.double().sum())
-            predictions.append(predicted.cpu())
-            targets.append(labels.cpu())
+            outputs, labels = call(model, to_device(batch, device))
+            own = own_loss(outputs, labels, loss)
+            if count == 0:
+                reading = find_reading(logits_of(outputs), labels, own)
+            scored = reading(logits_of(outputs), labels)
+            if scored is None and reading is not unread:
+                raise unfitting(logits_of(outputs), labels, "numbers of classes, or as many as outputs")
+            size = sample_count(outputs, labels) if scored is None else scored.labels.numel()
+            if size == 0:
+                continue
+            mean = scored.loss if own is None else own
+            not_nan(mean, "the loss")
+            total += float(mean) * size
+            count += size
+            if scored is not None:
+                not_nan(scored.logits, "the logits")
+                predictions.append((predict or PREDICTIONS[reading])(scored.logits).cpu())
+                targets.append(scored.labels.cpu())
     finally:
         for module, flag in training.items():
             module.training = flag
-    count = sum(map(len, targets))
     if count == 0:
         raise _validation.complain(ValueError, "dataloader", "one with labels that count", "none")
-    predictions, targets = torch.cat(predictions), torch.cat(targets)
     if metrics is None:
-        metrics = {} if targets.is_floating_point() else {"accuracy": accuracy}
-    return {"loss": total / count} | {name: float(metric(predictions, targets)) for name, metric in metrics.items()}
+        metrics = {"accuracy": accuracy} if PREDICTIONS.get(reading) is likeliest else {}
+    if not metrics:
+        return {"loss": total / count}
+    if reading is unread:
+        what = "None where the model's loss is none that its logits and labels give"
+        raise _validation.complain(ValueError, "metrics", what, list(metrics))
+    predictions, targets = torch.cat(predictions), torch.cat(targets)
+    return {"loss": total / count} | {name: number(fresh(m)(predictions, targets)) for name, m in metrics.items()}
 
 
 def accuracy(predictions, labels):
     """Fraction of predictions that equal their labels."""
     return (predictions == labels).double().mean()
+
+
+def fresh(metric):
+    """A metric with nothing in it yet: an object's copy; a function as it is."""
+    if not hasattr(metric, "reset"):
+        return metric
+    metric = copy.deepcopy(metric).cpu()
+    metric.reset()
+    return metric
+
+
+def number(value):
+    """A metric's value as a float, or a list of them."""
+    return torch.as_tensor(value).double().tolist()
 
 
 def to_device(batch, device):
@@ -149,31 +145,188 @@ def to_device(batch, device):
     return batch
 
 
-def inputs_and_labels(batch):
-    """What the model is called with, and the labels."""
-    if isinstance(batch, list) and len(batch) == 2:
-        return batch
-    if isinstance(batch, Mapping) and "labels" in batch:
-        return {name: value for name, value in batch.items() if name != "labels"}, batch["labels"]
-    raise _validation.complain(TypeError, "each batch", "a pair or a dict with 'labels'", type(batch).__name__)
+def call(model, batch):
+    """What the model gives for a batch, and the batch's labels, None where a dict has none of that name."""
+    if isinstance(batch, Mapping):
+        inputs, labels = {name: value for name, value in batch.items() if name != "labels"}, batch.get("labels")
+    elif isinstance(batch, list) and len(batch) == 2:
+        inputs, labels = batch
+    else:
+        raise _validation.complain(TypeError, "each batch", "a pair or a dict", type(batch).__name__)
+    labels = None if labels is None else torch.as_tensor(labels)
+    positional, keywords = ((), inputs) if isinstance(inputs, Mapping) else ((inputs,), {})
+    taken = forward_parameters(model)
+    whatever = isinstance(batch, Mapping) and any(p.kind is p.VAR_KEYWORD for p in taken.values())
+    if labels is not None and ("labels" in taken or whatever):
+        keywords = {**keywords, "labels": labels}
+    return model(*positional, **keywords), labels
+
+
+def forward_parameters(model):
+    """The arguments of the model beneath what PEFT, a compiler or a parallel wrapper puts around it."""
+    while True:
+        if hasattr(model, "get_base_model"):
+            model = model.get_base_model()
+        elif hasattr(model, "_orig_mod"):
+            model = model._orig_mod
+        elif isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            model = model.module
+        else:
+            return inspect.signature(model.forward).parameters
+
+
+def output_named(outputs, name):
+    """A named part of what a model gave, or None."""
+    return outputs.get(name) if isinstance(outputs, Mapping) else getattr(outputs, name, None)
 
 
 def logits_of(outputs):
-    """The logits out of what a model returns."""
-    if isinstance(outputs, Mapping) and "logits" in outputs:
-        return outputs["logits"]
+    """The logits out of what a model gives; None if a loss is all that can be used."""
     if isinstance(outputs, torch.Tensor):
         return outputs
-    if hasattr(outputs, "logits"):
-        return outputs.logits
-    raise _validation.complain(TypeError, "the model's output", "a tensor or one with logits", type(outputs).__name__)
+    logits = output_named(outputs, "logits")
+    if isinstance(logits, torch.Tensor):
+        return logits
+    if output_named(outputs, "loss") is None:
+        what = "a tensor or one with logits or a loss"
+        raise _validation.complain(TypeError, "the model's output", what, type(outputs).__name__)
+    return None
 
 
-def scored(outputs, labels):
-    """Losses, predictions and labels of those that count, flat."""
-    if labels.is_floating_point():
-        outputs, labels = outputs.float().flatten(), labels.float().flatten()
-        return (outputs - labels) ** 2, outputs, labels
-    counts = labels.flatten() != -100
-    logits, labels = outputs.float().flatten(0, -2)[counts], labels.flatten()[counts]
-    return F.cross_entropy(logits, labels, reduction="none"), logits.argmax(dim=-1), labels
+def own_loss(outputs, labels, loss):
+    """The mean loss of a batch by the given function, or by the model itself; None if neither has one."""
+    found = output_named(outputs, "loss") if loss is None else torch.as_tensor(loss(logits_of(outputs), labels))
+    if found is None and labels is None:
+        raise _validation.complain(TypeError, "each batch", "a pair or a dict with 'labels'", "neither, nor a loss")
+    if found is not None and found.numel() != 1:
+        raise _validation.complain(ValueError, "the loss", "a single number", f"shape {tuple(found.shape)}")
+    return found
+
+
+def sample_count(outputs, labels):
+    """The labels that count, or where there are none the samples."""
+    if labels is not None:
+        return int((labels != IGNORED).sum())
+    values = outputs.values() if isinstance(outputs, Mapping) else vars(outputs).values()
+    return next((len(value) for value in values if isinstance(value, torch.Tensor) and value.ndim), 1)
+
+
+def not_nan(values, name):
+    """Raise if there is NaN."""
+    if torch.isnan(values).any():
+        raise _validation.complain(ValueError, name, "free of NaN", "NaN")
+
+
+# ---- What the labels are of the logits: a reading gives the labels that count, their logits and mean loss, or None
+# ---- where it does not fit.
+
+
+class Scored(NamedTuple):
+    """A batch's labels that count, their logits (labels, ...), and the mean loss."""
+
+    loss: torch.Tensor
+    logits: torch.Tensor
+    labels: torch.Tensor
+
+
+def classes(logits, labels):
+    """Classes on the last axis, two at least: the cross entropy."""
+    if labels.is_floating_point() or labels.dtype == torch.bool or logits.shape[:-1] != labels.shape:
+        return None
+    counts = labels != IGNORED
+    logits, labels = logits[counts].float(), labels[counts].long()
+    if logits.shape[-1] < 2 or ((labels < 0) | (labels >= logits.shape[-1])).any():
+        return None
+    return Scored(F.cross_entropy(logits, labels), logits, labels)
+
+
+def classes_on_axis_1(logits, labels):
+    """Classes on axis 1 of three or more, as torch has them."""
+    return classes(logits.movedim(1, -1), labels) if logits.ndim > 2 else None
+
+
+def next_classes(logits, labels):
+    """The class that comes next in a sequence."""
+    whole = logits.ndim > 2 and logits.shape[:-1] == labels.shape
+    return classes(logits[..., :-1, :], labels[..., 1:]) if whole else None
+
+
+def zeros_and_ones(logits, labels):
+    """Several labels of 0 and 1: the binary cross entropy."""
+    if logits.shape != labels.shape or not ((labels == 0) | (labels == 1)).all():
+        return None
+    logits = logits.float()
+    return Scored(F.binary_cross_entropy_with_logits(logits, labels.float()), logits, labels.long())
+
+
+def regression(outputs, labels):
+    """Numbers: the mean squared error."""
+    if outputs.shape not in (labels.shape, (*labels.shape, 1)):
+        return None
+    outputs, labels = outputs.float().flatten(), labels.float().flatten()
+    not_nan(labels, "labels")
+    return Scored(F.mse_loss(outputs, labels), outputs, labels)
+
+
+def unread(logits, labels):
+    """Nothing that can be told from logits and labels."""
+
+
+def likeliest(logits):
+    """The class of the largest logit."""
+    return logits.argmax(dim=-1)
+
+
+def above_zero(logits):
+    """1 where a logit is positive."""
+    return (logits > 0).long()
+
+
+def unchanged(outputs):
+    """The outputs."""
+    return outputs
+
+
+# each reading, and what it predicts
+PREDICTIONS = {
+    classes: likeliest,
+    classes_on_axis_1: likeliest,
+    next_classes: likeliest,
+    zeros_and_ones: above_zero,
+    regression: unchanged,
+}
+
+
+def find_reading(logits, labels, own):
+    """The reading whose loss is the model's own; without a loss, the only one there is."""
+    if logits is None or labels is None:
+        return unread
+    found = {reading: scored for reading in PREDICTIONS if (scored := reading(logits, labels)) is not None}
+    if own is not None:
+        away = {reading: distance(float(scored.loss), float(own)) for reading, scored in found.items()}
+        nearest = min(away, key=away.__getitem__, default=unread)
+        exact = logits.dtype == own.dtype and own.dtype.itemsize >= 4
+        return nearest if away.get(nearest, 0.0) <= (EXACT if exact else HALF) else unread
+    floats = labels.is_floating_point() or labels.dtype == torch.bool
+    likely = (zeros_and_ones, regression) if floats else (classes, classes_on_axis_1)
+    fitting = [reading for reading in likely if reading in found]
+    if fitting == [zeros_and_ones, regression] and labels[:1].numel() == 1:
+        return regression
+    if len(fitting) == 2:
+        raise unfitting(logits, labels, "such as can be read in one way alone without `loss`")
+    if not fitting:
+        raise unfitting(logits, labels, "numbers of classes, or as many as outputs")
+    return fitting[0]
+
+
+def unfitting(logits, labels, what):
+    """The complaint about labels that cannot be read."""
+    got = f"{labels.dtype} of shape {tuple(labels.shape)} for logits of shape {tuple(logits.shape)}"
+    return _validation.complain(ValueError, "labels", what, got)
+
+
+def distance(loss, own):
+    """How far a loss is from the model's own, relative to it; both are NaN where no label counts."""
+    if math.isnan(loss) or math.isnan(own):
+        return 0.0 if math.isnan(loss) and math.isnan(own) else math.inf
+    return 0.0 if loss == own else abs(loss - own) / (abs(own) or 1.0)

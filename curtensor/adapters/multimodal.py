@@ -1,5 +1,7 @@
 """Several modalities brought to one vector: chosen features of each, a shared core, attention over what is there."""
 
+import functools
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,8 +11,7 @@ from torch import nn
 
 from curtensor import _validation
 from curtensor.adapters.choice import adapter_rule, choose_weight_columns
-from curtensor.adapters.convert import stream
-from curtensor.adapters.deltas import index_buffer
+from curtensor.adapters.tuner import stream
 
 
 class MultimodalTCURLoRA(nn.Module):
@@ -31,11 +32,13 @@ class MultimodalTCURLoRA(nn.Module):
     Parameters
     ----------
     calibration : mapping of str to tensor or array
-        For each modality a batch of its features, shape (..., d_i). At least `n_features` samples of each.
+        For each modality a batch of its features, shape (..., d_i). At least `n_features` samples of each. Their order
+        does not matter.
     out_features : int
         Length of the output vectors.
     n_features : int or mapping of str to int, default 16
-        Number of features to choose, of every modality or of each, `rank` to d_i.
+        Number of features to choose, at least `rank`: of each modality, at most d_i, or one number for all, of which
+        narrower modalities take all their features.
     rank : int, default 8
         Length to which all modalities are brought.
     names : mapping of str to list of str, optional
@@ -44,11 +47,14 @@ class MultimodalTCURLoRA(nn.Module):
         Rule for the features: one of `curtensor.selection.SELECTION_RULES`, or "inverse_norm", or a function.
     rng : None, int, SeedSequence or Generator, optional
         Source of randomness. Each modality has its own stream, by its name; torch's global state is not touched.
+    dtype : torch.dtype, optional
+        Of all that is held, and of the outputs; inputs are converted to it. By default the widest of the calibration
+        batches.
 
     Attributes
     ----------
     modalities : list of str
-        Names of the modalities, in the order of the calibration batch.
+        Names of the modalities, sorted.
 
     Raises
     ------
@@ -57,11 +63,16 @@ class MultimodalTCURLoRA(nn.Module):
     ValueError
         If a number is out of range, or a calibration batch is empty, not finite or of too low a rank.
 
+    Warns
+    -----
+    UserWarning
+        If a modality has fewer features than `n_features` asks for of all; it is named.
+
     Notes
     -----
     rank^2 (modalities + 2) + rank + (rank + 1) out_features trained numbers, however many features a modality has.
-    Indices and E_i are buffers, in ``state_dict`` and moved by ``.to``; the names are not. One pass over each
-    calibration batch for the choice.
+    Indices and E_i are buffers, in ``state_dict`` by the modality's name and moved by ``.to``; the features' names are
+    not. One pass over each calibration batch for the choice.
 
     References
     ----------
@@ -85,43 +96,41 @@ class MultimodalTCURLoRA(nn.Module):
 
     def __init__(
         self, calibration, out_features, *, n_features=16, rank=8, names=None, method="osinsky",
-        rng: _validation.RandomSource = None,
+        rng: _validation.RandomSource = None, dtype=None,
     ):  # fmt: skip
         super().__init__()
         if not isinstance(calibration, Mapping):
             raise _validation.complain(TypeError, "calibration", "a mapping", _validation.describe(calibration))
         if not calibration:
             raise _validation.complain(ValueError, "calibration", "of at least one modality", "none")
-        batches = {name: samples_of(name, X) for name, X in calibration.items()}
+        batches = {name: samples_of(name, calibration[name]) for name in sorted(map(modality_name, calibration))}
         out_features = _validation.integer(out_features, "out_features", 1, 10**9)
         rank = _validation.integer(rank, "rank", 1, min(min(X.shape) for X in batches.values()))
-        sizes = n_features if isinstance(n_features, Mapping) else dict.fromkeys(batches, n_features)
+        sizes = feature_counts(n_features, batches)
         named = {} if names is None else names
-        for given, what in ((sizes, "n_features"), (named, "names")):
-            for name in given:
-                _validation.one_of(batches, name, f"each key of {what}")
-        for name in batches:
-            if name not in sizes:
-                raise _validation.complain(ValueError, "n_features", f"given for {name!r}", "nothing")
+        for name in named:
+            _validation.one_of(batches, name, "each key of names")
         rule = adapter_rule(method)
         seed = int(_validation.generator(rng).integers(2**63))
 
         self.modalities = list(batches)
         self.names = {name: feature_names(name, named[name], batches[name]) for name in named}
         self.widths = {name: X.shape[1] for name, X in batches.items()}
-        first = next(iter(batches.values()))
-        for i, (name, X) in enumerate(batches.items()):
+        device = next(iter(batches.values())).device
+        made_as = {"device": device, "dtype": common_dtype(batches, dtype)}
+        for name, X in batches.items():
             k = _validation.integer(sizes[name], f"n_features of {name!r}", rank, min(X.shape))
             chosen = choose_weight_columns([X], k, rule, stream(seed, name))[:, 1]
             of_rank(name, k, len(chosen))
-            self.register_buffer(f"features_{i}", index_buffer(chosen, X))
-            self.register_buffer(f"basis_{i}", whitening(name, X[:, chosen], rank))
+            indices = torch.as_tensor(chosen, dtype=torch.int32, device=device)
+            self.register_buffer(f"features_{key(name)}", indices)
+            self.register_buffer(f"basis_{key(name)}", whitening(name, X[:, chosen], rank).to(**made_as))
         draw = stream(seed, "fusion")
-        self.core = nn.Parameter(torch.eye(rank).to(first)[:, :, None].repeat(1, 1, len(batches)))
-        self.key, self.value = (nn.Parameter(fresh_weights(draw, rank, rank).to(first)) for _ in range(2))
-        self.query = nn.Parameter(fresh_weights(draw, 1, rank)[0].to(first))
-        self.weight = nn.Parameter(fresh_weights(draw, out_features, rank).to(first))
-        self.bias = nn.Parameter(first.new_zeros(out_features))
+        self.core = nn.Parameter(torch.eye(rank, **made_as)[:, :, None].repeat(1, 1, len(batches)))
+        self.key, self.value = (nn.Parameter(fresh_weights(draw, rank, rank).to(**made_as)) for _ in range(2))
+        self.query = nn.Parameter(fresh_weights(draw, 1, rank)[0].to(**made_as))
+        self.weight = nn.Parameter(fresh_weights(draw, out_features, rank).to(**made_as))
+        self.bias = nn.Parameter(torch.zeros(out_features, **made_as))
 
     def forward(self, inputs, present=None):
         """The fused vectors.
@@ -147,11 +156,12 @@ class MultimodalTCURLoRA(nn.Module):
         present = {} if present is None else present
         shape = self.batch_shape(given, present)
         tokens, there = [], []
-        for name, x in given.items():
-            i = self.modalities.index(name)
-            x = x[..., getattr(self, f"features_{i}").long()]
+        for i, name in enumerate(self.modalities):
+            if name not in given:
+                continue
+            x = given[name][..., self.part("features", name).long()].to(self.core.dtype)
             here = torch.ones(shape, dtype=torch.bool, device=x.device) if name not in present else present[name]
-            tokens.append(x.masked_fill(~here[..., None], 0) @ getattr(self, f"basis_{i}") @ self.core[:, :, i])
+            tokens.append(x.masked_fill(~here[..., None], 0) @ self.part("basis", name) @ self.core[:, :, i])
             there.append(here)
         Z, mask = torch.stack(tokens, dim=-2), torch.stack(there, dim=-1)
         return F.linear(self.attend(Z, mask), self.weight, self.bias)
@@ -192,13 +202,55 @@ class MultimodalTCURLoRA(nn.Module):
         features : list of str or of int
         """
         name = _validation.one_of(self.modalities, modality, "modality")
-        indices = getattr(self, f"features_{self.modalities.index(name)}").tolist()
+        indices = self.part("features", name).tolist()
         return [self.names[name][j] for j in indices] if name in self.names else indices
+
+    def part(self, what, modality):
+        """A modality's indices or basis."""
+        return getattr(self, f"{what}_{key(modality)}")
 
     def extra_repr(self):
         """What was built in, for ``print(model)``."""
         rank, _, _ = self.core.shape
         return f"modalities={self.modalities}, rank={rank}, out_features={len(self.bias)}"
+
+
+def modality_name(name):
+    """A name, which must be a str."""
+    if not isinstance(name, str):
+        raise _validation.complain(TypeError, "each key of calibration", "a str", _validation.describe(name))
+    return name
+
+
+def key(modality):
+    """A modality's name as torch takes it for a buffer, which must not hold a dot."""
+    return modality.replace("%", "%25").replace(".", "%2E")
+
+
+def feature_counts(n_features, batches):
+    """The number of features of each modality: as given for it, or as many as it has of a number given for all."""
+    if isinstance(n_features, Mapping):
+        for name in n_features:
+            _validation.one_of(batches, name, "each key of n_features")
+        for name in batches:
+            if name not in n_features:
+                raise _validation.complain(ValueError, "n_features", f"given for {name!r}", "nothing")
+        return n_features
+    n_features = _validation.integer(n_features, "n_features", 1, 10**9)
+    narrow = {name: X.shape[1] for name, X in batches.items() if X.shape[1] < n_features}
+    if narrow:
+        widths = ", ".join(f"{name!r} {width}" for name, width in narrow.items())
+        warnings.warn(f"n_features is {n_features}, and fewer where there are no more: {widths}", stacklevel=3)
+    return dict.fromkeys(batches, n_features) | narrow
+
+
+def common_dtype(batches, dtype):
+    """The dtype asked for, or the widest of the batches'."""
+    if dtype is None:
+        return functools.reduce(torch.promote_types, (X.dtype for X in batches.values()))
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise _validation.complain(TypeError, "dtype", "a floating-point torch.dtype", _validation.describe(dtype))
+    return dtype
 
 
 def samples_of(name, X):
@@ -230,11 +282,11 @@ def feature_names(modality, names, X):
 
 
 def whitening(name, C, rank):
-    """E (k, rank), for which ``C E`` has orthogonal columns of mean square 1, in the dtype of C."""
+    """E (k, rank), for which ``C E`` has orthogonal columns of mean square 1, in float64."""
     _, s, Vh = np.linalg.svd(C.double().cpu().numpy(), full_matrices=False)
     numerical = int((s > s[0] * max(C.shape) * np.finfo(float).eps).sum())
     of_rank(name, rank, numerical)
-    return torch.from_numpy(Vh[:rank].T / s[:rank] * np.sqrt(len(C))).to(C).contiguous()
+    return torch.from_numpy(np.ascontiguousarray(Vh[:rank].T / s[:rank] * np.sqrt(len(C))))
 
 
 def fresh_weights(rng, rows, columns):

@@ -11,7 +11,7 @@ from functools import partial
 
 from runs import add_row, report, rows_of
 from shared import add_training_options, data_folder
-from sst2 import METHODS, curlora, lora, run, task, tcurlora
+from sst2 import METHODS, curlora, lora, lora_cur, run, task, tcurlora
 
 ATTENTION = ["query", "key", "value", "attention.output.dense"]
 
@@ -50,8 +50,8 @@ VARIANTS = {
         "CURLoRA all, 45": (partial(curlora, rank=45, target_modules="all-linear"), "curlora"),
     },
     "start": {
-        "LoRA 8 from rows": (partial(lora, init="cur"), "lora"),
-        "LoRA 8, residual": (partial(lora, init="cur_residual"), "lora"),
+        "LoRA 8 from rows": (lora_cur, "lora_cur"),
+        "LoRA 8, residual": (partial(lora_cur, init="cur_residual"), 3e-4),
         "CURLoRA 64, uniform": (partial(curlora, rank=64, method="uniform"), "curlora"),
         "CURLoRA 64, inverse norms": (partial(curlora, rank=64, method="inverse_norm"), "curlora"),
         "CURLoRA 64, raw": (partial(curlora, rank=64, basis="raw"), "curlora"),

@@ -60,7 +60,7 @@ def main():
     for name, convert, options, formula in ADAPTERS:
         model = copy.deepcopy(base)
         start = time.process_time()
-        convert(model, ["query", "value"], progress=False, rng=0, **options)
+        model = convert(model, ["query", "value"], rng=0, **options).eval()
         conversion = time.process_time() - start
         trained, _ = count_parameters(model)
         same = torch.equal(model(**inputs).last_hidden_state, plain)

@@ -49,11 +49,12 @@ def summary(rows, key="method"):
 
 
 def report(rows, plot=None, *, key="method", judged_by="the development set"):
-    """Print the summary, and draw it if a file is named."""
+    """Print the summary as docs/adapters.md has it, and draw it if a file is named."""
     table = summary(rows, key)
-    print(f"{key:<32}{'trained':>12}{'accuracy':>10}{'spread':>8}{'seeds':>7}")
+    print(f"| {key} | trained | accuracy, % | spread | seeds |\n|---|---|---|---|---|")
     for name, found in table.items():
-        print(f"{name:<32}{found.trained:>12,}{found.mean:>10.2f}{found.spread:>8.2f}{len(found.accuracies):>7}")
+        spread = "-" if np.isnan(found.spread) else f"{found.spread:.2f}"
+        print(f"| `{name}` | {found.trained:,} | {found.mean:.2f} | {spread} | {len(found.accuracies)} |")
     if plot is not None:
         draw(table, plot, judged_by)
 

