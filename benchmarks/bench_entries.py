@@ -35,6 +35,30 @@ def hilbert(n, rng):
     return lambda i, j: 1.0 / (1 + i + j)
 
 
+def scattered(n, rng):
+    """Blocks of rows and columns here and there, the smaller the larger their entries, and zeros beside them."""
+    inside, shares = separated(n, rng), 2.0 ** -np.arange(7)
+    of_row, of_column = (rng.choice(7, n, p=shares / shares.sum()) for _ in range(2))
+    return lambda i, j: np.where(of_row[i] == of_column[j], 2.0 ** of_row[i] * inside(i, j), 0.0)
+
+
+def scaled(n, rng):
+    """Rows of scales over eight decades."""
+    inside, scales = separated(n, rng), 10.0 ** rng.uniform(-4, 4, n)
+    return lambda i, j: scales[i] * inside(i, j)
+
+
+def with_peak(n, rng):
+    """A peak of a hundredth of all rows and columns over a background."""
+    inside, center = separated(n, rng), rng.uniform(0, n, 2)
+    return lambda i, j: inside(i, j) + 30 * np.exp(-((i - center[0]) ** 2 + (j - center[1]) ** 2) / (n / 100) ** 2)
+
+
+def ridge(n, rng):
+    """A ridge along the diagonal: a rank that grows with its sharpness."""
+    return lambda i, j: 1 / (1 + ((i - j) * (40 / n)) ** 2)
+
+
 def textbook_cross(function, m, n, rtol):
     """Adaptive cross approximation that ends when the last term is small (Bebendorf 2000): the factors."""
     U, V, square, row, used = [], [], 0.0, 0, np.zeros(m, dtype=bool)
@@ -100,7 +124,16 @@ def by_textbook(function, n, rtol, seed):
     return U.T, V
 
 
-FUNCTIONS = {"separated": separated, "two blocks": blocks, "clustered": clustered, "Hilbert": hilbert}
+FUNCTIONS = {
+    "separated": separated,
+    "two blocks": blocks,
+    "clustered": clustered,
+    "Hilbert": hilbert,
+    "scattered blocks": scattered,
+    "scaled rows": scaled,
+    "peak": with_peak,
+    "ridge": ridge,
+}
 
 
 class Functions(common.Comparison):

@@ -40,7 +40,7 @@ def parser():
     top.add_argument("--version", action="version", version=f"curtensor {curtensor.__version__}")
     commands = top.add_subparsers(required=True, metavar="compare | decompose")
 
-    text = "errors and CPU times of CUR and SVD side by side, of tensors those of CUR and Tucker decompositions"
+    text = "errors and CPU times of CUR and SVD side by side, of tensors those of CUR, Tucker decompositions and trains"
     add = command(commands, "compare", run_compare, text)
     add("file", nargs="?", metavar="FILE", help=f"{FILE_HELP}; by default the matrix shipped in the package")
     add("--tensor", action="store_true", help="without FILE: the tensor shipped in the package")
@@ -66,11 +66,20 @@ def parser():
         help="number of columns and rows, or rank of each mode; this or --rtol",
     )
     add("--rtol", metavar="X", help="largest relative error in the Frobenius norm; held, or refused")
-    add("-o", "--output", required=True, metavar="OUT.npz", help="where to; CUR.load or TensorCUR.load reads it")
+    add(
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT.npz",
+        help="where to; CUR.load, TensorCUR.load or TensorTrain.load reads it",
+    )
     add("--n-columns", metavar="N", help="number of columns of a matrix, by default the rank")
     add("--n-rows", metavar="N", help="number of rows of a matrix, by default the rank")
     add(
-        "--method", metavar="NAME", help="rule of choice, by default osinsky; of a tensor auto, chidori, fiber or cross"
+        "--method",
+        metavar="NAME",
+        help="rule of choice, by default osinsky; of a tensor auto, chidori, fiber or cross, or tt_svd or tt_cross, "
+        "which write a tensor train",
     )
     add("--core", metavar="NAME", help="projection (the default) or intersection (the default for tensors)")
     add("--dataset", metavar="NAME", help=DATASET_HELP)
@@ -169,8 +178,22 @@ def decompose_tensor(tensor, ranks, options, callback):
     for name in ("n_columns", "n_rows"):
         _validation.only_without(name in options, f"--{name.replace('_', '-')}", True, "a tensor")
     ranks = ranks[0] if ranks is not None and len(ranks) == 1 else ranks
+    if options.get("method") in ("tt_svd", "tt_cross"):
+        return decompose_train(tensor, ranks, options, callback)
     result = curtensor.tensor_cur(tensor.A, ranks, **options, callback=callback)
     lines = [listing(f"mode {n}", indices, None) for n, indices in enumerate(result.indices)]
+    return result, [*lines, f"read: {result.n_entries_read} entries; {'' if result.converged else 'not '}converged"]
+
+
+def decompose_train(tensor, ranks, options, callback):
+    """The tensor train, and lines which say of what ranks it is."""
+    method = options.pop("method")
+    _validation.only_without("core" in options, "--core", True, f"--method {method}")
+    if method == "tt_svd":
+        result = curtensor.tt_svd(tensor.A, ranks, rtol=options.get("rtol"))
+    else:
+        result = curtensor.tt_cross(tensor.A, ranks, **options, callback=callback)
+    lines = [f"ranks: {', '.join(map(str, result.ranks))}", f"holds: {result.n_stored} numbers"]
     return result, [*lines, f"read: {result.n_entries_read} entries; {'' if result.converged else 'not '}converged"]
 
 

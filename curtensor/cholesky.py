@@ -14,6 +14,7 @@ MOST_PROPOSALS = 1024  # where few of them are taken
 FEW = 32  # taken of a block, below which the next is larger
 PANEL = 2**18  # entries of the matrix worked on at a time, to stay in the cache
 NOISE = 8  # times the dtype's epsilon and the root of the number of pivots, of a diagonal entry: rounding
+GROWTH = 16  # the same of what a pivot smaller than others makes of it, times the root of their ratio
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ def pivoted_cholesky(source, rank, trace_rtol, pivoting, rng, callback=lambda do
     size, worst = min(pivoting.block, 16), 1.0  # worst: what was left at most, over the pivot, by which rounding grows
     while len(chosen) < most and np.abs(remainder).sum() > goal:
         done = len(chosen)
-        share = max(NOISE * np.sqrt(16 + done) * eps, negative(remainder, diagonal))
+        rounding = max(NOISE * np.sqrt(16 + done), GROWTH * np.sqrt(worst)) * eps
+        share = max(rounding, negative(remainder, diagonal))
         noise = np.maximum(share * diagonal, eps**0.5 * remainder.max())  # a far smaller pivot spoils larger entries
         left, highest = np.where(remainder > noise, remainder, 0) * weights, remainder.max()
         if not left.any():

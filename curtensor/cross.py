@@ -11,7 +11,8 @@ from curtensor import _validation
 
 PROBES = 100**2  # random entries on which the residual is kept, and as many fresh ones at each gate
 MANY = 250**2  # fresh ones before a tolerance is said to be held, but of no more than a part of all entries
-PART = 20
+PART = 80
+AIM = 0.9  # times the tolerance on the probes that choose, before the fresh ones are asked: these add their errors
 APART = 16  # for one in so many others at places of their own: in gaps, beside pivots, where A seems faint or strong
 SURE = 3  # standard errors added to what a gate's probes show: one of many results was beyond two
 SMALL = 2**14  # entries of a matrix that is read whole
@@ -117,7 +118,7 @@ def adaptive_cross(entries, rank, rtol, rng, callback):
         if size > AHEAD * height:
             row, height = worst, size
         exhausted = height <= noise
-        if k == most or exhausted or (rtol is not None and probes.rms(left=True) <= goal * probes.rms()):
+        if k == most or exhausted or (rtol is not None and probes.rms(left=True) <= AIM * goal * probes.rms()):
             enough = max(goal, noise / (largest or 1)) if k < most else np.inf
             error, fresh = gate(entries, C[:k], R[:k], U[:k], V[:k], rows, columns, enough, rng)
             if error <= enough:

@@ -728,7 +728,7 @@ def select_columns(
 
     Notes
     -----
-    One pass over A (`rpcholesky`: none, it reads k columns and some that it rejects; `uniform`: none, it reads nothing, not even NaN).
+    One pass over A (`rpcholesky`: none, it reads k columns and those it rejects; `uniform`: none, it reads nothing).
     A sketch of l rows, then O(n l^2) operations and O(n l) memory: l = 8 k, down to max(2 k, k + 20) where that would
     cost more than 1e8 operations, with the rank in place of k for "leverage". Method "exchange" has min(8 k, m) rows
     (k + 20 at least), and improves the default's choice by at most six rounds of exchanges, each as dear as the choice.

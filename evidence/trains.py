@@ -1,4 +1,4 @@
-"""The figures claimed for tensor trains, measured: ``python -m evidence.trains [claim ...]``.
+"""The figures claimed for functions of many and of few variables, measured: ``python -m evidence.trains [claim ...]``.
 
 One line for each: the claim, its target, what was measured, held or MISSED. Exit status 1 where one was missed.
 Names of claims pick some; ``--list`` shows them. On one thread; times are CPU seconds, both sides in turn in the same
@@ -127,6 +127,7 @@ def teneva():
     """Entries and CPU over those of teneva at its own stop, from rank 1, which it raises by 1 a sweep."""
     import teneva as peer
 
+    ct.tt_cross(on_grid("Qing"), rtol=1e-3, shape=(LENGTH,) * 3, rng=0)  # which loads what is loaded once
     for d in (10, 30):
         entries, seconds, theirs_held = [], [], []
         for name in FUNCTIONS:
@@ -211,12 +212,124 @@ def exact():
         yield Line(f"{name}: runs converged", "all", f"{converged} of {len(trains)}", converged == len(trains))
 
 
+def tucker(shape, rank, seed):
+    """A random tensor of a multilinear rank, as a function."""
+    rng = np.random.default_rng(seed)
+    core, factors = rng.standard_normal((rank,) * len(shape)), [rng.standard_normal((d, rank)) for d in shape]
+    letters = "abcdefgh"[: len(shape)]
+
+    def f(*indices):
+        rows = [factor[index] for factor, index in zip(factors, np.broadcast_arrays(*indices), strict=True)]
+        return np.einsum(f"{letters},{','.join('...' + letter for letter in letters)}->...", core, *rows, optimize=True)
+
+    return f
+
+
+def few_variables():
+    """`tensor_cur` of functions of low rank: the share of all entries that is read, and CPU beside the function's."""
+
+    def reciprocal(*indices):
+        return 1 / (1.0 + sum(indices))
+
+    def waves(*indices):
+        return np.cos(sum((n + 1) * index for n, index in enumerate(indices)) / 17) + 0.1 * sum(indices)
+
+    ct.tensor_cur(reciprocal, 2, shape=(20,) * 3, rng=0)  # which loads what is loaded once
+    for shape, target in (((40,) * 3, 0.5), ((12,) * 5, 0.05), ((18,) * 5, 0.015)):
+        functions = {
+            "a sum, rank 2": (lambda *i: 1.0 * sum(i), 2),
+            "random, rank 2": (tucker(shape, 2, 0), 2),
+            "random, rank 3": (tucker(shape, 3, 1), 3),
+            "random, rank 4": (tucker(shape, 4, 2), 4),
+            "1/(1+i+j+...), rank 3": (reciprocal, 3),
+            "1/(1+i+j+...), rank 4": (reciprocal, 4),
+            "waves, rank 4": (waves, 4),
+        }
+        shares, over, wrong, claimed = [], [], 0, 0
+        for f, rank in functions.values():
+            for seed in range(10):
+                spent = [0.0]
+
+                def timed(*indices, f=f, spent=spent):
+                    start = time.process_time()
+                    values = f(*indices)
+                    spent[0] += time.process_time() - start
+                    return values
+
+                start = time.process_time()
+                found = ct.tensor_cur(timed, rank, shape=shape, rng=seed)
+                over.append(time.process_time() - start - 5 * spent[0])
+                shares.append(found.n_entries_read / math.prod(shape))
+                claimed += found.converged
+                error = measured(f, lambda places, found=found: tucker_values(found, places), shape)
+                wrong += error > max(2.5 * found.error_estimate, 1e-12)
+        what = f"tensor_cur(f), {shape[0]}^{len(shape)}, {len(functions)} functions of low rank, 10 seeds"
+        yield at_most(f"{what}: share of all entries read", target, max(shares), f" (median {np.median(shares):.4f})")
+        yield at_most(f"{what}: CPU seconds over five times the function's own", 0.2, max(over))
+        runs = len(shares)
+        yield Line(f"{what}: runs converged", "all", f"{claimed} of {runs}", claimed == runs)
+        yield Line(f"{what}: errors above 2.5 times the estimate", "0", str(wrong), wrong == 0)
+
+
+def tucker_values(found, places):
+    """Entries of a Tucker tensor at places."""
+    letters = "abcdefgh"[: len(places)]
+    rows = [factor[place] for factor, place in zip(found.factors, places, strict=True)]
+    return np.einsum(f"{letters},{','.join('p' + letter for letter in letters)}->p", found.core, *rows, optimize=True)
+
+
+def few_variables_exact():
+    """Constants, sums and separable functions by `tensor_cur`: always converged; 2 to 6 variables."""
+    functions = {
+        "a constant": (lambda *i: 2.5 + 0.0 * sum(i), 1),
+        "a sum": (lambda *i: 1.0 * sum(i), 2),
+        "a separable function": (lambda *i: np.exp(-sum(i) / 9.0), 1),
+    }
+    for name, (f, rank) in functions.items():
+        runs = [
+            ct.tensor_cur(f, **given, shape=(LENGTH,) * d, rng=seed)
+            for d in (2, 3, 4, 5, 6)
+            for given in ({"ranks": rank}, {"ranks": rank + 1}, {"rtol": 1e-8})
+            for seed in range(10)
+        ]
+        converged = sum(found.converged for found in runs)
+        yield Line(
+            f"tensor_cur of {name}: runs converged", "all", f"{converged} of {len(runs)}", converged == len(runs)
+        )
+
+
+def many_variables():
+    """6 to 20 variables in Tucker form: memory is bounded, and what is too large is refused before it is asked for."""
+    import tracemalloc
+
+    for d in (6, 8, 10, 14, 20):
+        read, outcome = [0], "a result"
+
+        def f(*indices, read=read):
+            values = 1 / (1.0 + sum(index**2 for index in indices))
+            read[0] += values.size
+            return values
+
+        tracemalloc.start()
+        for given in ({"ranks": 2}, {"ranks": 4}, {"rtol": 1e-3}):
+            try:
+                ct.tensor_cur(f, **given, shape=(LENGTH,) * d, rng=0)
+            except ValueError as error:
+                outcome = "refused in one sentence, which names tt_cross" if "tt_cross" in str(error) else str(error)
+        peak = tracemalloc.get_traced_memory()[1] / 2**20
+        tracemalloc.stop()
+        yield at_most(f"tensor_cur(f) of {d} variables: MiB at most", 600, peak, f" ({outcome}; {read[0]} entries)")
+
+
 CLAIMS = {
     "claims": claims,
     "teneva": teneva,
     "lost_peaks": lost_peaks,
     "integral": integral,
     "exact": exact,
+    "few_variables": few_variables,
+    "few_variables_exact": few_variables_exact,
+    "many_variables": many_variables,
 }
 
 

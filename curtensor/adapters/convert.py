@@ -8,6 +8,7 @@ import warnings
 import torch
 from accelerate.utils.other import extract_model_from_parallel
 from peft import AdaLoraConfig, LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -88,17 +89,16 @@ def convert_to_lora(
     (200, 892)
     """
     rank = _validation.integer(rank, "rank", 1, 10**6)
-    alpha = 2.0 * rank if alpha is None else _validation.positive(alpha, "alpha")
+    alpha = 2 * rank if alpha is None else _validation.positive(alpha, "alpha")
     init = _validation.one_of(("kaiming", *INITS), init, "init")
-    if init != "kaiming" and target_modules == "all-linear":
-        narrow = narrow_layers(model, rank)
-        options["rank_pattern"] = narrow | options.get("rank_pattern", {})
-        options["alpha_pattern"] = {name: alpha * r / rank for name, r in narrow.items()} | options.get(
-            "alpha_pattern", {}
-        )
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=target_modules, **options)
     stream = _validation.generator(rng)
     with all_or_nothing(model):
+        if init != "kaiming" and target_modules == "all-linear":
+            narrow = narrow_layers(model, rank)
+            config.rank_pattern = narrow | (config.rank_pattern or {})
+            scales = {name: alpha * r / rank for name, r in narrow.items()}
+            config.alpha_pattern = scales | (config.alpha_pattern or {})
         peft_model = with_adapters(model, config, int(stream.integers(2**63)))
         if init == "kaiming":
             return peft_model
@@ -159,7 +159,7 @@ def convert_to_adalora(
     rank = _validation.integer(rank, "rank", 1, 10**6)
     target_rank = max(1, 2 * rank // 3) if target_rank is None else target_rank
     target_rank = _validation.integer(target_rank, "target_rank", 1, rank)
-    alpha = 2.0 * rank if alpha is None else _validation.positive(alpha, "alpha")
+    alpha = 2 * rank if alpha is None else _validation.positive(alpha, "alpha")
     phases = {"tinit": UNLIMITED - 1} if total_steps is None else {}
     total_steps = UNLIMITED if total_steps is None else _validation.integer(total_steps, "total_steps", 1, UNLIMITED)
     config = AdaLoraConfig(
@@ -345,13 +345,12 @@ def check_targets(model, config):
         ("target_parameters", parameters),
     ):
         wanted = getattr(config, argument, None) or ()
-        wanted = wanted if isinstance(wanted, str) else _validation.name_list(wanted, argument)
-        patterns = {wanted: wanted} if isinstance(wanted, str) else {w: rf"(.*\.)?{re.escape(w)}" for w in wanted}
-        for name, pattern in patterns.items():
-            if name != "all-linear" and not any(map(compiled(pattern, argument).fullmatch, known)):
-                raise _validation.complain(
-                    ValueError, argument, f"names in the model; {closest(name, known)}", repr(name)
-                )
+        whole = isinstance(wanted, str)
+        for name in [wanted] if whole else _validation.name_list(wanted, argument):
+            pattern = compiled(name if whole else rf"(.*\.)?{re.escape(name)}", argument)
+            if name != "all-linear" and not any(map(pattern.fullmatch, known)):
+                text = f"names in the model; {closest(name, known)}"
+                raise _validation.complain(ValueError, argument, text, repr(name))
     if config.target_modules == "all-linear" and not config.target_parameters:
         fused = [name for name, parameter in model.named_parameters() if parameter.ndim == 3 and "expert" in name]
         if fused:
@@ -556,8 +555,7 @@ def unload(model, *, keep_update=False):
     else:
         unmerged = {name: layer for name, layer in layers.items() if not layer.merged}
         for name, layer in unmerged.items():
-            merge_layer(name, layer)
-            bring_back(layer)
+            check_merge(name, layer)
         for layer in unmerged.values():
             if tied(peft_model, layer):
                 own_parameters(layer, copy=True)
@@ -572,7 +570,9 @@ def peft_model_in(model):
     """The ``PeftModel`` itself, out of the wrappers of torch.compile and of parallel training."""
     model = extract_model_from_parallel(model, keep_torch_compile=False) if isinstance(model, nn.Module) else model
     if not isinstance(model, PeftModel):
-        raise _validation.complain(TypeError, "model", "a peft.PeftModel, as convert_to_lora returns it", type(model).__name__)
+        raise _validation.complain(
+            TypeError, "model", "a peft.PeftModel, as convert_to_lora returns it", type(model).__name__
+        )
     return model
 
 
@@ -599,6 +599,20 @@ def merge_layer(name, layer):
             bring_back(layer)
 
 
+def check_merge(name, layer):
+    """Raise unless a layer's merged weight would be finite."""
+    if not isinstance(layer, LoraLinear) or layer.lora_variant or any(layer.lora_bias.values()):
+        merge_layer(name, layer)
+        bring_back(layer)
+        return
+    weight = layer.get_base_layer().weight  # and no copies of it, as PEFT's own check makes them
+    for adapter in layer.active_adapters:
+        if adapter in layer.lora_A:
+            weight = weight + layer.get_delta_weight(adapter).to(weight.dtype)
+    if not all(bound.isfinite() for bound in torch.aminmax(weight)):
+        raise _validation.complain(ValueError, f"the merged weight of {name!r}", "finite", "NaN or infinity")
+
+
 def own_parameters(layer, copy=False):
     """Give a base layer parameters that it shares with no other, so that merging changes no other."""
     base = layer.get_base_layer()
@@ -609,7 +623,9 @@ def own_parameters(layer, copy=False):
 
 def bring_back(layer):
     """Unmerge one layer, to the very parameters that were kept."""
-    if layer.merged:
+    if isinstance(layer, LoraLinear):
+        layer.merged_adapters.clear()  # its `unmerge` would form the update once more, to take it off by rounding
+    elif layer.merged:
         layer.unmerge()
     for name in [name for name in layer._buffers if name.startswith(KEPT)]:
         kept = layer._buffers.pop(name)

@@ -68,7 +68,8 @@ def initialize_lora_cur_weights(
     Notes
     -----
     "cur" passes over each weight once, or twice for AdaLoRA, and "cur_residual" four times; O(m n r) operations.
-    What is saved after "cur" is an ordinary adapter on the untouched base model.
+    What is saved after "cur" is an ordinary adapter on the untouched base model. After "cur_residual", the model with
+    its adapter disabled is the residual, as after PiSSA; `unload` puts back what was taken out.
 
     References
     ----------

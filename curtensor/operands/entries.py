@@ -30,13 +30,18 @@ class IndexedFunction:
         self.function, self.shape, self.batch, self.vectorized, self.name = function, shape, batch, vectorized, name
         self.n_read, self._known, size = 0, None, math.prod(shape)
         self.dtype = None if dtype is None else dtype_asked_for(dtype)
-        first = None if dtype is not None else self._call([np.zeros(1, dtype=np.intp) for _ in shape])
+        first = None if dtype is not None else self._call([np.zeros(1, dtype=np.intp) for _ in shape], (1,))
         if first is not None:
             self.dtype = first.dtype
         if size <= REMEMBERED:
             self._known, self._values = np.zeros(size, dtype=bool), np.empty(size, self.dtype)
             if first is not None:
                 self._known[0], self._values[0] = True, first[0]
+
+    @property
+    def remembers(self):
+        """Whether each entry is asked for once."""
+        return self._known is not None
 
     def at(self, *indices):
         """Entries at broadcastable index arrays, no more of them in one call than the batch allows."""
@@ -54,16 +59,16 @@ class IndexedFunction:
 
     def check_again(self, value, slack, *index):
         """Ask once more for an entry that was read; raise if it is not the same."""
-        second = self._call([np.array([place]) for place in index])[0]
+        second = self._call([np.array([place]) for place in index], (1,))[0]
         if not abs(value - second) <= slack:
             got = f"{value} and {second} at {index}"
             raise _validation.complain(ValueError, self.name, "the same whenever it is read", got)
 
     def _asked(self, indices):
         """What the function gives for index arrays, part by part."""
-        shape = np.broadcast_shapes(*(index.shape for index in indices))
+        shape = np.broadcast_shapes(*{index.shape for index in indices})
         if math.prod(shape) <= self.batch:
-            return self._call(indices)
+            return self._call(indices, shape)
         values = np.empty(shape, self.dtype)
         axis = int(np.argmax(shape))
         step = max(1, self.batch * shape[axis] // math.prod(shape))
@@ -72,16 +77,16 @@ class IndexedFunction:
             values[part] = self._asked([own_part(index, part, len(shape)) for index in indices])
         return values
 
-    def _call(self, indices):
-        """What the function gives for index arrays of its own, checked."""
-        shape = np.broadcast_shapes(*(index.shape for index in indices))
+    def _call(self, indices, shape):
+        """What the function gives for index arrays of its own, which have a common shape, checked."""
         self.n_read += math.prod(shape)
         if self.vectorized:
-            values = self.function(*(np.array(index) for index in indices))
+            values = self.function(*(index.copy() for index in indices))
         else:
             places = zip(*(index.tolist() for index in map(np.ravel, np.broadcast_arrays(*indices))), strict=True)
             values = np.array([self.function(*place) for place in places]).reshape(shape)
-        return checked_values(values, indices, self.dtype, f"{self.name}({', '.join('ijklmnpq'[: len(indices)])})")
+        names = ", ".join("ijklmnpq"[: len(indices)]) if len(indices) <= 8 else "*indices"
+        return checked_values(values, indices, shape, self.dtype, f"{self.name}({names})")
 
 
 def own_part(index, part, ndim):
@@ -90,30 +95,31 @@ def own_part(index, part, ndim):
     return index[part] if index.shape[len(part) - 1] > 1 else index
 
 
-def checked_values(values, indices, dtype, name):
+def checked_values(values, indices, shape, dtype, name):
     """Values of a function of index arrays: finite, and of their common shape; a copy, since it may use them again."""
     values = plain_array(on_host(values), name)
     found = _validation.array_dtype(values.dtype, name)
-    shape = np.broadcast_shapes(*(index.shape for index in indices))
     if values.shape != shape:
         raise _validation.complain(ValueError, name, f"of the indices' common shape {shape}", f"shape {values.shape}")
     if dtype is not None and not np.can_cast(found, dtype, "same_kind"):
         raise _validation.complain(TypeError, name, f"of dtype {dtype} in every call", f"dtype {values.dtype}")
-    bad = ~np.isfinite(values)
-    if bad.any():
-        where = np.unravel_index(bad.argmax(), shape)
+    finite = np.isfinite(values)
+    if not finite.all():
+        where = np.unravel_index(finite.argmin(), shape)
         index = tuple(int(np.broadcast_to(place, shape)[where]) for place in indices)
         raise _validation.complain(ValueError, name, "finite", f"{values[where]} at {index}")
     return values.astype(found if dtype is None else dtype)
 
 
-def indexed_function(function, shape, dtype, batch, vectorized, ndim=None, name="A"):
+def indexed_function(function, shape, dtype, batch, vectorized, ndim=None, name="A", least=1):
     """A function of index arrays, with all that goes with it checked."""
     if shape is None:
         raise _validation.complain(ValueError, "shape", f"given where {name} is a function", "None")
     shape = _validation.lengths(shape)
     if ndim is not None and len(shape) != ndim:
         raise _validation.complain(ValueError, "shape", f"of {ndim} lengths", _validation.describe(shape))
+    if len(shape) < least:
+        raise _validation.complain(ValueError, "shape", f"of at least {least} modes", _validation.describe(shape))
     batch = BATCH if batch is None else _validation.integer(batch, "batch", 1, np.inf)
     return IndexedFunction(function, shape, dtype, batch, _validation.flag(vectorized, "vectorized"), name)
 

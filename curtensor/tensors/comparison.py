@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from curtensor import _validation
-from curtensor.tensors import tensor_cur, trains, tubal, tucker
+from curtensor.tensors import tensor_cur, train_cross, trains, tubal, tucker
 
 
 def ranks(X, k):
@@ -63,6 +63,11 @@ def by_tt_svd(X, k, rng):
     return trains.tt_svd(X, min(k, max(trains.largest_ranks(X.shape))))
 
 
+def by_tt_cross(X, k, rng):
+    """Tensor train of ranks k out of few of the entries, by sweeps."""
+    return train_cross.tt_cross(X, min(k, max(trains.largest_ranks(X.shape))), rng=rng)
+
+
 def by_tubal_svd(X, k, rng):
     """The optimum for a tubal rank, which holds k (d1 + d2) d3 numbers."""
     return tubal.tubal_svd(X, min(ranks(X, k)[:2]))
@@ -84,6 +89,7 @@ TENSOR_FORMATS = {
     "cross": by_cross,
     "uniform": by_uniform_slices,
     "tt_svd": by_tt_svd,
+    "tt_cross": by_tt_cross,
 }
 THIRD_ORDER_FORMATS = {"tubal_svd": by_tubal_svd, "tubal_cur": by_tubal_cur}
 

@@ -12,6 +12,8 @@ import numpy as np
 from curtensor import _validation
 from curtensor.operands import find_tensor
 from curtensor.operands.arithmetic import times_power
+from curtensor.operands.dense_tensor import DenseTensor
+from curtensor.operands.entries import indexed_function, is_function, only_for_functions
 from curtensor.results import in_kind, named
 from curtensor.selection import chosen_rule
 from curtensor.tensors.entries import ArrayEntries, FunctionEntries, StoreEntries
@@ -19,6 +21,7 @@ from curtensor.tensors.indices import KEPT, fibre_factor, mixed_fibres
 from curtensor.tensors.methods import TENSOR_METHODS, TensorMethod
 from curtensor.tensors.result import TensorCUR
 from curtensor.tensors.tucker import auto_basis, sequential, tucker_parts
+from curtensor.tensors.tucker_cross import GOOD, LARGEST_CORE, pivoted_slices, slice_numbers, small_enough
 
 SAMPLES = 4  # slices of a mode, over its rank
 DOUBTFUL = 0.8  # of the norm left: an interpolation could be worse than nothing
@@ -29,8 +32,7 @@ ENOUGH = 0.8  # of the rows of a sketch, that a rank in its mode may be
 MARGIN = 0.8  # of rtol, that a truncated HOSVD of the sketch is to have
 CLOSER = 0.95  # of the error that would do, from what the last try has shown
 SURELY = 1.1  # times rtol, from which on the sketch's error is believed
-LARGEST_CORE = 2**27  # entries, from which on a function's rtol is given up
-GOOD = 1.5  # times the tail: what the error may be for a converged result
+ALL = 4400  # entries of a function, which are read once
 
 
 def tensor_cur(
@@ -44,6 +46,9 @@ def tensor_cur(
     selection: str | Callable = "osinsky",
     core: str | Callable = "intersection",
     shape: _validation.Integers | None = None,
+    dtype: Any = None,
+    batch: int | None = None,
+    vectorized: bool = True,
     max_sweeps: int = 8,
     rng: _validation.RandomSource = None,
     callback: Callable[[float], object] | None = None,
@@ -67,7 +72,8 @@ def tensor_cur(
         Largest ``||X - approximation||_F / ||X||_F`` wanted, 64 times the dtype's epsilon to below 1: held for every
         entry of an array, or an error; for a function on probes which the choice has not seen.
     n_samples : int or sequence of int, optional
-        Chosen slices of each mode, `ranks` to its length; 4 `ranks` by default.
+        Chosen slices of each mode, `ranks` to its length; 4 `ranks` by default, of a function fewer where that
+        makes a large sub-tensor.
     method : str or callable, default "auto"
         "chidori" reads all fibres through the chosen slices of the other modes, and works on random combinations of
         them, "fiber" the best of these and of random ones, "cross" chooses slices by fibres in sweeps and reads nothing
@@ -80,6 +86,12 @@ def tensor_cur(
         array, not to be had of a function.
     shape : sequence of int, optional
         Lengths of the modes where X is callable, and only then.
+    dtype : dtype, optional
+        Of a function's values; by default that of its first.
+    batch : int, optional
+        Entries that a function is asked for in one call at most, by default 262144.
+    vectorized : bool, default True
+        Whether a function takes index arrays; else it is called with N integers for each entry.
     max_sweeps : int, default 8
         Sweeps of "cross" at most, 1 or more.
     rng : None, int, SeedSequence or Generator, optional
@@ -91,9 +103,10 @@ def tensor_cur(
     -------
     result : TensorCUR
         Unpacks to ``core, factors``. Its `error_estimate` is for an array what a random sketch of the longest mode
-        shows of the error, in which every entry has its share; for a function the largest of the relative
-        errors on some kinds of random entries: what none of these meets, such as one entry unlike all others, no
-        estimate can show. Where all of these are zero it is 1, and `converged` is False.
+        shows of the error, in which every entry has its share; for a function the larger of the relative root mean
+        square errors on two kinds of fresh entries, anywhere and where the approximation is large, with two standard
+        errors added: what neither meets, such as one entry unlike all others, no estimate can show. Where all of these
+        are zero it is 1, and `converged` is False.
 
     Raises
     ------
@@ -102,8 +115,9 @@ def tensor_cur(
     ValueError
         If X has fewer than two modes, is empty or not finite; if a callable comes without a shape, an array with one,
         or the callable's values are not finite or of another shape; if not exactly one of `ranks` and `rtol` is given;
-        if a number is out of range; if `rtol` cannot be reached, or nothing but zeros is seen of a function. What the
-        callable itself raises comes through.
+        if a number is out of range; if `rtol` cannot be reached, or nothing but zeros is seen of a function; if the
+        sub-tensor of a function would have more than 4194304 entries, as of many variables: `tt_cross` is the form for
+        these; if an entry is another one when asked for again. What the callable itself raises comes through.
 
     Notes
     -----
@@ -117,9 +131,16 @@ def tensor_cur(
     the ranks, and one more pass the error; seldom a second try. Ranks of a mode may then be above the product of the
     others; factors twice as wide are what holds the tolerance.
 
-    Function: O(N d r + N r p) entries a sweep, p = 8192 fibres of which a mode's are chosen. HDF5, zarr or dask by
-    "cross": each chunk once where all of them fit into 128 MiB; in larger stores random places are taken from few
-    chunks, and sweeps end, not converged, before 3.5 times the chunks have been read.
+    Function, by "auto" and "cross": fibres through pivots and through the slices chosen before, and the sub-tensor of
+    the slices, are read in sweeps, O(N d r) entries and those of the sub-tensor each. After every sweep the
+    approximation is compared with fresh entries; the worst of them, and points climbed to from these by coordinates,
+    are the next pivots. The last comparison is with as many as half of what was read, up to 4000. Slices are 4 `ranks`
+    where the sub-tensor then has no more than four times as many entries as the fibres, and `ranks` + 1 at least. Up to
+    4194304 entries of X each is asked for once, but one to see whether it is the same again; X is read whole where that
+    is less, and up to 4400 entries, and treated as an array then.
+
+    HDF5, zarr or dask by "cross": each chunk once where all of them fit into 128 MiB; in larger stores random places
+    are taken from few chunks, and sweeps end, not converged, before 3.5 times the chunks have been read.
 
     The factors are cut to twice the rank, so that the approximation has a multilinear rank of up to 2 r: it can be
     better than a truncated HOSVD of rank r, and holds more numbers; `TensorCUR.to_tucker` cuts it to r.
@@ -147,39 +168,50 @@ def tensor_cur(
     >>> bool(np.linalg.norm(X - result.to_array()) < 1e-5 * np.linalg.norm(X))
     True
     >>> implicit = ct.tensor_cur(lambda i, j, k: 1 / (1.0 + i + j + k), 4, shape=(3000, 3000, 3000), rng=0)
-    >>> implicit.error_estimate < 1e-2, implicit.n_entries_read < 1e8
-    (True, True)
+    >>> implicit.converged, implicit.error_estimate < 0.05, implicit.n_entries_read < 1e6
+    (True, True, True)
     """
     choose = _validation.choose(TENSOR_METHODS, method, "method", TensorMethod)
     middle_of = _validation.choose(TENSOR_CORES, core, "core", TensorCore)
-    entries = entries_of(X, shape, only_some=choose.sees == middle_of.sees == "entries")
+    entries = entries_of(X, shape, dtype, batch, vectorized, only_some=choose.sees == middle_of.sees == "entries")
     ranks, rtol = _validation.ranks_or_rtol(ranks, rtol, entries.shape, entries.dtype)
     _validation.only_without(n_samples is not None, "n_samples", ranks is None, "rtol")
     rule = chosen_rule(selection, "selection", entries=False)
     _validation.only_without(
-        middle_of.sees == "tensor", f"core={_validation.describe(core)}", callable(X), "a function"
+        middle_of.sees == "tensor", f"core={_validation.describe(core)}", is_function(X), "a function"
     )
     max_sweeps = _validation.integer(max_sweeps, "max_sweeps", 1, 1000)
     rng = _validation.generator(rng)
     callback = _validation.callback_function(callback)
+
+    if ranks is not None:
+        ranks = _validation.possible_ranks(_validation.multilinear_ranks(ranks, entries.shape))
+    if is_function(X) and choose.by_pivots:
+        sizes = None if n_samples is None else sample_sizes(n_samples, ranks, entries.shape, SAMPLES)
+        sweeps = reported(max_sweeps, callback)
+        result = function_by_pivots(entries, ranks, sizes, rtol, rule, middle_of, sweeps, rng)
+        if result is not None:
+            return named(result, X)
+        entries = ArrayEntries(DenseTensor(entries.read(np.ix_(*map(np.arange, entries.shape)))))
 
     def attempt(ranks, sizes):
         sweeps = reported(max_sweeps, callback)
         return approximate(entries, ranks, sizes, choose, rule, middle_of, sweeps, rng)
 
     if ranks is not None:
-        ranks = _validation.possible_ranks(_validation.multilinear_ranks(ranks, entries.shape))
         result = attempt(ranks, sample_sizes(n_samples, ranks, entries.shape, SAMPLES))
     else:
         result = smallest_ranks(entries, attempt, rtol, rng)
+    if is_function(X) and entries.whole:
+        result = replace(result, n_entries_read=math.prod(entries.shape))
     return named(in_kind(result, entries), X)
 
 
-def entries_of(X, shape, only_some):
+def entries_of(X, shape, dtype, batch, vectorized, only_some):
     """What reads X: an array, or a function with a shape; a store is one, too, where only some entries are wanted."""
-    if callable(X):
-        return FunctionEntries(X, function_shape(shape))
-    _validation.only_without(shape is not None, "shape", True, "an array")
+    if is_function(X):
+        return FunctionEntries(indexed_function(X, shape, dtype, batch, vectorized, name="X", least=2))
+    only_for_functions("X", shape, dtype, batch, vectorized)
     X = find_tensor(X, least=2)
     return StoreEntries(X) if only_some and not X.in_memory else ArrayEntries(X)
 
@@ -189,6 +221,37 @@ def reported(count, callback):
     for i in range(count):
         callback(i / count)
         yield i
+
+
+def function_by_pivots(entries, ranks, sizes, rtol, rule, core, sweeps, rng):
+    """The tensor CUR of a function by pivots; None where reading all of it is less."""
+    if math.prod(entries.shape) <= ALL:
+        return None
+    if sizes is not None:
+        small_enough(sizes, "n_samples", sizes)
+    elif ranks is not None:
+        sizes = slice_numbers(ranks, entries.shape, "ranks", ranks)
+    chosen = pivoted_slices(entries, ranks, sizes, rtol, rule, core, sweeps, rng)
+    if chosen is None:
+        return None
+    middle, factors, indices, error, passed = chosen
+    if not entries.seen:
+        error = 1.0
+    elif error > DOUBTFUL:
+        factors[0] = factors[0] * entries.best_multiple(middle, factors, rng)
+        error = entries.error(middle, factors, indices, rng)
+    if rtol is not None and not (passed and entries.seen):
+        raise beyond_reach(entries, rtol, error)
+    middle = times_power(middle, -entries.exponent)
+    return TensorCUR(middle, tuple(factors), tuple(indices), entries.n_read, error, bool(passed and entries.seen))
+
+
+def beyond_reach(entries, rtol, error):
+    """What to raise where a tolerance is not held."""
+    if not entries.seen:
+        what = "other than zero at some of the entries sampled, where rtol is given"
+        return _validation.complain(ValueError, "X", what, f"{entries.n_read} zeros")
+    return _validation.complain(ValueError, "rtol", f"at least {error:.2g} for this X", rtol)
 
 
 def approximate(entries, ranks, sizes, method, rule, core, sweeps, rng):
@@ -272,11 +335,8 @@ def smallest_ranks(entries, attempt, rtol, rng):
             error = entries.true_error(core, result.factors, result.indices, rng)
         if error <= rtol:
             return replace(result, error_estimate=error, converged=True)
-        if not entries.seen:
-            what = "other than zero at some of the entries sampled, where rtol is given"
-            raise _validation.complain(ValueError, "X", what, f"{entries.n_read} zeros")
-        if exhausted(entries, ranks) or math.prod(sizes) > LARGEST_CORE:
-            raise _validation.complain(ValueError, "rtol", f"at least {error:.2g} for this X", rtol)
+        if not entries.seen or exhausted(entries, ranks) or math.prod(sizes) > LARGEST_CORE:
+            raise beyond_reach(entries, rtol, error)
         wanted *= CLOSER * rtol / error
 
 
@@ -326,16 +386,6 @@ def unsketched_basis(sketched_mode, X, mode, rank, rtol, rng):
     count, rows = len(found.shares), X.shape[mode]
     losses = found.losses / (1 - np.minimum(np.arange(count + 1), rows - 1) / rows)
     return found._replace(shares=-np.diff(losses), rest=losses[-1])
-
-
-def function_shape(shape) -> tuple[int, ...]:
-    """The lengths of two modes or more which go with a function."""
-    if shape is None:
-        raise _validation.complain(ValueError, "shape", "given where X is a function", "None")
-    shape = _validation.lengths(shape)
-    if len(shape) < 2:
-        raise _validation.complain(ValueError, "shape", "of at least 2 modes", _validation.describe(shape))
-    return shape
 
 
 def sample_sizes(n_samples, ranks, shape, times) -> tuple[int, ...]:

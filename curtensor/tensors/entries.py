@@ -5,9 +5,9 @@ import math
 import numpy as np
 
 from curtensor import _validation
-from curtensor.operands import on_host
 from curtensor.operands.arithmetic import times_power
-from curtensor.operands.dense_tensor import DenseTensor, plain_array
+from curtensor.operands.dense_tensor import DenseTensor
+from curtensor.operands.entries import checked_values
 from curtensor.operands.stored_tensor import BOX_BYTES, Recent
 
 PROBES = 10000  # entries of a function looked at for its error, of each kind
@@ -17,6 +17,7 @@ SPARE = 10  # rows of the sketch beyond the rank, at least
 SMALL = 2**20  # entries of a tensor whose sketch may be as large as itself
 SHARE = 10  # the sketch of a larger one is at most so small a part of it, as far as the rank allows
 TUPLES = 128  # entries of a Tucker tensor formed at a time, to stay in the cache: twice as fast, a kernel is slower
+HELD = 2**22  # numbers held for them at most, or for one of them
 SKETCH_WORK = 10**9  # products which a sketch of up to four times the rank may cost
 
 
@@ -24,8 +25,8 @@ class Entries:
     """What any tensor's entries can be asked, whether reading them is dear or not."""
 
     whole = False  # whether all of X can be read at once, so that there is a sketch
+    exponent = 0  # of the power of two by which entries are multiplied
     seen = True
-    counted = True  # whether entries are read anew each time
     seen_anywhere = True  # the error, on entries from everywhere and not from a few chunks alone
 
     def few(self, places, mode, rng):
@@ -147,33 +148,33 @@ class FunctionEntries(Entries):
 
     Attributes
     ----------
+    function : curtensor.operands.entries.IndexedFunction
+        What is asked.
     exponent, shape, dtype, n_read
         As for `ArrayEntries`; the power is that of the first entries seen, the dtype that of the function's values.
     seen : bool
         Whether an entry other than zero has been.
-    batch : int or None
-        How many entries one call of the function asks for at most; None for any number.
     """
 
-    def __init__(self, function, shape, batch=None):
-        self.function, self.exponent = function, 0
-        self.shape, self.batch = shape, batch
-        first = [np.zeros(1, dtype=np.intp) for _ in shape]
-        self.dtype = function_dtype(function(*first))
-        self.n_read, self.seen = 1, False
+    def __init__(self, function):
+        self.function, self.shape, self.dtype = function, function.shape, function.dtype
+        self.exponent, self.seen = 0, False
+
+    @property
+    def n_read(self):
+        """Entries read so far."""
+        return self.function.n_read
 
     def read(self, indices):
-        """Entries as they are at broadcastable index arrays, all with as many axes; the function gets copies."""
-        shape = np.broadcast_shapes(*(index.shape for index in indices))
-        if self.batch is not None and math.prod(shape) > self.batch:
-            axis = int(np.argmax(shape))
-            parts = (slice(None, shape[axis] // 2), slice(shape[axis] // 2, None))
-            halves = [[along(index, axis, part) for index in indices] for part in parts]
-            return np.concatenate([self.read(half) for half in halves], axis)
-        copies = [np.array(index) for index in indices]
-        values = function_values(self.function(*copies), indices, self.dtype)
-        self.n_read += values.size
-        return values
+        """Entries as they are at broadcastable index arrays."""
+        return self.function.at(*indices)
+
+    def check_again(self, look):
+        """Ask once more for the largest of the entries looked at; raise if it is another one."""
+        largest = np.abs(look.values).argmax()
+        value = times_power(look.values[largest], -self.exponent)
+        slack = math.sqrt(np.finfo(self.dtype).eps) * abs(value)
+        self.function.check_again(value, slack, *look.places[largest].tolist())
 
     def at(self, indices):
         """Entries at broadcastable index arrays, one for each mode, times a power of two."""
@@ -232,10 +233,17 @@ class StoreEntries(FunctionEntries):
     Where the chunks cannot all be kept, random places are taken from few of them, and entries read before are kept.
     """
 
+    n_read = 0
+
     def __init__(self, X):
-        self.X = X
-        self._before = Recent(KEPT_ENTRIES)
-        super().__init__(lambda *indices: X.at(indices), X.shape)
+        super().__init__(X)
+        self.X, self._before = X, Recent(KEPT_ENTRIES)
+
+    def read(self, indices):
+        """Entries as they are at broadcastable index arrays."""
+        values = self.X.at(indices)
+        self.n_read += values.size
+        return checked_values(values, indices, values.shape, self.dtype, "X")
 
     def at(self, indices):
         """Entries at broadcastable index arrays, one for each mode."""
@@ -257,11 +265,6 @@ class StoreEntries(FunctionEntries):
     def afford(self, sweeps):
         """Whether another sweep, like so many before, stays below the passes allowed."""
         return self.X.n_chunks_read * (1 + 1 / sweeps) <= PASSES * self.X.n_chunks
-
-
-def along(index, axis, part):
-    """A part of an index array along an axis, along which it may be of length one for all."""
-    return index if index.shape[axis] == 1 else index[(slice(None),) * axis + (part,)]
 
 
 def relative_residual(X, core, factors):
@@ -295,14 +298,20 @@ def near_slices(indices, shape, count, rng):
 
 def tucker_entries(core, factors, places):
     """Entries of a Tucker tensor at tuples of indices, one array (p,) for each mode."""
-    pieces = []
-    for start in range(0, len(places[0]), TUPLES):
-        first, *others = [place[start : start + TUPLES] for place in places]
+    pieces, step = [], tuples_at_once(core.size // len(core))
+    for start in range(0, len(places[0]), step):
+        first, *others = [place[start : start + step] for place in places]
         values = (factors[0][first] @ core.reshape(len(core), -1)).reshape(-1, *core.shape[1:])
         for factor, place in zip(factors[1:], others, strict=True):
-            values = np.einsum("pi,pi...->p...", factor[place], values)
+            columns = values.reshape(*values.shape[:2], -1)
+            values = np.matmul(factor[place][:, None], columns).reshape(len(values), *values.shape[2:])
         pieces.append(values)
     return np.concatenate(pieces)
+
+
+def tuples_at_once(size):
+    """For how many entries of a Tucker tensor to hold so many numbers each."""
+    return max(min(TUPLES, HELD // size), 1)
 
 
 def scaling(X, sketch):
@@ -314,27 +323,3 @@ def scaling(X, sketch):
         return 0
     _validation.found_finite(X.first_nonfinite(), "X")
     return -int(np.frexp(X.largest())[1])
-
-
-def function_dtype(values) -> np.dtype:
-    """The dtype to compute in with a function's values."""
-    return _validation.array_dtype(plain_array(on_host(values), "X(*indices)").dtype, "X(*indices)")
-
-
-def function_values(values, indices, dtype):
-    """Values of a function of index arrays: finite, and of their common shape; a copy, since it may use them again."""
-    values = plain_array(on_host(values), "X(*indices)")
-    found = _validation.array_dtype(values.dtype, "X(*indices)")
-    shape = np.broadcast_shapes(*(index.shape for index in indices))
-    if values.shape != shape:
-        raise _validation.complain(
-            ValueError, "X(*indices)", f"of the indices' common shape {shape}", f"shape {values.shape}"
-        )
-    if np.result_type(found, dtype) != dtype:
-        raise _validation.complain(TypeError, "X(*indices)", f"of dtype {dtype} in every call", f"dtype {values.dtype}")
-    bad = ~np.isfinite(values)
-    if bad.any():
-        where = np.unravel_index(bad.argmax(), shape)
-        index = tuple(int(np.broadcast_to(place, shape)[where]) for place in indices)
-        raise _validation.complain(ValueError, "X(*indices)", "finite", f"{values[where]} at {index}")
-    return values.astype(dtype)

@@ -31,10 +31,13 @@ class TensorMethod:
         ``(entries, ranks, sizes, rule, rng, sweeps)`` to `Chosen`.
     sees : "tensor" or "entries", default "tensor"
         All of an array, by its sketch, or some entries, which are then all that is read of a store.
+    by_pivots : bool, default False
+        Whether functions are decomposed by pivots instead: fibres through the entries where the error is largest.
     """
 
     function: Callable
     sees: Literal["tensor", "entries"] = "tensor"
+    by_pivots: bool = False
 
     def __call__(self, entries: Any, ranks: Any, sizes: Any, rule: Any, rng: Any, sweeps: Any) -> "Chosen":
         """What the function chooses, its indices checked, since it may be a user's."""
@@ -178,8 +181,8 @@ def some_of(places, limit, rng):
 
 
 TENSOR_METHODS = {
-    "auto": TensorMethod(auto),
+    "auto": TensorMethod(auto, by_pivots=True),
     "chidori": TensorMethod(chidori),
     "fiber": TensorMethod(fiber),
-    "cross": TensorMethod(cross, sees="entries"),
+    "cross": TensorMethod(cross, sees="entries", by_pivots=True),
 }

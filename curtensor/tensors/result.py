@@ -98,7 +98,7 @@ class TensorCUR(CoreAndFactors):
     indices : tuple of ndarray of int
         The chosen slices of each mode, distinct, in the order of choice.
     n_entries_read : int
-        Entries of X read in all, those read twice counted twice.
+        Entries of X read in all, those read twice counted twice; of a function those asked for.
     error_estimate : float
         ``||X - approximation||_F / ||X||_F``; see `tensor_cur`.
     converged : bool

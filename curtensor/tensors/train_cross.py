@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,9 +10,10 @@ from scipy import linalg
 
 from curtensor import _validation
 from curtensor.operands import find_tensor
+from curtensor.operands.arithmetic import times_power
+from curtensor.operands.entries import BATCH, IndexedFunction, indexed_function, is_function, only_for_functions
 from curtensor.results import in_kind, named
-from curtensor.tensors.decomposition import function_shape
-from curtensor.tensors.entries import Entries, FunctionEntries, random_places
+from curtensor.tensors.entries import FunctionEntries, random_places
 from curtensor.tensors.trains import (
     TensorTrain,
     backward_cores,
@@ -23,7 +25,6 @@ from curtensor.tensors.trains import (
     train_step,
 )
 
-BATCH = 2**20  # entries that one call asks for at most
 STARTS = 4  # points from which the first sweep begins, and the gate climbs
 PROBES = 400  # fresh entries looked at after every sweep
 GATE = 4000  # fresh entries that the error must be seen on, or half of what was read where that is less
@@ -49,6 +50,7 @@ def tt_cross(
     *,
     rtol: float | None = None,
     shape: _validation.Integers | None = None,
+    dtype: Any = None,
     batch: int | None = None,
     vectorized: bool = True,
     max_entries: int = 10**7,
@@ -75,10 +77,12 @@ def tt_cross(
         entries, or `converged` is False.
     shape : sequence of int, optional
         Lengths of the modes where X is callable, and only then.
+    dtype : dtype, optional
+        Of a function's values; by default that of its first.
     batch : int, optional
-        Entries that one call of X asks for at most, 1 or more.
+        Entries that a function is asked for in one call at most, by default 262144.
     vectorized : bool, default True
-        Whether X takes arrays; False for a function of N integers.
+        Whether a function takes index arrays; else it is called with N integers for each entry.
     max_entries : int, default 10000000
         Entries read at most, 1 or more: where more would be needed, the train found by then is given back, not
         converged.
@@ -136,7 +140,7 @@ def tt_cross(
     >>> bool(abs(train.at([19] * 10) - 1 / 11) < 1e-6)
     True
     """
-    entries = train_source(X, shape, batch, vectorized)
+    entries = train_source(X, shape, dtype, batch, vectorized)
     ranks, rtol = train_ranks_or_rtol(ranks, rtol, entries.shape, entries.dtype)
     max_entries = _validation.integer(max_entries, "max_entries", 1, 10**18)
     max_sweeps = _validation.integer(max_sweeps, "max_sweeps", 1, 1000)
@@ -144,7 +148,7 @@ def tt_cross(
     callback = _validation.callback_function(callback)
 
     if math.prod(entries.shape) <= min(PROBES + GATE, max_entries):
-        entries = WholeEntries(entries)
+        entries.read(np.ix_(*map(np.arange, entries.shape)))  # and remembered
     result = crossed(entries, ranks, rtol, max_entries, max_sweeps, rng, callback)
     return named(in_kind(result, entries), X)
 
@@ -153,34 +157,24 @@ class Spent(Exception):
     """More entries would be read than are allowed, or held at once."""
 
 
-class WholeEntries(Entries):
-    """Entries of a small tensor, all of which are read once."""
-
-    counted = False
-
-    def __init__(self, entries):
-        self.shape, self.dtype, self.like = entries.shape, entries.dtype, entries.like
-        self.values = entries.read(np.ix_(*map(np.arange, entries.shape)))
-        self.n_read = entries.n_read
-
-    def read(self, indices):
-        """Entries at broadcastable index arrays."""
-        return self.values[tuple(indices)]
-
-
 class Look(NamedTuple):
-    """Entries looked at: where, what they are, how far the train is from them, and what it says there.
+    """Entries looked at: where, what they are, how far an approximation is from them, and what it says there.
 
-    Of two kinds: drawn from anywhere, and by the square modulus of the train's entries, whose root mean square is
-    `size`.
+    Of two kinds: drawn from anywhere, with a density of 0 here, and where the approximation is large, with the density
+    they are drawn by, over that of anywhere. The root mean square of the approximation is `size`.
     """
 
     places: np.ndarray
     values: np.ndarray
     gaps: np.ndarray
     shown: np.ndarray
-    drawn: np.ndarray
+    density: np.ndarray
     size: float
+
+    @property
+    def drawn(self):
+        """Which are drawn where the approximation is large."""
+        return self.density > 0
 
     def __add__(self, other):
         """Both looks at the same train in one."""
@@ -195,9 +189,35 @@ class Look(NamedTuple):
         whole = max(whole, FAINT * (self.size / scale) ** 2)
         errors = [likely(squares[~self.drawn], margin) / (whole or 1)]
         if self.drawn.any():
-            weights = np.abs(self.shown[self.drawn] / scale).astype(float) ** 2
-            errors.append(likely(squares[self.drawn] / weights, margin))
+            errors.append(likely(squares[self.drawn] / (self.density[self.drawn] * (self.size / scale) ** 2), margin))
         return math.sqrt(max(errors))
+
+
+class Train:
+    """A train, as an approximation that is looked at."""
+
+    def __init__(self, cores):
+        self.cores = cores
+
+    def at(self, points):
+        """Its entries at points (p, N)."""
+        return train_entries(self.cores, list(points.T))
+
+    def drawn(self, count, rng):
+        """Points drawn by the square moduli of its entries, these over their mean, and the root of that."""
+        points, size = sampled(self.cores, count, rng)
+        return points, (np.abs(self.at(points)).astype(float) / (size or 1)) ** 2, size
+
+    def lines(self, points):
+        """For one mode after the other, its entries (p, d) along that mode through points, which may move meanwhile."""
+        behind = [np.ones((len(points), 1))]
+        for core, place in zip(backward_cores(self.cores)[:-1], points.T[:0:-1], strict=True):
+            behind.append(train_step(behind[-1], core, place))
+        rows = np.ones((len(points), 1))
+        for n, core in enumerate(self.cores):
+            ahead = (rows @ core.reshape(len(core), -1)).reshape(len(points), *core.shape[1:])
+            yield np.einsum("pnb,pb->pn", ahead, behind.pop())
+            rows = train_step(rows, core, points[:, n])
 
 
 class Blocks:
@@ -221,10 +241,10 @@ class Blocks:
 
     def read(self, indices):
         """Entries at broadcastable index arrays, within the limit."""
-        size = math.prod(np.broadcast_shapes(*(index.shape for index in indices)))
-        if size > LARGEST_BLOCK or self.entries.n_read + size * self.entries.counted > self.limit:
+        size = math.prod(np.broadcast_shapes(*{index.shape for index in indices}))
+        if size > LARGEST_BLOCK or self.entries.n_read + size > self.limit:
             raise Spent
-        values = self.entries.read(indices)
+        values = times_power(self.entries.read(indices), self.entries.exponent)
         self.largest = max(self.largest, float(np.abs(values).max(initial=0)))
         return values
 
@@ -273,7 +293,8 @@ def places_in(known, points):
 def crossed(entries, ranks, rtol, max_entries, max_sweeps, rng, callback):
     """The tensor train, by sweeps to and fro, each followed by a look at entries it has not seen."""
     d = len(entries.shape)
-    blocks = Blocks(entries, max_entries)
+    all_of_it = entries.function.remembers and math.prod(entries.shape) <= max_entries
+    blocks = Blocks(entries, np.inf if all_of_it else max_entries)
     rounding = 16 * float(np.finfo(entries.dtype).eps)
     most = largest_ranks(entries.shape) if ranks is None else ranks
     cut = rounding if rtol is None else max(rtol / (SHARE * math.sqrt(d)), rounding)
@@ -287,15 +308,17 @@ def crossed(entries, ranks, rtol, max_entries, max_sweeps, rng, callback):
                 cores, prefixes = half_sweep(blocks, joined_sets(suffixes, points, behind=True), most, cut, False)
             else:
                 cores, suffixes = half_sweep(blocks, joined_sets(prefixes, points, behind=False), most, cut, True)
-            look = looked(blocks, cores, PROBES, drawn, rng)
+            forward = sweep % 2 == 0
+            look = looked(blocks, Train(cores), PROBES, drawn, rng)
             error = look.error(0)
             rank = max(core.shape[2] for core in cores)
             limit = max(1.5 * error, rounding) if rtol is None else rtol
             if error <= rtol if rtol is not None else error > STALLED * before:
-                count = max(min(max(entries.n_read // 2, PROBES), GATE), entries.n_read // SIXTEENTH)
-                gate = look + looked(blocks, cores, count, min(count // 2, DRAWN), rng)
+                count = max(gate_size(entries), entries.n_read // SIXTEENTH)
+                gate = look + looked(blocks, Train(cores), count, min(count // 2, DRAWN), rng)
                 drawn = PROBES // 2
-                found, gaps = climbed(blocks, cores, worst(gate, starts(entries, STARTS)), 1)
+                found, gaps = climbed(blocks, Train(cores), worst(gate, starts(entries, STARTS)), 1)
+                entries.check_again(gate)
                 error = gate.error(2)
                 held = error <= limit and gaps.max() <= WORST * limit * blocks.largest
                 passed = held and not fading(gate)
@@ -304,7 +327,7 @@ def crossed(entries, ranks, rtol, max_entries, max_sweeps, rng, callback):
                     break
                 points = np.concatenate([found, worst(gate, rank // GROWTH)])
             else:
-                found, _ = climbed(blocks, cores, worst(look, starts(entries, STARTS // 2)), 1)
+                found, _ = climbed(blocks, Train(cores), worst(look, starts(entries, STARTS // 2)), 1)
                 points = np.concatenate([found, worst(look, max(rank // GROWTH, 2))])
             if error > STALLED * before:
                 cut = max(cut / 4, rounding)
@@ -313,23 +336,27 @@ def crossed(entries, ranks, rtol, max_entries, max_sweeps, rng, callback):
         if cores is None:
             what = "at least what a first sweep reads"
             raise _validation.complain(ValueError, "max_entries", what, max_entries) from None
-    seen = blocks.largest > 0
+    seen = blocks.largest > 0 or entries.n_read >= math.prod(entries.shape)
     if error > DOUBTFUL and seen:
         cores, error = best_multiple(entries, cores, rng)
         passed = False
-    left, right = nested_indices(cores)
+    if forward:
+        left = tuple(prefixes[1:])
+        right = tuple(own[:, ::-1] for own in one_sided(backward_cores(cores))[::-1])
+    else:
+        left, right = one_sided(cores), tuple(suffixes[:-1])
     return TensorTrain(tuple(cores), left, right, entries.n_read, float(error) if seen else 1.0, bool(passed and seen))
 
 
 def best_multiple(entries, cores, rng):
     """The multiple of a train which fits fresh entries best, and its error on others: no farther off than zero is."""
     blocks = Blocks(entries, np.inf)
-    look = looked(blocks, cores, PROBES, 0, rng)
+    look = looked(blocks, Train(cores), PROBES, 0, rng)
     shown, size = rescaled(look.shown)
     values, more = rescaled(look.values)
     multiple = np.vdot(shown, values).real / (np.linalg.norm(shown) ** 2 or 1) * 2.0 ** (more - size)
     cores = [*cores[:-1], cores[-1] * cores[-1].dtype.type(max(multiple, 0))]
-    return cores, min(looked(blocks, cores, PROBES, 0, rng).error(2), 1.0)
+    return cores, min(looked(blocks, Train(cores), PROBES, 0, rng).error(2), 1.0)
 
 
 def half_sweep(blocks, ahead, most, cut, backward):
@@ -422,15 +449,21 @@ def first_points(blocks, count, rng):
     return distinct(np.concatenate([found, largest, more]))
 
 
-def looked(blocks, cores, count, drawn, rng):
-    """A `Look` at so many fresh entries, of which so many where the train is large, the others anywhere."""
+def looked(blocks, approximation, count, drawn, rng):
+    """A `Look` at so many fresh entries, of which so many where the approximation is large, the others anywhere."""
     places, size = np.stack(random_places(blocks.shape, count - drawn, rng), axis=1), 0.0
+    density = np.zeros(count - drawn)
     if drawn:
-        more, size = sampled(cores, drawn, rng)
-        places = np.concatenate([places, more])
-    values, shown = blocks.at(places), train_entries(cores, list(places.T))
+        more, chances, size = approximation.drawn(drawn, rng)
+        places, density = np.concatenate([places, more]), np.append(density, chances)
+    values, shown = blocks.at(places), approximation.at(places)
     gaps = np.abs(values - shown).astype(float)
-    return Look(places, values, gaps, shown, np.arange(len(places)) >= count - drawn, size)
+    return Look(places, values, gaps, shown, density, size)
+
+
+def gate_size(entries):
+    """How many fresh entries a gate looks at, at least."""
+    return min(max(entries.n_read // 2, PROBES), GATE)
 
 
 def starts(entries, least):
@@ -474,14 +507,19 @@ def sampled(cores, count, rng):
         rows = np.ones((stop - start, 1), first.dtype)
         for n, core in enumerate(cores):
             ahead = (rows @ core.reshape(len(core), -1)).reshape(len(rows), *core.shape[1:])
-            chances = np.cumsum(np.einsum("pnb,pnb->pn", ahead, ahead.conj()).real, axis=1)
-            marks = rng.random(len(rows)) * chances[:, -1]
-            chosen = np.minimum((chances <= marks[:, None]).sum(1), lengths[n] - 1)
+            chosen = drawn_by(np.einsum("pnb,pnb->pn", ahead, ahead.conj()).real, rng)
             points[start:stop, n] = chosen
             rows = ahead[np.arange(len(rows)), chosen]
             norms = np.linalg.norm(rows, axis=1)
             rows = rows / np.where(norms > 0, norms, 1)[:, None]
     return points, float(np.exp2(mean))
+
+
+def drawn_by(weights, rng):
+    """An index for each row of weights (p, n), drawn by them."""
+    chances = np.cumsum(weights, axis=1)
+    marks = rng.random(len(weights)) * chances[:, -1]
+    return np.minimum((chances <= marks[:, None]).sum(1), weights.shape[1] - 1)
 
 
 def worst(look, count):
@@ -496,34 +534,26 @@ def worst(look, count):
     return distinct(look.places[np.stack(list(orders), axis=1).ravel()])[:count]
 
 
-def climbed(blocks, cores, points, rounds):
-    """Points to which the distance of the train from the tensor rises, one coordinate after the other; the distances.
+def climbed(blocks, approximation, points, rounds):
+    """Points to which the distance of the approximation rises, one coordinate after the other; the distances.
 
-    Of every other point what the train misses of an entry, as in `worst`. Without a train, to large entries.
+    Of every other point what is missed of an entry, as in `worst`. Without an approximation, to large entries.
     """
     points = points.copy()
-    d, numbers = len(blocks.shape), np.arange(len(points))
-    if cores is None:
-        cores = [np.zeros((1, length, 1)) for length in blocks.shape]
-    gaps, known = np.zeros(len(points)), None
+    numbers, gaps, known = np.arange(len(points)), np.zeros(len(points)), None
     for _ in range(rounds):
-        behind = [np.ones((len(points), 1))]
-        for core, place in zip(backward_cores(cores)[:-1], points.T[:0:-1], strict=True):
-            behind.append(train_step(behind[-1], core, place))
-        rows = np.ones((len(points), 1))
-        for n, core in enumerate(cores):
+        shown = repeat(0.0) if approximation is None else approximation.lines(points)
+        for n, length in enumerate(blocks.shape):
             line = [place[:, None] for place in points.T]
-            line[n] = np.arange(blocks.shape[n])[None, :]
-            ahead = (rows @ core.reshape(len(core), -1)).reshape(len(points), *core.shape[1:])
+            line[n] = np.arange(length)[None, :]
             values = blocks.read(line)
-            here = np.abs(values - np.einsum("pnb,pb->pn", ahead, behind[d - 1 - n]))
+            here = np.abs(values - next(shown))
             if known is not None:
                 same_answers(known, values[numbers, points[:, n]], points)
             here[1::2] = np.minimum(here[1::2], np.abs(values[1::2]))
             gaps = here.max(1)
             points[:, n] = np.where(gaps > here[numbers, points[:, n]], here.argmax(1), points[:, n])
             known = values[numbers, points[:, n]]
-            rows = train_step(rows, core, points[:, n])
     return points, gaps
 
 
@@ -533,16 +563,11 @@ def same_answers(first, second, points):
     if far.any():
         n = int(far.argmax())
         got = f"{first[n]} and {second[n]} at {tuple(points[n].tolist())}"
-        raise _validation.complain(ValueError, "X(*indices)", "the same whenever it is asked for", got)
-
-
-def nested_indices(cores):
-    """Nested index sets before and behind, of rows and columns which hold the unfoldings of a train."""
-    return one_sided(cores), tuple(own[:, ::-1] for own in one_sided(backward_cores(cores))[::-1])
+        raise _validation.complain(ValueError, "X", "the same whenever it is read", got)
 
 
 def one_sided(cores):
-    """Index sets of modes 0 to n, for n from 0 to N - 2."""
+    """Nested index sets of modes 0 to n, for n from 0 to N - 2, of rows which hold the unfoldings of a train."""
     known, T, sets = np.zeros((1, 0), np.intp), np.ones((1, 1)), []
     for core in cores[:-1]:
         A = np.tensordot(T, core, 1)
@@ -554,31 +579,17 @@ def one_sided(cores):
     return tuple(sets)
 
 
-def train_source(X, shape, batch, vectorized):
-    """What is read: a function of index arrays, or of integers, with a shape; or an array, by its entries."""
-    batch = BATCH if batch is None else _validation.integer(batch, "batch", 1, np.iinfo(np.intp).max)
-    vectorized = _validation.flag(vectorized, "vectorized")
-    if callable(X):
-        function = X if vectorized else one_by_one(X)
-        return FunctionEntries(function, function_shape(shape), batch)
-    _validation.only_without(shape is not None, "shape", True, "an array")
+def train_source(X, shape, dtype, batch, vectorized):
+    """What is read: a function of index arrays with a shape; or an array, by its entries."""
+    if is_function(X):
+        return FunctionEntries(indexed_function(X, shape, dtype, batch, vectorized, name="X", least=2))
+    only_for_functions("X", shape, dtype, batch, vectorized)
     X = find_tensor(X, least=2)
 
     def at(*indices):
         common = np.broadcast_shapes(*(index.shape for index in indices))
         return X.at([np.broadcast_to(index, common).ravel() for index in indices]).reshape(common)
 
-    entries = FunctionEntries(at, X.shape, batch)
+    entries = FunctionEntries(IndexedFunction(at, X.shape, X.dtype, BATCH, name="X"))
     entries.like = X.like
     return entries
-
-
-def one_by_one(function):
-    """A function of index arrays that asks a function of integers for one entry after the other."""
-
-    def values(*indices):
-        shape = np.broadcast_shapes(*(index.shape for index in indices))
-        columns = [np.broadcast_to(index, shape).ravel().tolist() for index in indices]
-        return np.array([function(*place) for place in zip(*columns, strict=True)]).reshape(shape)
-
-    return values

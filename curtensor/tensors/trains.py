@@ -14,6 +14,7 @@ from curtensor.results import Result, in_kind, named
 from curtensor.tensors.entries import scaling
 
 PLACES = 4096  # entries formed at a time
+PRODUCTS = 2**18  # numbers up to which the products with all slices cost less than a choice of slices
 GATHERED = 2**17  # numbers up to which slices are gathered for places, and not places for slices
 LARGEST_ARRAY = 2**30  # entries of a tensor train that are formed at once
 
@@ -291,6 +292,9 @@ def kept(s, cutting):
 def train_step(rows, core, places):
     """Products of rows (p, r) with the slices of a core at places (p,)."""
     length = core.shape[1]
+    if len(rows) * length * core.shape[2] <= PRODUCTS:
+        products = rows @ core.reshape(len(core), -1)
+        return products.reshape(len(rows), length, -1)[np.arange(len(rows)), places]
     few = 4 if rows.size * core.shape[2] > GATHERED else 32
     if len(places) < few * length:
         return np.matmul(rows[:, None], core.transpose(1, 0, 2)[places])[:, 0]
