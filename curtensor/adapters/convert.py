@@ -96,8 +96,9 @@ def convert_to_lora(
     with all_or_nothing(model):
         if init != "kaiming" and target_modules == "all-linear":
             narrow = narrow_layers(model, rank)
-            config.rank_pattern = narrow | config.rank_pattern
-            config.alpha_pattern = {name: alpha * r / rank for name, r in narrow.items()} | config.alpha_pattern
+            config.rank_pattern = narrow | (config.rank_pattern or {})
+            scales = {name: alpha * r / rank for name, r in narrow.items()}
+            config.alpha_pattern = scales | (config.alpha_pattern or {})
         peft_model = with_adapters(model, config, int(stream.integers(2**63)))
         if init == "kaiming":
             return peft_model

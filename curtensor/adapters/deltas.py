@@ -76,8 +76,8 @@ class ChosenLines(nn.Module):
     def __init__(self, weights, n_columns, n_rows, basis):
         super().__init__()
         self.basis, self.places = basis, ()
-        bits = torch.zeros(len(weights), n_columns + n_rows, dtype=torch.int16, device=weights[0].device)
-        self.register_buffer("fingerprint", bits)  # of bfloat16 numbers, whose dtype `.to` would change
+        size = 2 * (n_columns + n_rows)  # bytes of bfloat16 numbers, whose dtype `.to` would change
+        self.register_buffer("fingerprint", weights[0].new_zeros(len(weights), size, dtype=torch.uint8))
         for name in self.made:
             self.register_buffer(name, None, persistent=False)
 
@@ -98,7 +98,7 @@ class ChosenLines(nn.Module):
         """Choose indices by a rule, and make the frozen factors."""
         for name, indices in self.picked(names, weights, rule, rng).items():
             getattr(self, name).copy_(torch.from_numpy(indices))
-        self.fingerprint.copy_(torch.from_numpy(self.prints(weights)[0]).bfloat16().view(torch.int16))
+        self.fingerprint.copy_(torch.from_numpy(self.prints(weights)[0]).bfloat16().view(torch.uint8))
         self.make(names, weights)
 
     @torch.no_grad()
@@ -106,7 +106,7 @@ class ChosenLines(nn.Module):
         """Make the frozen factors of the indices, if these are sound and the weights those they were chosen of."""
         for name, sizes in self.limits(weights).items():
             sound_indices(f"the {name} of the adapter of {names[0]!r}", host(getattr(self, name)), sizes)
-        prints = double(self.fingerprint.view(torch.bfloat16))
+        prints = double(self.fingerprint.clone().view(torch.bfloat16))
         for name, found, norms, wanted in zip(names, *self.prints(weights), prints, strict=True):
             if not (np.abs(found - wanted) <= NEAR * norms).all():
                 text = "that of the base model which the adapter was made for"
@@ -354,8 +354,7 @@ class TCURLoRA(CoreDelta):
 
 def open_indices(weight, *shape):
     """Indices that are not chosen yet."""
-    kind = torch.int16 if max(weight.shape) < 2**15 else torch.int32
-    return torch.full(shape, -1, dtype=kind, device=weight.device)
+    return torch.full(shape, -1, dtype=torch.int32, device=weight.device)
 
 
 def chosen_lines(name, weights, n_columns, n_rows, rule, rng):
