@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # what checkers and editors see; at run time each name is loa
     from curtensor.estimators import CURTransformer as CURTransformer
     from curtensor.estimators import NystroemCUR as NystroemCUR
     from curtensor.estimators import RowSelector as RowSelector
+    from curtensor.explanation import Explanation as Explanation
+    from curtensor.explanation import explain as explain
     from curtensor.interpolative import ID as ID
     from curtensor.interpolative import interpolative_decomposition as interpolative_decomposition
     from curtensor.kernels import KernelCUR as KernelCUR
@@ -61,6 +63,7 @@ _HOMES = {
     "CURTransformer": "estimators",
     "ColumnSelector": "estimators",
     "Comparison": "comparison",
+    "Explanation": "explanation",
     "ID": "interpolative",
     "KernelCUR": "kernels",
     "NystroemCUR": "estimators",
@@ -76,6 +79,7 @@ _HOMES = {
     "compare": "comparison",
     "cur_decomposition": "cur",
     "cur_from_indices": "cur",
+    "explain": "explanation",
     "fold": "tensors.unfolding",
     "hooi": "tensors.tucker",
     "interpolative_decomposition": "interpolative",

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from curtensor import _validation, operands
+from curtensor import _validation, operands, plots
 from curtensor.accuracy import approximation_of, exact_error
 from curtensor.cur import cur_decomposition
 from curtensor.files import written_whole
@@ -20,10 +20,9 @@ from curtensor.results import product_operator
 from curtensor.svd import randomized_svd
 from curtensor.tensors import comparison as of_tensors
 
+SIZE = (10, 4.5)  # inches of a figure of two axes
+LEAST = {"error": 1e-17, "cpu_seconds": 1e-6}  # that a logarithmic axis shows
 EXACT_WORK = 4e9  # m n min(m, n) up to which the SVD is computed in full: a few seconds
-# told apart by the colour-blind
-COLORS = ("black", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#999999", "#882255")
-MARKERS = "osD^v<>PX*"
 
 
 def by_svd(A, rank, rng):
@@ -133,17 +132,20 @@ class Comparison:
         with written_whole(path) as file:
             file.write(text.getvalue().encode())
 
-    def plot(self, path: str | os.PathLike | None = None) -> Any:
-        """Errors and CPU times over the rank, logarithmic, as a matplotlib Figure.
+    def plot(self, path: str | os.PathLike | None = None, *, ax: Any = None) -> Any:
+        """Draw errors and CPU times over the rank, logarithmic, with matplotlib.
 
         Parameters
         ----------
         path : str or path-like, optional
-            Where to write it, whole or not at all, in the format that the ending says.
+            Where to write the figure, whole or not at all, in the format that the ending says.
+        ax : matplotlib.axes.Axes or pair of these, optional
+            Where to draw: errors on a single one, errors and CPU times on a pair; by default a pair in a new figure.
 
         Returns
         -------
-        figure : matplotlib.figure.Figure
+        ax : matplotlib.axes.Axes or pair of these
+            What was drawn on.
 
         Raises
         ------
@@ -153,11 +155,21 @@ class Comparison:
             If matplotlib knows no such format.
         """
         image = None if path is None else image_format(path)
-        figure = drawn(self.rows)
+        own = ax is None
+        if own and path is not None:  # a figure of its own, which nobody has to close
+            ax = plots.matplotlib_loaded().figure.Figure(figsize=SIZE, layout="constrained").subplots(1, 2)
+        ax = plots.axes(ax, SIZE, columns=2)
+        drawn(self.rows, np.atleast_1d(ax), own)
         if path is not None:
             with written_whole(path) as file:
-                figure.savefig(file, format=image, dpi=150)
-        return figure
+                np.atleast_1d(ax)[0].figure.savefig(file, format=image, dpi=150)
+        return ax
+
+    def _repr_html_(self) -> str:
+        """The rows, for a notebook."""
+        head = [name.replace("_", " ") for name in self.rows[0]._fields]
+        rows = [[f"{cell:.3g}" if isinstance(cell, float) else cell for cell in row] for row in self.rows]
+        return plots.html_table("Errors and times", head, rows)
 
 
 class Case(NamedTuple):
@@ -338,41 +350,33 @@ def compile_kernels(case, methods):
 
 def image_format(path):
     """What matplotlib calls the format of a path's ending."""
-    known = matplotlib_loaded().backend_bases.FigureCanvasBase.get_supported_filetypes()
+    known = plots.matplotlib_loaded().backend_bases.FigureCanvasBase.get_supported_filetypes()
     ending = os.path.splitext(_validation.file_path(path))[1].removeprefix(".").lower()
     return _validation.one_of(known, ending, "the ending of the plot's file")
 
 
-def matplotlib_loaded():
-    """Matplotlib, or the name of the extra that brings it."""
-    try:
-        import matplotlib.backend_bases
-        import matplotlib.figure
-        import matplotlib.ticker
-    except ImportError as error:
-        raise ImportError("a plot needs matplotlib: pip install 'curtensor[plot]'") from error
-    return matplotlib
+def drawn(rows, axes, own):
+    """Errors on the first axes and CPU seconds on the second, if any, the reference's line black and on top.
 
-
-def drawn(rows):
-    """The figure: errors on the left, CPU seconds on the right, the reference's line black and on top."""
-    mpl = matplotlib_loaded()
-    figure = mpl.figure.Figure(figsize=(10, 4.5), layout="constrained")
-    axes = figure.subplots(1, 2)
+    In a figure of its own the key to the lines is beside the axes.
+    """
     methods = list(dict.fromkeys(row.method for row in rows))
-    for i, method in enumerate(methods):
-        mine = sorted((row for row in rows if row.method == method), key=lambda row: row.rank)
-        style = {"label": method, "color": COLORS[i % len(COLORS)], "marker": MARKERS[i % len(MARKERS)]}
-        style |= {"zorder": 3, "markersize": 4, "linewidth": 2} if i == 0 else {"markersize": 7, "linewidth": 1.2}
-        ranks = [row.rank for row in mine]
-        axes[0].plot(ranks, [max(row.error, 1e-17) for row in mine], **style)
-        axes[1].plot(ranks, [max(row.cpu_seconds, 1e-6) for row in mine], **style)
-    for ax, title in zip(axes, ("relative error (Frobenius norm)", "CPU seconds"), strict=True):
+    titles = {"error": "relative error (Frobenius norm)", "cpu_seconds": "CPU seconds"}
+    for ax, (part, title) in zip(axes, titles.items(), strict=False):
+        for i, method in enumerate(methods):
+            mine = sorted((row for row in rows if row.method == method), key=lambda row: row.rank)
+            colors, markers = plots.COLORS, plots.MARKERS
+            style = {"label": method, "color": colors[i % len(colors)], "marker": markers[i % len(markers)]}
+            style |= {"zorder": 3, "markersize": 4, "linewidth": 2} if i == 0 else {"markersize": 7, "linewidth": 1.2}
+            ax.plot([row.rank for row in mine], [max(getattr(row, part), LEAST[part]) for row in mine], **style)
         ax.set(title=title, xlabel="rank", yscale="log")
-        ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(plots.matplotlib_loaded().ticker.MaxNLocator(integer=True))
         ax.grid(True, which="both", color="0.9", linewidth=0.6)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
-    return figure
+    key = axes[0].get_legend_handles_labels()
+    if own:
+        axes[0].figure.legend(*key, loc="outside right center", frameon=False)
+    else:
+        axes[-1].legend(*key, frameon=False, fontsize="small")
 
 
 def tensor_approximation(approximation, shape):

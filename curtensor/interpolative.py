@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 from scipy import linalg
 
-from curtensor import _validation, archive, operands
+from curtensor import _validation, archive, operands, plots
 from curtensor.accuracy import residual_norm
 from curtensor.cross import checked_cross, coefficients, read_whole
+from curtensor.explanation import Explanation, explained, product_of, so_far
 from curtensor.operands.arithmetic import dense
 from curtensor.operands.entries import indexed_function, is_function, left_out, only_for_functions
-from curtensor.results import MatrixResult, named, result_like, widened
-from curtensor.selection import chosen_rule, column_basis, project_out, sketch_size
+from curtensor.results import MatrixResult, named, result_like, result_on_host, widened
+from curtensor.selection import chosen_rule, column_basis, orthonormal_columns, project_out, sketch_size
 from curtensor.sketching import SKETCHES, error_by_energy, two_sided_sketch, unsketched
 from curtensor.tolerance import (
     NOTHING,
@@ -91,6 +92,78 @@ class ID(MatrixResult):
         """The skeleton and the coefficients, or the other way round for rows."""
         pair = widened(self.skeleton, self.coefficients), self.coefficients
         return pair if self.axis == 1 else pair[::-1]
+
+    def explain(self, A: Any, /, *, svd: bool = False, rng: _validation.RandomSource = None) -> Explanation:
+        """Say how much of A each chosen column (or row) explains, and how the others follow from them.
+
+        Parameters
+        ----------
+        A : array of any framework, sparse matrix, DataFrame, DataArray, dask array or `row_blocks`, shape (m, n)
+            The matrix that was decomposed, which a result does not hold.
+        svd : bool, default False
+            Whether to set the SVD's shares beside, an estimate for which `randomized_svd` makes passes of its own.
+        rng : None, int, SeedSequence or Generator, optional
+            Source of randomness for this estimate.
+
+        Returns
+        -------
+        explanation : Explanation
+            As by `CUR.explain`, for the axis along which it was chosen.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `interpolative_decomposition`; if A is not the matrix that was decomposed.
+
+        Notes
+        -----
+        One pass over A, and O(m n k) operations; sparse stays sparse. Shares are exact but for rounding.
+
+        Examples
+        --------
+        >>> import numpy as np, curtensor as ct
+        >>> A = np.array([[1.0, 2, 3, 4], [0, 1, 1, 2], [1, 1, 2, 2]])
+        >>> ct.interpolative_decomposition(A, 2, rng=0).explain(A)
+        Explanation(2 of 4 columns explain 1)
+        """
+        fitted = product_of(self.indices, *self._in_basis())
+        return explained(A, self.axis, fitted, svd, rng, self.names)
+
+    def plot(self, A: Any = None, /, *, ax: Any = None) -> Any:
+        """Draw the chosen columns, or rows, on the matrix, with matplotlib.
+
+        Parameters
+        ----------
+        A : array of any framework, sparse matrix, DataFrame, DataArray, dask array or `row_blocks`, optional
+            The matrix that was decomposed: mean moduli of its entries are the background, for which one pass is made.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; by default a new figure.
+
+        Returns
+        -------
+        ax : matplotlib.axes.Axes
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If A is of another shape.
+        """
+        return plots.draw_on_matrix(ax, A, self.shape, self.chosen, self.names)
+
+    def _so_far(self) -> tuple[Any, Any]:
+        """What was chosen, and what the approximation has in the span of the first 1, 2, ... of it."""
+        names = self.names[self.axis]
+        return so_far(self.indices if names is None else names, *self._in_basis(), self.error_estimate)
+
+    def _in_basis(self) -> tuple[Any, Any, np.ndarray]:
+        """The skeleton, an orthonormal basis of it, and the approximation in that basis; of rows the adjoints."""
+        host = result_on_host(self)
+        parts = host.skeleton, host.coefficients
+        skeleton, coefficients = parts if self.axis == 1 else (part.conj().T for part in parts)
+        basis = orthonormal_columns(skeleton)
+        return skeleton, basis, dense(basis.conj().T @ skeleton) @ coefficients
 
     @staticmethod
     def _checked(members: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def leverage_scores(
     rng = _validation.generator(rng)
 
     vectors, s = leading_vectors(operand, A, rank or min(A.shape), axis, method, rng)
-    known = s > max(A.shape) * np.finfo(s.dtype).eps * s.max(initial=0)
+    known = s > 64 * np.finfo(s.dtype).eps * s.max(initial=0)  # rounding does not grow with the sides
     scores = np.minimum(row_norms_squared(vectors[:, known]), 1)
     if normalize:
         if not known.any():

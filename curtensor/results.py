@@ -7,12 +7,13 @@ import operator
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from html import escape
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from scipy import sparse
 
-from curtensor import _validation, archive, labels
+from curtensor import _validation, archive, labels, plots
 from curtensor.operands import find_tensor, kind_of, of_framework, on_host, plain, tables
 from curtensor.operands.arithmetic import dense
 
@@ -50,6 +51,27 @@ class Result(abc.ABC):
         """The parts in one line, arrays by their shapes."""
         parts = (f"{name}={brief(part)}" for name, part in vars(self).items() if not empty(part))
         return f"{type(self).__name__}({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        """The names of what was chosen, and the shares explained, for a notebook; never the arrays."""
+        error = vars(self).get("error_estimate", np.nan)
+        known = np.isfinite(error)
+        about = f": {100 * (1 - error**2):.1f} % of the squared norm explained" if known else ""
+        caption = f"{type(self).__name__} of {' x '.join(map(str, self.shape))}{about}"
+        names, shares = self._so_far() if known else ((), ())
+        rows = [(i + 1, *pair) for i, pair in enumerate(zip(names, map(float, shares), strict=True))]
+        whole = len(rows) <= plots.LISTED
+        rows = rows[: plots.LISTED]
+        text = plots.html_table(caption, ("", "", "explained so far"), rows) if rows else f"<p>{escape(caption)}</p>"
+        for mode, (indices, names) in enumerate(zip(self.chosen, self.names, strict=True)):
+            if indices is not None and not (rows and whole and mode == getattr(self, "axis", 1)):
+                sides = ("rows", "columns")[mode] if self.ndim == 2 else f"slices of mode {mode}"
+                text += f"<p>{len(indices)} {sides}: {escape(plots.listed(indices, names))}</p>"
+        return text
+
+    def _so_far(self) -> tuple[Any, Any]:
+        """Names of terms, and the shares that the first 1, 2, ... explain; none where terms have no order."""
+        return (), ()
 
     @property
     @abc.abstractmethod

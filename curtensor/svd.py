@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from scipy import linalg, sparse
 
-from curtensor import _validation, archive, operands
+from curtensor import _validation, archive, operands, plots
+from curtensor.operands import on_host
 from curtensor.operands.arithmetic import dense, times_power
 from curtensor.results import MatrixResult, named, result_like
 from curtensor.sketching import ENERGY_FLOOR, SKETCHES, error_by_energy, gaussian, random_matrix, sketch_matrix
@@ -70,6 +71,33 @@ class SVD(MatrixResult):
     def product(self) -> tuple[Any, Any]:
         """``U`` and ``diag(s) @ Vh``."""
         return self.U, self.s[:, None] * self.Vh
+
+    def plot(self, *, ax: Any = None, rtol: float | None = None) -> Any:
+        """Draw the share of the squared norm that the first 1, 2, ... singular values explain, with matplotlib.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; by default a new figure.
+        rtol : float, optional
+            A relative error, 0 to 1, at which a line is drawn.
+
+        Returns
+        -------
+        ax : matplotlib.axes.Axes
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        curves = {"SVD": self._so_far()[1]}
+        return plots.draw_shares(ax, curves, "number of singular values", rtol=rtol)
+
+    def _so_far(self) -> tuple[Any, Any]:
+        """No names, and the shares that the singular values explain."""
+        s = np.asarray(on_host(self.s), dtype=float) / (float(self.s[0]) if self.rank else 1)
+        return [""] * self.rank, np.cumsum(s**2) / ((s**2).sum() or 1) * (1 - self.error_estimate**2)
 
     @staticmethod
     def _checked(members: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -160,7 +160,7 @@ def pivoted_columns(sketched, most):
         outer, whole = linalg.qr(whole, mode="economic", overwrite_a=True, check_finite=False)
     (reflectors, scales), R, order = linalg.qr(whole, mode="raw", pivoting=True, overwrite_a=True, check_finite=False)
     sizes = np.abs(R.diagonal())
-    k = int(np.count_nonzero(sizes > max(64, *A.shape) * np.finfo(sizes.dtype).eps * sizes.max(initial=0)))
+    k = int(np.count_nonzero(sizes > 64 * np.finfo(sizes.dtype).eps * sizes.max(initial=0)))
     k = min(k, most)
     left = np.linalg.norm(R.astype(np.result_type(R, float)), axis=1) ** 2
     make_basis = linalg.get_lapack_funcs("ungqr" if reflectors.dtype.kind == "c" else "orgqr", (reflectors,))

@@ -5,6 +5,7 @@ the file as it is. The pictures are drawn from it when the site is built. Needs 
 """
 
 import ast
+import functools
 import math
 import sys
 
@@ -21,6 +22,8 @@ SUITES = {
     "tensors": "bench_tensors.Tensors",
     "entries": "bench_tensors.Entries",
 }
+DEFAULTS = ("columns, osinsky", "CUR", "randomized_svd, block_krylov", "tensor CUR", "st_hosvd, auto")
+DEFAULTS += ("tensor CUR of a function",)  # whose points are named in any case
 PEER_COLUMNS = [name for name in common.COLUMNS if not name.startswith("columns, ")]
 PEER_CURS = [name for name in common.CURS if not name.startswith("CUR")] + ["CUR, pivoted QR of a sketch"]
 
@@ -138,14 +141,14 @@ def draw():
     matrices = {"ylabel": "error / that of the truncated SVD", "best": "truncated SVD"}
     tensors = {"ylabel": "error / that of HOOI", "best": "HOOI"}
     time = "CPU seconds"
-    multiples = pictures.small_multiples
-    multiples(PICTURES / "matrices.png", points("matrices", "seconds"), kind, time, height=4, **matrices)
+    multiples = functools.partial(pictures.small_multiples, always=DEFAULTS)
+    multiples(PICTURES / "matrices.png", points("matrices", "seconds"), kind, time, height=3.2, **matrices)
     for name, families in {"tensors": SMOOTH | REAL, "hostile-tensors": RANDOM | HOSTILE}.items():
         # exactly of the rank: all errors are those of rounding
         panels = points("tensors", "seconds", families.keys() - {"rank deficient"})
         multiples(PICTURES / f"{name}.png", panels, kind, time, height=2.7, **tensors)
     panels = points("entries", "entries_read", (SMOOTH | RANDOM | HOSTILE).keys() - {"rank deficient"})
-    multiples(PICTURES / "entries.png", panels, kind, "entries read / all", height=1.8, **tensors)
+    multiples(PICTURES / "entries.png", panels, kind, "entries read / all", height=2.4, **tensors)
 
 
 def main(options):

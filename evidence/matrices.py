@@ -15,6 +15,7 @@ import curtensor as ct
 from benchmarks import common
 from benchmarks.common import CONFIRMING, FAMILIES, METHODS, TUNING, cpu_seconds, error, tail
 from curtensor import selection
+from curtensor.files import example_matrix
 from evidence.claims import Line, at_most, command, fresh_process, shown
 
 SHAPE = (700, 500)
@@ -348,6 +349,28 @@ def sparse_time():
     yield Line("the same: peak memory of the process, GB", "< 1.5", f"{peak:.2f} ({before:.2f} before)", peak < 1.5)
 
 
+def explained():
+    """`CUR.explain`: its time over that of the decomposition, and its shares beside projections by QR."""
+    rng = np.random.default_rng(0)
+    dense = rng.standard_normal((20000, 60)) @ rng.standard_normal((60, 2000)) + rng.standard_normal((20000, 2000)) / 10
+    matrices = {
+        "shipped table, k=6": (example_matrix().A, 6),
+        "sparse 200000 x 50000, 2e6 entries, k=50": (common.random_sparse(200000, 50000, 2000000, 0), 50),
+        "20000 x 2000, k=50": (dense, 50),
+        "2000 x 20000, k=50": (np.ascontiguousarray(dense.T), 50),
+    }
+    for name, (A, k) in matrices.items():
+        cur = ct.cur_decomposition(A, k, rng=0)
+        calls = [lambda A=A, cur=cur: cur.explain(A), lambda A=A, k=k: ct.cur_decomposition(A, k, rng=0)]
+        ours, decomposition = cpu_seconds(calls, 3)
+        note = f" ({ours:.4f} s / {decomposition:.4f} s)"
+        yield at_most(f"{name}: explain over the decomposition", 1.5, ours / decomposition, note)
+        Q = np.linalg.qr(cur.C.toarray() if hasattr(cur.C, "nnz") else cur.C)[0]
+        norm = np.linalg.norm(A.data if hasattr(A, "nnz") else A)
+        shares = np.cumsum(np.linalg.norm(A.T @ Q, axis=0) ** 2) / norm**2
+        yield at_most(f"{name}: shares beside projections", 1e-6, np.abs(cur.explain(A).explained - shares).max())
+
+
 FIRST_CALL = """
 import time, numpy, scipy.linalg, numba
 A = numpy.random.default_rng(0).standard_normal((300, 200))
@@ -415,6 +438,7 @@ CLAIMS = {
     "large_rank_time": large_rank_time,
     "exchange_time": exchange_time,
     "sparse_time": sparse_time,
+    "explain": explained,
     "first_call": first_call,
     "import": import_time,
     "families": families,

@@ -15,7 +15,8 @@ PUBLIC = {name: getattr(curtensor, name) for name in sorted(curtensor._HOMES, ke
 FUNCTIONS = {name: value for name, value in PUBLIC.items() if inspect.isfunction(value)}
 ESTIMATORS = {name: value for name, value in PUBLIC.items() if curtensor._HOMES[name] == "estimators"}
 RESULTS = {name: value for name, value in PUBLIC.items() if name not in FUNCTIONS | ESTIMATORS}
-CALLED = FUNCTIONS | {"CUR.refine": curtensor.CUR.refine} | ESTIMATORS
+METHODS = {"CUR.refine": curtensor.CUR.refine, "CUR.explain": curtensor.CUR.explain, "ID.explain": curtensor.ID.explain}
+CALLED = FUNCTIONS | METHODS | ESTIMATORS
 
 # In the order in which they stand wherever they do; of an estimator too.
 ARGUMENTS = {
@@ -28,6 +29,7 @@ ARGUMENTS = {
     "modes": "the mode of each matrix",
     "columns": "which columns",
     "rows": "which rows",
+    "indices": "which columns or rows, in the order of choice",
     "axis": "0 for rows, 1 for columns",
     "n_columns": "how many columns, or lateral slices, where not the rank",
     "n_rows": "how many rows, or horizontal slices, where not the rank",
@@ -60,6 +62,7 @@ ARGUMENTS = {
     "block_bytes": "memory for blocks, in bytes",
     "tol": "relative change of the error below which an iteration has converged: no bound on the error",
     "max_sweeps": "sweeps over all modes at most",
+    "svd": "whether to estimate the SVD's shares, too",
     "skip": "a matrix to leave out",
     "transpose": "whether matrices are multiplied by their adjoints",
     "rng": "None, int, SeedSequence or Generator",
@@ -100,7 +103,6 @@ PARTS = {
     "core": "the small tensor",
     "factors": "the matrix of each mode",
     "cores": "the third-order tensor of each mode",
-    "left": "orthonormal basis of C's columns",
     "middle": "what stands between both bases",
     "right": "orthonormal basis of R's rows",
     "skeleton": "the chosen columns or rows of an ID",
@@ -119,6 +121,15 @@ PARTS = {
     "chosen": "for each mode the indices chosen, or None",
     "names": "what the chosen slices of each mode are called, or all slices where none are chosen",
     "dims": "what the modes of a DataArray are called",
+    "explained": "share of the squared norm explained by the first 1, 2, ... choices",
+    "svd": "the same of the SVD, an estimate",
+    "each": "share of each column, or row, that the chosen ones explain",
+    "left": "orthonormal basis of C's columns; of an explanation what is left of each row, or column",
+    "across": "share of each row, or column, that the approximation explains",
+    "weights": "share of the squared norm that each column, or row, is",
+    "choices": "a table of the chosen ones, in order",
+    "others": "a table of all others, worst explained first",
+    "outliers": "a table of the slices across, worst explained first",
     "col_names": "names of the columns",
     "row_names": "names of the rows",
     "rows": "one row for each method and rank",
@@ -141,11 +152,12 @@ PARTS = {
     "to_svd()": "the approximation as `SVD`",
     "to_tucker()": "the approximation with orthonormal factors, cut to `ranks` if asked",
     "to_tensorly()": "the approximation as TensorLy holds it",
+    "explain()": "what each chosen column or row says of A, and how the others follow",
     "refine()": "more columns and rows, to a higher `rank` or to `rtol`",
     "save()": "write it to a `path`, whole or not at all",
     "load()": "read what `save` wrote",
     "checked()": "what a file holds, checked, for `load`",
-    "plot()": "draw it, to a `path` if given",
+    "plot()": "draw it with matplotlib on `ax`, or in a new figure; a comparison also to a `path`",
     "to_csv()": "write the rows to a `path`",
 }
 

@@ -64,7 +64,8 @@ def distant(monkeypatch):
     module = ModuleType("curtensor.operands.distant")
     module.wrap = lambda A: A
     module.dtype = lambda A: ndarray.dtype(A.array)
-    for name in ("matmat", "rmatmat", "sketch_both", "take", "panels", "first_nonfinite", "largest"):
+    products = ("matmat", "rmatmat", "sketch_both", "images_and_norms")
+    for name in (*products, "take", "panels", "first_nonfinite", "largest"):
         setattr(module, name, _counted(name))
     module.diagonal = lambda A: ndarray.diagonal(A.array)
     module.take_and_rmatmat = lambda A, indices, Y: (module.take(A, indices, 0), module.rmatmat(A, Y))

@@ -36,7 +36,7 @@ def folder(tmp_path, monkeypatch):
 def test_compare_prints_svd_and_cur_on_the_shipped_matrix(capsys):
     assert main(["compare", "--rank", "3,6", "--seed", "0"]) == 0
     out, err = capsys.readouterr()
-    assert "569 x 30, float64" in out and err == ""
+    assert "breast_cancer.npz: 569 rows x 30 columns, float64" in out and err == ""
     lines = [line.split() for line in out.splitlines()]
     for rank in ("3", "6"):
         assert ["svd", rank] in [line[:2] for line in lines]
@@ -50,7 +50,7 @@ def test_compare_of_a_file_writes_table_and_plot(file, folder, capsys):
     table = pd.read_csv("out.csv")
     assert table.method.tolist() == ["svd", "cur", "uniform"]
     assert table["rank"].tolist() == [2, 2, 2]
-    assert "12 x 8, float64" in capsys.readouterr().out
+    assert "12 rows x 8 columns, float64" in capsys.readouterr().out
     with open("out.svg") as file:
         assert "<svg" in file.read()
 
@@ -65,7 +65,8 @@ def test_ranks_by_default_are_those_that_fit(shape, ranks, folder):
 def test_decompose_writes_a_cur_and_prints_indices_and_names(folder, capsys):
     assert main(["decompose", "matrix.csv", "--rank", "3", "--seed", "1", "-o", "out.npz"]) == 0
     result = curtensor.CUR.load("out.npz")
-    expected = curtensor.cur_decomposition(pd.read_csv("matrix.csv", index_col=0), 3, rng=1)
+    frame = pd.read_csv("matrix.csv", index_col=0)
+    expected = curtensor.cur_decomposition((frame - frame.mean()) / frame.std(ddof=0), 3, rng=1)
     np.testing.assert_array_equal(result.col_indices, expected.col_indices)
     np.testing.assert_array_equal(result.col_names, expected.col_names)
     np.testing.assert_array_equal(result.row_names, expected.row_names)
@@ -94,11 +95,113 @@ def test_decompose_of_a_sparse_file_stays_sparse(folder):
 def test_compare_prints_tucker_and_cur_on_the_shipped_tensor(capsys):
     assert main(["compare", "--tensor", "--rank", "3,6", "--seed", "0", "--methods", "hooi,cur,tubal_svd"]) == 0
     out, err = capsys.readouterr()
-    assert "indian_pines.npz, shipped with curtensor: 48 x 48 x 50, uint16" in out and err == ""
+    assert "indian_pines.npz: 48 x 48 x 50, uint16 (shipped with curtensor)" in out and err == ""
     lines = [line.split()[:2] for line in out.splitlines()]
     for rank in ("3", "6"):
         for method in ("st_hosvd", "hooi", "cur", "tubal_svd"):
             assert [method, rank] in lines
+
+
+def test_alone_it_shows_what_it_can_do(capsys):
+    assert main([]) == 0
+    out, err = capsys.readouterr()
+    assert err == "" and all(f"curtensor {name} " in out for name in ("select", "report", "decompose", "compare"))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_select_prints_the_chosen_names_alone_and_says_the_rest_on_stderr(axis, folder, capsys):
+    option, name = (("--rows", "row"), ("--columns", "col"))[axis]
+    assert main(["select", "matrix.csv", option, "3", "--seed", "1"]) == 0
+    out, err = capsys.readouterr()
+    frame = pd.read_csv("matrix.csv", index_col=0)
+    frame = (frame - frame.mean()) / frame.std(ddof=0)
+    choose = curtensor.select_columns if axis else curtensor.select_rows
+    assert out.split("\n") == [*(f"{name}{i}" for i in choose(frame, 3, rng=1)), ""]
+    assert err.startswith("matrix.csv: 12 rows x 8 columns") and err.count("\n") == 1
+    assert "centred and scaled to deviation 1, as each may have its own unit (--no-scale leaves them)" in err
+
+
+def test_select_prints_numbers_where_there_are_no_names(folder, capsys):
+    assert main(["select", "matrix.npy", "--columns", "2", "--include", "4", "--exclude", "0", "1", "--seed", "0"]) == 0
+    chosen = curtensor.select_columns(np.load("matrix.npy"), 2, include=[4], exclude=[0, 1], rng=0)
+    assert capsys.readouterr().out == f"{chosen[0]}\n{chosen[1]}\n"
+
+
+def test_names_say_what_is_included_and_excluded(folder, capsys):
+    command = ["select", "matrix.csv", "--columns", "3", "--include", "col7", "--exclude", "col0", "col1"]
+    assert main(command) == 0
+    chosen = capsys.readouterr().out.split()
+    assert "col7" in chosen and not {"col0", "col1"} & set(chosen)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet", ".xlsx"])
+@pytest.mark.parametrize("start", [["select", "matrix.csv", "--columns"], ["decompose", "matrix.csv", "--rank"]])
+def test_the_table_has_names_order_what_each_adds_and_how_well_the_others_follow(start, ending, folder, capsys):
+    assert main([*start, "2", "--seed", "0", "-o", f"out{ending}"]) == 0
+    read = {".csv": pd.read_csv, ".parquet": pd.read_parquet, ".xlsx": pd.read_excel}[ending]
+    table = read(f"out{ending}")
+    frame = pd.read_csv("matrix.csv", index_col=0)
+    A = ((frame - frame.mean()) / frame.std(ddof=0)).to_numpy()
+    assert sorted(table.name) == [f"col{j}" for j in range(8)]
+    assert [f"col{j}" for j in table.column] == table.name.tolist()
+    chosen = table.column[:2].tolist()
+    assert table.order[:2].tolist() == [1, 2] and table.order[2:].isna().all()
+    if start[0] == "select":
+        assert table.name[:2].tolist() == capsys.readouterr().out.split()
+    for count in (1, 2):
+        C = A[:, chosen[:count]]
+        left = A - C @ np.linalg.lstsq(C, A)[0]
+        share = 1 - np.linalg.norm(left) ** 2 / np.linalg.norm(A) ** 2
+        np.testing.assert_allclose(table.explained_so_far[count - 1], share, atol=1e-12)
+        np.testing.assert_allclose(table.adds[:count].sum(), share, atol=1e-12)
+    each = 1 - (np.linalg.norm(left, axis=0) / np.linalg.norm(A, axis=0)) ** 2
+    np.testing.assert_allclose(table.explained, each[table.column], atol=1e-12)
+
+
+@pytest.mark.parametrize("rank", [["1", "2"], ["1,2"], ["1,", "2"]])
+@pytest.mark.parametrize("file_first", [True, False])
+def test_ranks_are_parted_by_spaces_or_commas_and_file_may_follow(rank, file_first, folder):
+    ranks = ["--rank", *rank]
+    arguments = ["matrix.npy", *ranks] if file_first else [*ranks, "matrix.npy"]
+    assert main(["compare", *arguments, "--methods", "svd", "--csv", "out.csv"]) == 0
+    assert pd.read_csv("out.csv")["rank"].tolist() == [1, 2]
+
+
+def test_report_is_a_page_with_the_chosen_names(folder, capsys):
+    assert main(["report", "matrix.csv", "--columns", "3", "--seed", "0", "-o", "out.html"]) == 0
+    page = (folder / "out.html").read_text(encoding="utf-8")
+    main(["select", "matrix.csv", "--columns", "3", "--seed", "0"])
+    names = capsys.readouterr().out.split()[-3:]
+    assert page.lower().startswith("<!doctype html") and "matrix.csv" in page and all(name in page for name in names)
+
+
+def test_options_of_reading_reach_the_file(folder, capsys):
+    (folder / "odd.txt").write_text("nothing\nx;y;z;k\n1,5;2;3;a\n-;5;6;b\n7;8,5;1;a\n")
+    command = ["select", "odd.txt", "--columns", "1", "--header", "2", "--separator", ";", "--decimal", ","]
+    command += ["--missing-values", "-", "--missing", "median", "--leave-out", "z", "--encoding", "latin-1"]
+    assert main([*command, "--row-names", "none", "--no-scale", "--center"]) == 0
+    out, err = capsys.readouterr()
+    assert out in ("x\n", "y\n")
+    for said in ("3 rows x 2 columns", "'z' (as asked)", "'k' (text)", "median of their column: 1", "columns centred"):
+        assert said in err
+
+
+def test_a_pipe_goes_in_and_names_come_out(folder):
+    command = [sys.executable, "-m", "curtensor", "select", "-", "--columns", "2", "--seed", "0"]
+    with open("matrix.csv", "rb") as file:
+        run = subprocess.run(command, stdin=file, capture_output=True, check=True, cwd=ROOT, text=True)
+    assert len(run.stdout.split()) == 2 and run.stderr.startswith("standard input: 12 rows x 8 columns")
+
+
+def test_names_of_a_netcdf_tensor_are_printed_and_kept(folder, capsys):
+    xarray = pytest.importorskip("xarray")
+    X = np.random.default_rng(0).standard_normal((5, 4, 3))
+    coords = {"x": list("abcde"), "y": [10, 20, 30, 40]}
+    xarray.DataArray(X, dims=["x", "y", "z"], coords=coords, name="X").to_netcdf("cube.nc", engine="h5netcdf")
+    assert main(["decompose", "cube.nc", "--rank", "2", "2", "2", "--seed", "0", "-o", "out.npz"]) == 0
+    result = curtensor.TensorCUR.load("out.npz")
+    assert result.names[0].tolist() == [list("abcde")[i] for i in result.indices[0]] and result.names[2] is None
+    assert f"{result.indices[0][0]} {result.names[0][0]}" in capsys.readouterr().out
 
 
 def tensor_file(shape=(9, 8, 7)):
@@ -187,7 +290,7 @@ def test_compare_and_decompose_of_tensors_in_stores(folder, capsys):
 def test_compare_of_a_store(folder, capsys):
     zarr.create_array("matrix.zarr", data=np.load("matrix.npy"))
     assert main(["compare", "matrix.zarr", "--rank", "2", "--methods", "cur"]) == 0
-    assert "12 x 8, float64" in capsys.readouterr().out
+    assert "12 rows x 8 columns, float64" in capsys.readouterr().out
 
 
 BAD = [
@@ -204,12 +307,9 @@ BAD = [
     (["compare", "nan_cube.npy"], r"A must be finite, got NaN or infinity, first at \(1, 0, 1\)"),
     (["compare", "matrix.npy", "--tensor"], "--tensor must be left out with FILE, got both"),
     (["compare", "nan.npy", "--rank", "2"], r"A must be finite, got NaN or infinity, first at \(1, 2\)"),
-    (["compare", "nan.csv", "--rank", "2"], r"A must be finite, got NaN or infinity, first at \(0, 1\)"),
-    (["compare", "text.csv"], "text.csv must be a whole .csv file .*, got line 2 must be real numbers .*'four'"),
-    (
-        ["compare", "matrix.txt"],
-        "the ending of matrix.txt must be one of .npy, .npz, .mtx, .csv, .*, got '.txt'",
-    ),
+    (["compare", "nan.csv", "--rank", "2"], r"nan.csv must be complete, got 1 missing .* try --missing drop-rows, or"),
+    (["compare", "text.csv"], "text.csv must be a table of plain numbers, got 'four' .*; try --missing-values four"),
+    (["compare", "matrix.doc"], "the ending of matrix.doc must be one of .npy, .*, got '.doc'; try --format csv"),
     (["compare", "missing.zarr"], "No such file or directory: 'missing.zarr'"),
     (["compare", "matrix.npy", "--dataset", "X"], "dataset must be left out with a .npy file, got both"),
     (
@@ -236,7 +336,6 @@ BAD = [
     (["compare", "matrix.npy", "--rank", "2", "--plot", "out.xyz"], "the ending of the plot's file must be one of"),
     (["compare", "matrix.npy", "--nix"], "arguments must be as `curtensor --help` says, got unrecognized"),
     (["nix"], "arguments must be as `curtensor --help` says, got "),
-    ([], "arguments must be as `curtensor --help` says, got "),
     (
         ["decompose", "matrix.npy", "--rank", "2"],
         "arguments must be as `curtensor decompose --help` says, got .*output",
@@ -251,6 +350,42 @@ BAD = [
     (["decompose", "matrix.npy", "--rank", "2", "--core", "nix", "-o", "out.npz"], "core must be .*, got 'nix'"),
     (["decompose", "matrix.npy", "--rank", "2", "-o", "none/out.npz"], "--output must be a file in a folder that can"),
     (["decompose", "matrix.npy", "--rank", "2", "-o", "out.txt"], "the ending of --output must be one of .npz"),
+    (["decompose", "matrix.npy", "--rank", "2", "-o", "folder.npy"], "--output must be a file in a folder that can"),
+    (["select", "matrix.csv", "--columns", "9"], "--columns of matrix.csv must be between 1 and 8, got 9"),
+    (["select", "matrix.csv", "--rows", "0"], "--rows of matrix.csv must be between 1 and 8, got 0"),
+    (["select", "matrix.csv"], "--columns or --rows must be given, one of the two, got neither"),
+    (["select", "matrix.csv", "--columns", "2", "--rows", "2"], "--columns or --rows must be given, .*, got both"),
+    (["select", "matrix.csv", "--columns", "2", "--include", "nix"], "--include must be names of columns, got 'nix'"),
+    (["select", "matrix.npy", "--columns", "2", "--exclude", "8"], "--exclude must be numbers from 0 to 7, got '8'"),
+    (["select", "cube.npy", "--columns", "1"], "cube.npy must be a matrix, got a tensor of shape"),
+    (["select", "matrix.csv", "--columns", "2", "-o", "out.npz"], "the ending of --output must be one of .csv, .parq"),
+    (["select", "matrix.csv", "--columns", "2", "-o", "folder.csv"], "--output must be a file in a folder that can"),
+    (["report", "matrix.csv", "--columns", "2", "-o", "out.pdf"], "the ending of --output must be one of .html"),
+    (["report", "matrix.csv", "--columns", "9", "-o", "out.html"], "--columns of matrix.csv must be between 1 and 8"),
+    (["report", "cube.npy", "--columns", "1", "-o", "out.html"], "cube.npy must be a matrix, got a tensor"),
+    (["select", "words.csv", "--columns", "1"], "words.csv must be a table with columns of numbers, got none in 'a'"),
+    (["select", "constant.csv", "--columns", "1"], "a column that varies, got constant .*; try --no-scale$"),
+    (["select", "cyrillic.csv", "--columns", "1"], "encoding that can be told, .*; try --encoding latin-1, cp1251"),
+    (["select", "steps.csv", "--columns", "1"], "clear about its first line, .*; try --header 1 or --header none"),
+    (
+        ["select", "two.xlsx", "--columns", "1"],
+        "two.xlsx must be a file of one sheet, got 'one', 'two'; try --dataset o",
+    ),
+    (
+        ["select", "matrix.csv", "--columns", "1", "--header", "0"],
+        "--header must be the number of a line, from 1, or F",
+    ),
+    (["select", "--columns", "1", "--leave-out", "x", "matrix.csv"], "got .* required: FILE; it comes before options"),
+    (
+        ["decompose", "cube.npy", "--rank", "1", "-o", "out.csv"],
+        "the ending of --output for a tensor must be one of .npz",
+    ),
+    (["select", "matrix.csv", "--columns", "1", "--header", "x"], "--header must be an integer, got 'x'"),
+    (["select", "matrix.csv", "--columns", "1", "--missing", "nix"], "arguments must be as .*, got argument --missing"),
+    (
+        ["select", "nan.npy", "--columns", "1"],
+        r"A must be finite, .* first at \(1, 2\); try --missing drop-rows, drop-col",
+    ),
     (
         ["decompose", "matrix.npy", "--rank", "2,2", "-o", "out.npz"],
         r"--rank of a matrix must be one integer, got \[2, 2",
@@ -290,7 +425,15 @@ def test_bad_input_gets_one_line_and_status_2_and_writes_nothing(command, messag
     np.save("nan.npy", A)
     (folder / "nan.csv").write_text("1,nan\n3,4\n")
     (folder / "text.csv").write_text("1,2\n3,four\n")
-    (folder / "matrix.txt").write_text("1,2\n3,4\n")
+    (folder / "folder.csv").mkdir()
+    (folder / "words.csv").write_text("a,b\nx,y\nz,w\n")
+    (folder / "constant.csv").write_text("a,b\n1,2\n1,2\n")
+    (folder / "steps.csv").write_text("400,402,404,406,408\n1,5,2,4,4\n")
+    (folder / "cyrillic.csv").write_bytes("Ветер,Давление\n1.5,2\n".encode("cp1251"))
+    with pd.ExcelWriter("two.xlsx") as book:
+        for name in ("one", "two"):
+            pd.DataFrame(A).to_excel(book, sheet_name=name)
+    (folder / "matrix.doc").write_text("1,2\n3,4\n")
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
 
     assert main(command) == 2
@@ -308,7 +451,7 @@ def test_the_table_goes_to_standard_output_after_what_is_printed(folder):
     with open("out.txt", "w") as out:
         subprocess.run([sys.executable, "-m", "curtensor", *command], stdout=out, check=True, cwd=ROOT)
     printed = (folder / "out.txt").read_text().splitlines()
-    assert printed[0] == f"{matrix}: 12 x 8, float64" and printed[-3].startswith("method,rank,error")
+    assert printed[0] == "matrix.npy: 12 rows x 8 columns, float64" and printed[-3].startswith("method,rank,error")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links as POSIX has them")

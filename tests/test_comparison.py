@@ -172,8 +172,8 @@ def test_table_and_plot_are_written_to_a_pipe_through_a_link(ending, tmp_path):
 
 
 def test_plot_has_a_logarithmic_axis_and_a_labelled_line_for_each_method(tmp_path):
-    figure = Comparison(ROWS).plot(tmp_path / "out.png")
-    errors, seconds = figure.axes
+    errors, seconds = Comparison(ROWS).plot(tmp_path / "out.png")
+    figure = errors.figure
     for ax in (errors, seconds):
         assert ax.get_yscale() == "log"
         assert [line.get_label() for line in ax.lines] == ["svd", "a_longer_name"]

@@ -108,6 +108,13 @@ def test_every_operation_equals_numpys(name, dtype, rng, tmp_path):
     assert_array_equal(dense(taken), B[[5, 0, 36]])
     assert_allclose(image, B.conj().T @ Y, **tolerance)
     assert_allclose(operand.normal_product(A, X), B.conj().T @ (B @ X), **tolerance)
+    image, other, of_rows, of_columns = operand.images_and_norms(A, Y, X, 3)
+    assert_allclose(image, B.conj().T @ Y, **tolerance)
+    assert_allclose(other, B @ X, **tolerance)
+    squares = 64 * np.abs(B) ** 2.0
+    assert_allclose(of_rows, squares.sum(axis=1), rtol=100 * eps(B.dtype))
+    assert_allclose(of_columns, squares.sum(axis=0), rtol=100 * eps(B.dtype))
+    assert of_rows.dtype == of_columns.dtype == float
     assert_array_equal(operand.diagonal(A), B.diagonal())
     square = np.linalg.norm(B) ** 2
     assert_allclose(
@@ -148,6 +155,11 @@ def test_a_transpose_and_a_multiple_are_of_the_same_operand(name, dtype, rng, tm
         for slices in (taken, by.take(own, np.array([3, 1]), 0)):
             assert_array_equal(dense(slices), array[[3, 1]])
         assert_allclose(image, array.conj().T @ thin[1], **tolerance)
+        image, other, *norms = by.images_and_norms(own, thin[1], thin[0])
+        assert_allclose(image, array.conj().T @ thin[1], **tolerance)
+        assert_allclose(other, array @ thin[0], **tolerance)
+        for axis, squares in enumerate(norms):
+            assert_allclose(squares, np.linalg.norm(array, axis=1 - axis) ** 2, rtol=100 * eps(dtype))
         assert_array_equal(by.diagonal(own), array.diagonal())
         assert_array_equal(np.concatenate([panel for _, panel in by.panels(own)]), array)
         assert_allclose(by.squared_norm(own), np.linalg.norm(array) ** 2, rtol=100 * eps(dtype))
@@ -199,6 +211,10 @@ def test_functions_give_what_they_give_for_numpys_array(name, dtype, rng, tmp_pa
         assert_array_equal(ours.row_indices, numpys.row_indices)
         assert_allclose(dense(operands.on_host(ours.to_array())), numpys.to_array(), **tolerance)
         assert_array_equal(dense(operands.on_host(ours.C)), B[:, ours.col_indices])
+    for axis in (0, 1):
+        shares, numpys_shares = (vars(result.explain(X, axis=axis)) for result, X in ((ours, A), (numpys, B)))
+        for part in ("explained", "each", "across", "left", "weights", "coefficients"):
+            assert_allclose(shares[part], numpys_shares[part], **tolerance)
     given = ct.cur_from_indices(A, numpys.col_indices, numpys.row_indices)
     assert_array_equal(dense(operands.on_host(given.R)), B[numpys.row_indices])
     assert_allclose(given.error_estimate, ct.relative_error(B, given), rtol=1e-8)

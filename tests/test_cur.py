@@ -726,3 +726,18 @@ def test_every_layout_of_exact_rank_has_the_same_indices(core, dtype, rng):
             result = ct.cur_decomposition(X, rank, core=core, rng=0)
             assert_array_equal(result.col_indices, first.col_indices)
             assert_array_equal(result.row_indices, first.row_indices)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.complex64])
+@pytest.mark.parametrize("wide", [False, True])
+def test_a_long_side_takes_no_rank_in_single_precision(dtype, wide, rng):
+    A = with_spectrum(200_000, 12, 0.4 ** np.arange(12), dtype, rng)
+    A = A.T.copy() if wide else A
+    for method in ("osinsky", "iterative", "qdeim"):
+        cur = ct.cur_decomposition(A, 12, method=method, rng=0)
+        assert cur.rank == ct.cur_from_indices(A, cur.col_indices, cur.row_indices).rank == 12
+    assert ct.cur_decomposition(A, 11, rng=0).error_estimate < 1e-3
+    assert ct.interpolative_decomposition(A, 12, axis=int(not wide), rng=0).rank == 12
+    assert ct.cur_decomposition(A, rtol=1e-4, rng=0).error_estimate <= 1e-4
+    for method in ("exact", "sketch"):
+        assert ct.leverage_scores(A, axis=int(wide), method=method, rng=0).sum() == pytest.approx(12, rel=1e-3)

@@ -55,16 +55,27 @@ def test_front_holds_what_no_other_point_beats():
     )
 
 
-def test_labels_keep_their_order_and_their_distance():
-    heights = pictures.spread([0, 0, 0.01, 0.5, 0.5, 0.99, 0.99, 1])
-    assert np.diff(heights).min() >= 1 / 12 - 1e-12 and heights[-1] <= 1
+def test_labels_lie_on_no_other_and_inside_the_axes():
+    rng = np.random.default_rng(0)
+    places = rng.uniform(1, 3, (40, 2))
+    points = {f"method {i}": tuple(place) for i, place in enumerate(places)}
+    named = [f"method {i}" for i in range(0, 40, 5)]
+    figure, ax = pictures.plt.subplots(figsize=(5, 3.2))
+    pictures.label(ax, pictures.draw(ax, points, lambda _: "ours", "optimum", named), lambda _: "black")
+    boxes = [text.get_window_extent() for text in ax.texts if text.get_text()]
+    assert len(boxes) >= 9
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    inside = ax.get_window_extent().padded(1)
+    assert all(inside.contains(*corner) for box in boxes for corner in (box.min, box.max))
+    pictures.plt.close(figure)
 
 
-def test_every_point_is_labelled_and_the_line_of_the_best_is_drawn():
+def test_what_is_on_a_front_or_too_low_is_named_and_the_line_of_the_best_is_drawn():
     figure, ax = pictures.plt.subplots()
-    points = {"ours": (1, 2), "SVD": (2, 1), "of more ranks": (3, 0.1)}
-    pictures.draw(ax, points, lambda method: "svd" if method == "SVD" else "ours", "optimum")
-    assert {text.get_text() for text in ax.texts} == {"optimum", "ours", "SVD", "of more ranks: 0.1"}
+    points = {"ours": (1, 2), "SVD": (2, 1), "of more ranks": (3, 0.1), "beaten": (4, 4), "default": (4, 3)}
+    named = pictures.draw(ax, points, lambda method: "svd" if method == "SVD" else "ours", "optimum", ["default"])
+    assert named.keys() == {"ours", "SVD", "of more ranks: 0.1", "default"}
+    assert [text.get_text() for text in ax.texts] == ["optimum"]
     assert [1, 1] in [list(line.get_ydata()) for line in ax.lines]
     pictures.plt.close(figure)
 

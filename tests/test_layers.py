@@ -15,13 +15,14 @@ ROOT = Path(curtensor.__file__).parent
 # From the top; a module imports only from layers below its own, or, in a package, from its own package.
 LAYERS = [
     {"__main__"},
-    {"adapters", "estimators", "single_cell"},
+    {"adapters", "estimators", "single_cell", "report"},
     {"comparison"},
     {"cur", "interpolative", "kernels", "tensors"},
-    {"accuracy"},
+    {"accuracy", "explanation"},
     {"tolerance", "leverage"},
     {"selection", "svd"},
     {"sketching", "results", "cholesky", "cross", "groups"},
+    {"plots"},
     {"operands"},
     {"archive"},
     {"files", "labels"},

@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("sklearn")  # estimators are public, too
 
 from curtensor import __main__ as command
+from curtensor.files import read_matrix
 from evidence import names, pages
 
 THREE = {"fold", "mode_dot", "multi_mode_dot", "cur_from_indices"}  # none makes sense without the others
@@ -99,7 +100,7 @@ def test_options_of_the_command_are_called_as_the_arguments():
     commands = next(action for action in command.parser()._actions if action.choices).choices
     options = {action.dest for parser in commands.values() for action in parser._actions}
     assert {"rank", "rtol", "n_columns", "n_rows", "method", "methods", "core"} <= options
-    assert options - OTHER_WORDS <= names.ARGUMENTS.keys()
+    assert options - OTHER_WORDS <= names.ARGUMENTS.keys() | inspect.signature(read_matrix).parameters
 
 
 @pytest.mark.slow

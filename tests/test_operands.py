@@ -433,3 +433,28 @@ def test_the_matrix_of_an_anndata_is_taken_backed_or_as_a_view(view, tmp_path, r
 def test_what_numpy_has_beside_arrays_is_refused(other):
     with pytest.raises(TypeError, match="A must be an array, a sparse matrix or a DataFrame, got <class"):
         ct.cur_decomposition(other, 1)
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, None])
+def test_missing_and_infinite_values_of_a_table_are_named_by_row_and_column(kind, bad):
+    frame = {"pandas": pd, "polars": pl}[kind].DataFrame({"a": [1.0, 2, 3], "b b": [1.0, bad, 2]})
+    row = "row 1, " if kind == "pandas" else ""
+    message = f"A must be finite, got NaN or infinity, first at (1, 1): {row}column 'b b'"
+    for function in (ct.select_columns, ct.cur_decomposition, ct.randomized_svd):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            function(frame, 1)
+
+
+def test_a_missing_value_of_a_nullable_or_sparse_table_is_named_too():
+    nullable = pd.DataFrame({"a": [1.0, 2], "b": pd.array([1, None], dtype="Int64")}, index=["x", "y"])
+    columns = {"a": [0.0, 2.0], "b": [0.0, np.nan]}
+    scarce = pd.DataFrame({name: pd.arrays.SparseArray(values, fill_value=0.0) for name, values in columns.items()})
+    for frame, row in ((nullable, "'y'"), (scarce, "1")):
+        with pytest.raises(ValueError, match=rf"first at \(1, 1\): row {row}, column 'b'$"):
+            ct.select_columns(frame, 1)
+
+
+def test_huge_finite_values_of_a_table_are_no_gaps():
+    frame = pd.DataFrame({"a": [1e308, 1e308], "b": [1e308, 9e307]})
+    assert ct.select_columns(frame, 1, rng=0).shape == (1,)

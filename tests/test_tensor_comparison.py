@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import curtensor
 from curtensor.comparison import Comparison, TensorRow, compare
@@ -180,7 +181,7 @@ def test_table_and_plot_of_tensors():
     assert lines[0].endswith("numbers held")
     assert {len(line) for line in lines} == {len(lines[0])}
     assert lines[2].split() == ["cur", "2", "0.5", "2.000", "0.001", "56789"]
-    errors, _ = Comparison(ROWS).plot().axes
+    errors, _ = Comparison(ROWS).plot(ax=Figure().subplots(1, 2))
     assert [line.get_label() for line in errors.lines] == ["st_hosvd", "cur"]
     assert errors.lines[0].get_color() == "black"
 

@@ -175,6 +175,17 @@ def normal_product(A, X):
     return rmatmat(A, matmat(A, X))
 
 
+def images_and_norms(A, Y, X, exponent=0):
+    """``A^H @ Y``, ``A @ X``, and of 2^exponent A the squared norms of rows and of columns, added up in float64."""
+    norm = compat.array_namespace(A).linalg.vector_norm
+    of_rows, of_columns = np.empty(A.shape[0]), np.zeros(A.shape[1])
+    for rows, panel in small_panels(A):
+        panel = times_power(panel, exponent)
+        of_rows[rows] = to_numpy(norm(panel, axis=1)).astype(float) ** 2
+        of_columns += to_numpy(norm(panel, axis=0)).astype(float) ** 2
+    return rmatmat(A, Y), matmat(A, X), of_rows, of_columns
+
+
 def panels(A):
     """Contiguous panels of rows as NumPy arrays with their slices."""
     for rows, panel in small_panels(A):

@@ -224,6 +224,20 @@ def normal_product(A, X):
     return product
 
 
+def images_and_norms(A, Y, X, exponent=0):
+    """``A^H @ Y``, ``A @ X``, and of 2^exponent A the squared norms of rows and of columns, in one pass."""
+    if A.transposed:
+        right, left, columns, rows = images_and_norms(A.T, X.conj(), Y.conj(), exponent)
+        return left.conj(), right.conj(), rows, columns
+    left, right = np.zeros((A.shape[1], Y.shape[1]), A.dtype), np.empty((A.shape[0], X.shape[1]), A.dtype)
+    of_rows, of_columns = np.empty(A.shape[0]), np.zeros(A.shape[1])
+    for rows, block in in_turn(A):
+        share, right[rows], of_rows[rows], squares = operand_of(block).images_and_norms(block, Y[rows], X, exponent)
+        left += share
+        of_columns += squares
+    return left, right, of_rows, of_columns
+
+
 def sketch_both(A, Y, X):
     """``A^H @ Y``, ``A @ X`` and the squared Frobenius norm in one pass, for real Y and X."""
     if A.transposed:

@@ -89,6 +89,9 @@ class Operand(Products, Protocol):
     def normal_product(self, A: Any, X: Any) -> np.ndarray:
         """``A^H @ (A @ X)``; one pass where one can do both."""
 
+    def images_and_norms(self, A: Any, Y: Any, X: Any, exponent: int = 0) -> tuple[np.ndarray, ...]:
+        """``A^H @ Y``, ``A @ X``, and of 2^exponent A the squared norms of rows and of columns; one pass if dear."""
+
 
 class Tensor(Protocol):
     """A tensor with all that touches its entries; `operands.find_tensor` makes one of what a user has.

@@ -86,6 +86,24 @@ def sketched_block(block, Y, X):
     return left, (right, square)
 
 
+def images_and_norms(A, Y, X, exponent=0):
+    """``A^H @ Y``, ``A @ X``, and of 2^exponent A the squared norms of rows and of columns, in one pass."""
+    rows, columns, blocks = grid(A)
+    parts = np.empty((4, *blocks.shape), dtype=object)
+    Ys, Xs = sent_slices(Y, rows, len(blocks.T)), sent_slices(X, columns, len(blocks))
+    operation = partial(norms_of_block, exponent)
+    for i, j in np.ndindex(blocks.shape):
+        parts[:, i, j] = on(operation, blocks[i, j], Ys[i], Xs[j], nout=4)
+    left, right, of_rows, of_columns = parts
+    lines = left.T, right, of_rows, of_columns.T
+    return tuple(map(np.concatenate, compute([[total(line) for line in part] for part in lines])))
+
+
+def norms_of_block(exponent, block, Y, X):
+    """The same of a chunk."""
+    return ndarray.images_and_norms(block, Y, X, exponent)
+
+
 def summed_pairs(*pairs):
     """Pairs added up."""
     return tuple(sum(parts) for parts in zip(*pairs, strict=True))

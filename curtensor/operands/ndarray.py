@@ -166,3 +166,23 @@ def take_and_rmatmat(A, indices, Y):
 def normal_product(A, X):
     """``A^H @ (A @ X)``."""
     return rmatmat(A, matmat(A, X))
+
+
+def images_and_norms(A, Y, X, exponent=0):
+    """``A^H @ Y``, ``A @ X``, and of 2^exponent A the squared norms of rows and of columns."""
+    return rmatmat(A, Y), matmat(A, X), *_squares_of_panels(A, exponent)
+
+
+def _squares_of_panels(A, exponent):
+    """Squared norms of rows and of columns in float64, panel by panel."""
+    if by_columns(A):
+        return _squares_of_panels(A.T, exponent)[::-1]
+    of_rows, of_columns = np.empty(A.shape[0]), np.zeros(A.shape[1])
+    for rows, panel in panels(A):
+        panel = times_power(panel, exponent)
+        squares = np.square(panel.real, dtype=float)
+        if panel.dtype.kind == "c":
+            squares += np.square(panel.imag, dtype=float)
+        of_rows[rows] = squares.sum(axis=1)
+        of_columns += squares.sum(axis=0)
+    return of_rows, of_columns

@@ -126,3 +126,11 @@ def copies_multiples(A):
 def like(A, X, own=False):
     """X in the kind of the matrix."""
     return A.operand.like(A.matrix, X, own)
+
+
+def images_and_norms(A, Y, X, exponent=0):
+    """``A^H @ Y``, ``A @ X``, and of 2^exponent A the squared norms of rows and of columns."""
+    half = A.exponent // 2
+    thin = times_power(Y, half), times_power(X, half)
+    left, right, *norms = A.operand.images_and_norms(A.matrix, *thin, A.exponent + exponent)
+    return times_power(left, A.exponent - half), times_power(right, A.exponent - half), *norms

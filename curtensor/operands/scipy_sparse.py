@@ -109,3 +109,26 @@ def take_and_rmatmat(A, indices, Y):
 def normal_product(A, X):
     """``A^H @ (A @ X)``."""
     return rmatmat(A, matmat(A, X))
+
+
+def images_and_norms(A, Y, X, exponent=0):
+    """``A^H @ Y``, ``A @ X``, and of 2^exponent A the squared norms of rows and of columns."""
+    norms = _squares_of_stored(A, exponent)
+    return rmatmat(A, Y), matmat(A, X), *(norms if A.format == "csr" else norms[::-1])
+
+
+def _squares_of_stored(A, exponent):
+    """Squared norms of the rows of a CSR matrix, or the columns of a CSC one, and of the others, in float64."""
+    along, across = np.zeros(len(A.indptr) - 1), np.zeros(A.shape[A.format == "csr"])
+    cuts = np.unique(np.append(np.searchsorted(A.indptr, np.arange(0, A.nnz, PIECE)), len(along)))
+    for first, last in zip(np.append(0, cuts), cuts, strict=False):
+        starts = A.indptr[first : last + 1]
+        stored = times_power(A.data[starts[0] : starts[-1]], exponent)
+        squares = np.square(stored.real, dtype=float)
+        if stored.dtype.kind == "c":
+            squares += np.square(stored.imag, dtype=float)
+        np.add.at(across, A.indices[starts[0] : starts[-1]], squares)
+        filled = np.flatnonzero(np.diff(starts))
+        if len(filled):
+            along[first + filled] = np.add.reduceat(squares, starts[filled] - starts[0])
+    return along, across

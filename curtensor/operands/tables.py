@@ -18,7 +18,9 @@ def contents(X, name):
     if hasattr(X, "dims"):
         return of_xarray(X, name)
     if hasattr(X, "columns") and hasattr(X, "dtypes"):
-        return of_pandas(X, name) if hasattr(X, "iloc") else of_polars(X, name)
+        array = of_pandas(X, name) if hasattr(X, "iloc") else of_polars(X, name)
+        no_gaps(array, X, name)
+        return array
     return X.to_numpy()
 
 
@@ -32,7 +34,7 @@ def of_pandas(X, name):
     """A view where pandas has one array, a copy by columns else."""
     dtypes = list(X.dtypes)
     kinds = {dtype: pandas_kind(dtype) for dtype in set(dtypes)}
-    all_numbers(kinds, X.columns, dtypes, name)
+    all_numbers(kinds, X.columns, dtypes, name, f"{name}.select_dtypes(['number', 'bool']) has the others")
     of_numpy = all(isinstance(dtype, np.dtype) for dtype in kinds)
     if of_numpy and len(kinds) <= 1:
         return X.to_numpy()
@@ -75,7 +77,7 @@ def of_sparse_columns(X, kind, name):
 def of_polars(X, name):
     """Polars' own array, or a copy by columns where some are of another kind or have gaps."""
     kinds = {dtype: polars_kind(dtype) for dtype in set(X.dtypes)}
-    all_numbers(kinds, X.columns, X.dtypes, name)
+    all_numbers(kinds, X.columns, X.dtypes, name, f"{name}.select(polars.selectors.numeric()) has numbers alone")
     if "b" not in kinds.values():
         return X.to_numpy()
     return np.stack([column.to_numpy().astype(float) for column in X.iter_columns()], axis=1)
@@ -110,12 +112,27 @@ def texts(names):
     return np.asarray(names.to_flat_index().astype(str) if hasattr(names, "to_flat_index") else names, dtype=str)
 
 
-def all_numbers(kinds, columns, dtypes, name="A"):
-    """Raise if a column of a table is of a dtype that is no kind of numbers."""
+def all_numbers(kinds, columns, dtypes, name, without_these):
+    """Raise if columns of a table are of a dtype that is no kind of numbers."""
     if any(kind is None for kind in kinds.values()):  # NumPy's dtypes call None equal to float64
-        column, dtype = next(pair for pair in zip(columns, dtypes, strict=True) if kinds[pair[1]] is None)
-        got = f"column {_validation.describe(column)} of dtype {describe_dtype(dtype)}"
+        others = [pair for pair in zip(columns, dtypes, strict=True) if kinds[pair[1]] is None]
+        column, dtype = others[0]
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        got = f"column {_validation.describe(column)} of dtype {describe_dtype(dtype)}{more}; {without_these}"
         raise _validation.complain(TypeError, name, "an array, or a table of numbers in all columns", got)
+
+
+def no_gaps(array, X, name):
+    """Raise if there are missing or infinite values in a table, by its own names."""
+    values = array.data if sparse.issparse(array) else array
+    with np.errstate(over="ignore", invalid="ignore"):
+        if values.dtype.kind not in "fc" or np.isfinite(values.sum()) or np.isfinite(values).all():
+            return  # no sum loses NaN or infinity, and it costs a tenth
+    bad = ~np.isfinite(array.toarray() if sparse.issparse(array) else array)
+    row, column = map(int, np.argwhere(bad)[0])
+    place = f"column {_validation.describe(X.columns[column])}"
+    place = f"row {_validation.describe(X.index[row])}, {place}" if hasattr(X, "index") else place
+    raise _validation.complain(ValueError, name, "finite", f"NaN or infinity, first at {(row, column)}: {place}")
 
 
 def describe_dtype(dtype):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from curtensor import _validation, archive
+from curtensor import _validation, archive, plots
 from curtensor.operands import find_tensor, on_host
 from curtensor.results import Result, in_kind
 from curtensor.tensors.unfolding import mode_product, mode_products, unfold
@@ -82,6 +82,34 @@ class Tucker(CoreAndFactors):
 
     error_estimate: float
 
+    def plot(self, *, ax: Any = None, rtol: float | None = None) -> Any:
+        """Draw the share of the squared norm that the first 1, 2, ... vectors of each mode explain, with matplotlib.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; by default a new figure.
+        rtol : float, optional
+            A relative error, 0 to 1, at which a line is drawn.
+
+        Returns
+        -------
+        ax : matplotlib.axes.Axes
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        core = np.abs(on_host(self.core)).astype(float)
+        energy = (core / (core.max() or 1)) ** 2
+        whole = (energy.sum() or 1) / (1 - self.error_estimate**2 or 1)
+        curves = {
+            self.dims[mode] if self.dims else f"mode {mode}": unfold(energy, mode).sum(axis=1).cumsum() / whole
+            for mode in range(self.ndim)
+        }
+        return plots.draw_shares(ax, curves, "number of vectors of the mode", rtol=rtol)
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TensorCUR(CoreAndFactors):
@@ -120,6 +148,26 @@ class TensorCUR(CoreAndFactors):
     def chosen(self) -> tuple[np.ndarray, ...]:
         """The indices of the chosen slices of each mode."""
         return self.indices
+
+    def plot(self, *, ax: Any = None) -> Any:
+        """Draw the chosen slices of each mode as marks along a line, with matplotlib.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; by default a new figure.
+
+        Returns
+        -------
+        ax : matplotlib.axes.Axes
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        title = f"Chosen slices of a {' x '.join(map(str, self.shape))} tensor"
+        return plots.draw_modes(ax, self.shape, self.indices, self.dims, title)
 
     def to_tucker(self, ranks: int | Sequence[int] | None = None) -> Tucker:
         """The approximation as a Tucker tensor with orthonormal factors, by ST-HOSVD of the small core.

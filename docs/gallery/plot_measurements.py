@@ -9,31 +9,34 @@ and standard deviation 1. Without that, the one in the smallest units would coun
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 
 import curtensor as ct
 from curtensor.files import example_matrix
 
 A, tumours, measurements = example_matrix()
-columns = ct.select_columns(A, 6, rng=0)
-for name in measurements[columns]:
-    print(name)
+table = pd.DataFrame(A, columns=measurements)
+columns = ct.select_columns(table, 6, rng=0)
+explanation = ct.explain(table, columns, svd=True, rng=0)
+explanation.choices[["name", "adds", "explained", "svd"]].round(3)
 
 # %%
-# From these six, by least squares, come all the others. How well, one by one:
+# The share of all that the six explain, one after the other, beside the SVD's. Six singular vectors explain more, as
+# they must; but each of them mixes all thirty measurements.
 
-interpolation = ct.interpolative_decomposition(A, 6, rng=0)
-left = np.linalg.norm(A - A[:, interpolation.indices] @ interpolation.coefficients, axis=0) / np.linalg.norm(A, axis=0)
-order = np.argsort(left)
-chosen = np.isin(order, interpolation.indices)
-figure, ax = plt.subplots(figsize=(7.5, 6.5), layout="constrained")
-ax.barh(measurements[order], 1 - left[order] ** 2, color=np.where(chosen, "tab:orange", "tab:blue"))
-ax.invert_yaxis()
-ax.set(
-    title="Six measurements (orange) and what they explain of the others",
-    xlabel="share explained, 1 - residual² / norm²",
-    ylabel="measurement",
-)
+explanation.plot()
 plt.show()
+
+# %%
+# From these six, by least squares, come all the others: how well, and with which coefficients, best explained first.
+
+explanation.plot("others")
+plt.show()
+
+# %%
+# The tumours that fit worst are worth a second look: outliers, or errors of measurement.
+
+explanation.outliers.head().round(3)
 
 # %%
 # Some measurements are dear and others come for free. Suppose that the mean radius is taken anyway, and that the
