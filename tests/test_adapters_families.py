@@ -64,8 +64,7 @@ def test_what_is_exported_is_read_by_peft_and_what_is_saved_by_us(family, kind, 
     torch.testing.assert_close(output(model, inputs()), plain, rtol=0, atol=2e-6)
     y = output(shake(model), inputs())
     assert (y - plain).abs().max() > 1e-3
-    errors = export_lora(model, tmp_path / "exported")
-    assert set(errors.values()) == {0.0}
+    export_lora(model, tmp_path / "exported")
     read = peft.PeftModel.from_pretrained(seeded(make), tmp_path / "exported")
     torch.testing.assert_close(output(read, inputs()), y, rtol=1e-5, atol=1e-5)
     if kind != "residual":
