@@ -29,14 +29,13 @@ CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def save_adapter(model, folder):
-    """Write a model's adapters to a folder as PEFT does, each file whole or not at all.
-
-    Several processes may write to one folder at the same time. Every process of a sharded model must call it.
+    """Write a model's adapters to a folder as PEFT does, each file whole or not at all, whatever others write there.
 
     Parameters
     ----------
     model : peft.PeftModel
-        With adapters, merged or not; it may be within torch.compile's or DDP's wrapper, or sharded by FSDP2.
+        With adapters, merged or not; it may be within torch.compile's or DDP's wrapper, or sharded by FSDP2: then every
+        process must call this.
     folder : str or path
         Made if it does not exist. The files of PEFT's ``save_pretrained`` in it are replaced.
 
@@ -47,13 +46,12 @@ def save_adapter(model, folder):
 
     Examples
     --------
-    >>> import tempfile, torch
+    >>> import tempfile
+    >>> from torch import nn
     >>> from curtensor.adapters import convert_to_lora, load_adapter, save_adapter
-    >>> model = convert_to_lora(torch.nn.Sequential(torch.nn.Linear(9, 9)), ["0"], rank=2, rng=0)
-    >>> base = torch.nn.Sequential(torch.nn.Linear(9, 9))
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_adapter(model, folder)
-    ...     model = load_adapter(base, folder)
+    ...     save_adapter(convert_to_lora(nn.Sequential(nn.Linear(9, 9)), ["0"]), folder)
+    ...     model = load_adapter(nn.Sequential(nn.Linear(9, 9)), folder)
     """
     peft_model, _ = adapted(model)
     with whole_files(folder) as part:
@@ -61,7 +59,7 @@ def save_adapter(model, folder):
 
 
 def load_adapter(model, folder, *, adapter_name="default", is_trainable=True):
-    """Put the adapter which `save_adapter`, `export_lora` or PEFT wrote into a model.
+    """Put the adapter which `save_adapter`, `export_lora` or PEFT wrote into a model, and return PEFT's model.
 
     Never unpickles, never asks a network, and leaves torch's global random state alone.
 
@@ -76,16 +74,11 @@ def load_adapter(model, folder, *, adapter_name="default", is_trainable=True):
     is_trainable : bool, default True
         Whether it, and the modules trained whole, are to be trained further.
 
-    Returns
-    -------
-    peft_model : peft.PeftModel
-        The model as PEFT wraps it.
-
     Raises
     ------
     TypeError, FileNotFoundError, ValueError
-        If the model is no ``torch.nn.Module``, a file is not there or damaged, the model has adapters
-        already, a layer is not there or has another shape, or CURLoRA or tCURLoRA was made for another base.
+        If the model is no ``torch.nn.Module``, a file is not there or damaged, the model has adapters already, a layer
+        is not there or has another shape, or CURLoRA or tCURLoRA was made for another base.
     """
     is_trainable = _validation.flag(is_trainable, "is_trainable")
     config, tensors = read_files(Path(folder))
@@ -170,16 +163,14 @@ def whole_files(folder):
 def export_lora(model, folder, *, adapter_name="default", base_model_name=None, task_type=None):
     """Write an adapter of any kind as LoRA for the untouched base, in the files that PEFT and vLLM read.
 
-    Nothing is decomposed: CURLoRA is (scale C U) R, tCURLoRA (scale C M_l) R, AdaLoRA P diag(e) Q, and a start with
-    ``init="cur_residual"`` [B, -B_0] [A; A_0], of rank 2 r. Modules trained whole, biases and embeddings are in the file
-    as PEFT writes them. Scales are in B, so that a reader that knows one scale for all layers is right.
+    CURLoRA is (scale C U) R, tCURLoRA (scale C M_l) R, AdaLoRA P diag(e) Q, and a start with ``init="cur_residual"``
+    [B, -B_0] [A; A_0], of rank 2 r: no decomposition. Scales are in B, for readers that know one scale for all layers;
+    modules trained whole and biases are in the file as PEFT writes them.
 
     Parameters
     ----------
-    model : peft.PeftModel
-        With adapters, merged or not.
-    folder : str or path
-        Made if it does not exist. ``adapter_model.safetensors`` and ``adapter_config.json`` in it are replaced.
+    model, folder
+        As for `save_adapter`; what is refused, too, and a number that is not finite, or an ``in_proj_weight``.
     adapter_name : str, default "default"
         Which of the model's adapters.
     base_model_name : str, optional
@@ -191,12 +182,6 @@ def export_lora(model, folder, *, adapter_name="default", base_model_name=None, 
     -------
     ranks : dict of str to int
         Of each layer.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the model is no ``PeftModel``, it has no such adapter or one on an ``in_proj_weight``, or a number is not
-        finite.
     """
     peft_model, layers = adapted(model)
     config = peft_model.peft_config[_validation.one_of(peft_model.peft_config, adapter_name, "adapter_name")]

@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from curtensor import _validation
 from curtensor.adapters.curlora import CURLoRAConfig
-from curtensor.adapters.initialise import INITS, back_to_start, has_residual_start, initialize_lora_cur_weights, tied
+from curtensor.adapters.initialise import INITS, back_to_start, has_residual_start, initialize_lora_cur_weights
 from curtensor.adapters.tcurlora import TCURLoRAConfig
 from curtensor.adapters.transformer import call_layers, join_names, open_attentions, take_out
 
@@ -40,8 +40,7 @@ def convert_to_lora(
     alpha : float, optional
         The update is scaled by ``alpha / rank``; 2 rank by default.
     init : "kaiming", "cur" or "cur_residual", default "kaiming"
-        PEFT's random start, or one of `initialize_lora_cur_weights`; for these "all-linear" gives narrow layers lower
-        ranks.
+        PEFT's random start, or one of `initialize_lora_cur_weights`; then "all-linear" gives narrow layers lower ranks.
     method, progress, rng
         As for `initialize_lora_cur_weights`. Global random states are not touched.
     **options
@@ -60,10 +59,9 @@ def convert_to_lora(
 
     Examples
     --------
-    >>> import torch
+    >>> from torch import nn
     >>> from curtensor.adapters import convert_to_lora, count_parameters
-    >>> model = torch.nn.Sequential(torch.nn.Linear(20, 30), torch.nn.ReLU(), torch.nn.Linear(30, 2))
-    >>> count_parameters(convert_to_lora(model, ["0"], rank=4, rng=0))
+    >>> count_parameters(convert_to_lora(nn.Sequential(nn.Linear(20, 30), nn.Linear(30, 2)), ["0"], rank=4))
     (200, 892)
     """
     rank = _validation.integer(rank, "rank", 1, 10**6)
@@ -76,8 +74,9 @@ def convert_to_lora(
             sides = {name: min(layer.weight.shape) for name, layer in model.named_modules()
                      if isinstance(layer, (nn.Linear, Conv1D))}  # fmt: skip
             narrow = {f"^{re.escape(name)}": side for name, side in sides.items() if side < rank}
-            config.rank_pattern = narrow | config.rank_pattern
-            config.alpha_pattern = {name: alpha * r / rank for name, r in narrow.items()} | config.alpha_pattern
+            scales = {name: alpha * side / rank for name, side in narrow.items()}
+            config.rank_pattern = narrow | (config.rank_pattern or {})
+            config.alpha_pattern = scales | (config.alpha_pattern or {})
         peft_model = with_adapters(model, config, int(stream.integers(2**63)))
         if init == "kaiming":
             return peft_model
@@ -90,10 +89,10 @@ def convert_to_adalora(
 ):  # fmt: skip
     """Put PEFT's AdaLoRA into a model, P and Q started from columns and rows of its weights.
 
-    The other arguments, what is returned and what is refused are as for `convert_to_lora`.
-
     Parameters
     ----------
+    model, target_modules, alpha, method, progress, rng
+        As for `convert_to_lora`; what is returned and what is refused, too.
     rank : int, default 12
         Rank at first, 1 to min(m, n); rank (m + n + 1) numbers a layer are trained.
     target_rank : int, optional
@@ -106,11 +105,9 @@ def convert_to_adalora(
 
     Examples
     --------
-    >>> import torch
-    >>> from curtensor.adapters import convert_to_adalora, count_parameters
-    >>> model = torch.nn.Sequential(torch.nn.Linear(20, 30), torch.nn.ReLU(), torch.nn.Linear(30, 2))
-    >>> count_parameters(convert_to_adalora(model, ["0"], rank=4, progress=False, rng=0))[0]
-    204
+    >>> from torch import nn
+    >>> from curtensor.adapters import convert_to_adalora
+    >>> model = convert_to_adalora(nn.Sequential(nn.Linear(20, 30)), ["0"], rank=4, progress=False)
     """
     rank = _validation.integer(rank, "rank", 1, 10**6)
     target_rank = max(1, 2 * rank // 3) if target_rank is None else target_rank
@@ -133,10 +130,10 @@ def convert_to_curlora(
 ):
     """Put CURLoRA into a model: ``scale C U R`` beside chosen weights, out of their own columns and rows; U is trained.
 
-    The other arguments, what is returned and what is refused are as for `convert_to_lora`; outputs stay to the bit.
-
     Parameters
     ----------
+    model, target_modules, progress, rng
+        As for `convert_to_lora`; what is returned and what is refused, too. Outputs stay to the bit.
     rank : int, default 16
         Number k of columns and of rows, 1 to min(m, n); k^2 numbers a layer are trained.
     **options
@@ -144,11 +141,9 @@ def convert_to_curlora(
 
     Examples
     --------
-    >>> import torch
-    >>> from curtensor.adapters import convert_to_curlora, count_parameters
-    >>> model = torch.nn.Sequential(torch.nn.Linear(20, 30), torch.nn.ReLU(), torch.nn.Linear(30, 2))
-    >>> count_parameters(convert_to_curlora(model, ["0"], rank=8, progress=False, rng=0))[0]
-    64
+    >>> from torch import nn
+    >>> from curtensor.adapters import convert_to_curlora
+    >>> model = convert_to_curlora(nn.Sequential(nn.Linear(20, 30)), ["0"], rank=8, progress=False)
     """
     return with_tuner(CURLoRAConfig, model, target_modules, rank, progress, rng, options)
 
@@ -158,10 +153,10 @@ def convert_to_tcurlora(
 ):
     """Put tCURLoRA into a model: groups of weights of one shape get an update in tensor form, whose core they share.
 
-    The other arguments, what is returned and what is refused are as for `convert_to_lora`; outputs stay to the bit.
-
     Parameters
     ----------
+    model, target_modules, progress, rng
+        As for `convert_to_lora`; what is returned and what is refused, too. Outputs stay to the bit.
     ranks : int or three ints, default 16
         (r_1, r_2, r_3), at most (m, n, L) for L weights (m, n); an int k stands for (k, k, L). r_1 r_2 r_3 numbers a
         group are trained; of other forms as `TCURLoRAConfig` says.
@@ -170,11 +165,9 @@ def convert_to_tcurlora(
 
     Examples
     --------
-    >>> import torch
-    >>> from curtensor.adapters import convert_to_tcurlora, count_parameters
-    >>> model = torch.nn.Sequential(*(torch.nn.Linear(20, 20) for _ in range(3)))
-    >>> count_parameters(convert_to_tcurlora(model, "all-linear", ranks=(4, 5, 2), progress=False, rng=0))[0]
-    40
+    >>> from torch import nn
+    >>> from curtensor.adapters import convert_to_tcurlora
+    >>> model = convert_to_tcurlora(nn.Sequential(nn.Linear(9, 9), nn.Linear(9, 9)), ["0", "1"], ranks=4, rng=0)
     """
     return with_tuner(TCURLoRAConfig, model, target_modules, ranks, progress, rng, options)
 
@@ -257,15 +250,7 @@ def count_parameters(model):
 
 
 def print_trainable_parameters(model):
-    """Print `count_parameters` of any ``torch.nn.Module`` in the words of PEFT.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from curtensor.adapters import print_trainable_parameters
-    >>> print_trainable_parameters(torch.nn.Linear(9, 10))
-    trainable params: 100 || all params: 100 || trainable%: 100.0000
-    """
+    """Print `count_parameters` of any ``torch.nn.Module`` in the words of PEFT."""
     trainable, total = count_parameters(model)
     print(f"trainable params: {trainable:,d} || all params: {total:,d} || trainable%: {100 * trainable / total:.4f}")
 
@@ -294,14 +279,6 @@ def merge(model):
     TypeError, ValueError
         If the model is no ``PeftModel``, an adapter is merged already, or a weight would not be finite; nothing is
         changed then.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from curtensor.adapters import convert_to_lora, merge, unmerge
-    >>> model = convert_to_lora(torch.nn.Sequential(torch.nn.Linear(4, 4)), ["0"], rank=2, rng=0)
-    >>> merge(model)
-    >>> unmerge(model)
     """
     _, layers = adapted(model)
     for name, layer in layers.items():
@@ -337,7 +314,9 @@ def unmerge(model):
 
 @torch.no_grad()
 def unload(model, *, keep_update=False):
-    """Take the adapters out, and leave the base layers.
+    """Take the adapters out of a ``PeftModel``, and leave the base model, which is returned.
+
+    After a start with ``init="cur_residual"``, its weights are what they were up to rounding.
 
     Parameters
     ----------
@@ -345,12 +324,6 @@ def unload(model, *, keep_update=False):
         With adapters. Those merged stay in the weights, as with PEFT: `unmerge` first for the base's.
     keep_update : bool, default False
         Leave the updates of the others in the weights too, as PEFT's ``merge_and_unload`` does.
-
-    Returns
-    -------
-    model : torch.nn.Module
-        The base model itself, under the same names as before; after a start with ``init="cur_residual"``, its weights
-        are what they were up to rounding.
 
     Raises
     ------
@@ -369,11 +342,10 @@ def unload(model, *, keep_update=False):
             merge_layer(name, layer)
             bring_back(layer)
         for layer in unmerged.values():
-            if tied(peft_model, layer):
-                own_parameters(layer, copy=True)
+            own_parameters(layer)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "All adapters are already merged")
-            base = peft_model.merge_and_unload()
+            base = peft_model.merge_and_unload(safe_merge=True)  # which merges into copies
     else:
         base = peft_model.unload()
     take_out(base)
@@ -404,12 +376,11 @@ def merge_layer(name, layer):
             bring_back(layer)
 
 
-def own_parameters(layer, copy=False):
-    """Give a base layer parameters that it shares with no other, so that merging changes no other."""
+def own_parameters(layer):
+    """Give a base layer parameters of its own, so that other numbers in them are no other layer's."""
     base = layer.get_base_layer()
     for key, parameter in list(base.named_parameters(recurse=False)):
-        data = parameter.detach().clone() if copy else parameter.detach()
-        base._parameters[key] = nn.Parameter(data, requires_grad=parameter.requires_grad)
+        base._parameters[key] = nn.Parameter(parameter.detach(), requires_grad=parameter.requires_grad)
 
 
 def bring_back(layer):

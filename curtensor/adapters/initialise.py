@@ -1,5 +1,7 @@
 """Starts of PEFT's own LoRA and AdaLoRA layers out of the weights' rows and columns."""
 
+from collections import Counter
+
 import numpy as np
 import torch
 from peft import AdaLoraConfig, LoraConfig, PeftModel
@@ -61,7 +63,7 @@ def initialize_lora_cur_weights(
     Notes
     -----
     "cur" passes over each weight once, or twice for AdaLoRA, and "cur_residual" four times; O(m n r) operations.
-    After "cur_residual", the model with its adapter disabled is the residual; `unload` puts back what was taken out.
+    After "cur_residual", a model with its adapter disabled is the residual; `unload` puts back what was taken out.
 
     References
     ----------
@@ -72,10 +74,9 @@ def initialize_lora_cur_weights(
     Examples
     --------
     >>> import peft
-    >>> import torch
+    >>> from torch import nn
     >>> from curtensor.adapters import initialize_lora_cur_weights
-    >>> base = torch.nn.Sequential(torch.nn.Linear(20, 30), torch.nn.ReLU(), torch.nn.Linear(30, 2))
-    >>> model = peft.get_peft_model(base, peft.LoraConfig(r=4, target_modules=["0"]))
+    >>> model = peft.get_peft_model(nn.Sequential(nn.Linear(20, 30)), peft.LoraConfig(r=4, target_modules=["0"]))
     >>> model = initialize_lora_cur_weights(model, progress=False, rng=0)
     """
     config = checked_config(peft_model, adapter_name)
@@ -148,17 +149,10 @@ def check_alone(peft_model, config, layers):
         raise _validation.complain(ValueError, "init", "'cur' for AdaLoRA", "'cur_residual'")
     if len(peft_model.peft_config) > 1:
         raise _validation.complain(ValueError, "peft_model", "one without other adapters", list(peft_model.peft_config))
+    uses = Counter(id(p) for module in peft_model.modules() for p in module._parameters.values())
     for name, layer in layers.items():
-        if tied(peft_model, layer):
+        if any(uses[id(p)] > 1 for p in layer.get_base_layer().parameters(recurse=False)):
             raise _validation.complain(ValueError, f"the weight of {name!r}", "its own", "one that another module has")
-
-
-def tied(peft_model, layer):
-    """Whether another module has a parameter of a layer's base layer."""
-    base = layer.get_base_layer()
-    own = {id(parameter) for parameter in base.parameters(recurse=False)}
-    others = (module for module in peft_model.modules() if module is not base)
-    return any(id(p) in own for module in others for p in module._parameters.values())
 
 
 def chosen_bases(name, weight, rank, rule, rng):
