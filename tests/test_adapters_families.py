@@ -104,6 +104,17 @@ def test_an_export_names_its_task_and_its_base(tmp_path):
         export_lora(model, tmp_path / "wrong", task_type="POETRY")
 
 
+@pytest.mark.parametrize("kind", ["lora", "residual", "curlora"])
+def test_ranks_of_experts_that_differ_are_exported(kind, tmp_path):
+    targets = {"target_modules": ["q_proj"], "target_parameters": EXPERTS}
+    model = door(kind, seeded(models.mixtral), targets, rank_pattern={"mlp.experts.down_proj": 2, "q_proj": 4})
+    y = output(shake(model.eval()), {"input_ids": ids()})
+    ranks = export_lora(model, tmp_path)
+    assert len(set(ranks.values())) == 3
+    read = peft.PeftModel.from_pretrained(seeded(models.mixtral), tmp_path)
+    torch.testing.assert_close(output(read, {"input_ids": ids()}), y, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["lora-cur", "curlora"])
 def test_a_trained_head_is_exported_too(kind, tmp_path):
     model = door(kind, seeded(models.bert), {"target_modules": ["query"]}, modules_to_save=["classifier"])
