@@ -188,9 +188,9 @@ def with_adapters(model, config, seed):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         peft_model = get_peft_model(model, config)
-    numbers, adapted = config.layers_to_transform, peft_model.base_model.targeted_module_names
+    numbers, targets = config.layers_to_transform, peft_model.base_model.targeted_module_names
     for number in [numbers] if isinstance(numbers, int) else numbers or ():
-        if not any(f".{number}." in name for name in adapted):
+        if not any(f".{number}." in name for name in targets):
             raise _validation.complain(ValueError, "layers_to_transform", "numbers of layers with targets", number)
     join_names(model)
     call_layers(model)
