@@ -8,13 +8,14 @@ import warnings
 import torch
 from accelerate.utils.other import extract_model_from_parallel
 from peft import AdaLoraConfig, LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from curtensor import _validation
 from curtensor.adapters.curlora import CURLoRAConfig
-from curtensor.adapters.initialise import INITS, back_to_start, has_residual_start, initialize_lora_cur_weights
+from curtensor.adapters.initialise import INITS, back_to_start, has_residual_start, initialize_lora_cur_weights, tied
 from curtensor.adapters.tcurlora import TCURLoRAConfig
 from curtensor.adapters.transformer import call_layers, join_names, open_attentions, take_out
 
@@ -339,13 +340,13 @@ def unload(model, *, keep_update=False):
     if keep_update:
         unmerged = {name: layer for name, layer in layers.items() if not layer.merged}
         for name, layer in unmerged.items():  # all of them before the first is changed
-            merge_layer(name, layer)
-            bring_back(layer)
+            check_merge(name, layer)
         for layer in unmerged.values():
-            own_parameters(layer)
+            if tied(peft_model, layer):
+                own_parameters(layer, copy=True)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "All adapters are already merged")
-            base = peft_model.merge_and_unload(safe_merge=True)  # which merges into copies
+            base = peft_model.merge_and_unload()
     else:
         base = peft_model.unload()
     take_out(base)
@@ -376,16 +377,33 @@ def merge_layer(name, layer):
             bring_back(layer)
 
 
-def own_parameters(layer):
-    """Give a base layer parameters of its own, so that other numbers in them are no other layer's."""
+def check_merge(name, layer):
+    """Raise unless a layer's merged weight would be finite."""
+    if not isinstance(layer, LoraLinear) or layer.lora_variant or any(layer.lora_bias.values()):
+        merge_layer(name, layer)
+        bring_back(layer)
+        return
+    weight = layer.get_base_layer().weight  # and no copies of it, as PEFT's own check makes them
+    for adapter in layer.active_adapters:
+        if adapter in layer.lora_A:
+            weight = weight + layer.get_delta_weight(adapter).to(weight.dtype)
+    if not all(bound.isfinite() for bound in torch.aminmax(weight)):
+        raise _validation.complain(ValueError, f"the merged weight of {name!r}", "finite", "NaN or infinity")
+
+
+def own_parameters(layer, copy=False):
+    """Give a base layer parameters that it shares with no other, so that merging changes no other."""
     base = layer.get_base_layer()
     for key, parameter in list(base.named_parameters(recurse=False)):
-        base._parameters[key] = nn.Parameter(parameter.detach(), requires_grad=parameter.requires_grad)
+        data = parameter.detach().clone() if copy else parameter.detach()
+        base._parameters[key] = nn.Parameter(data, requires_grad=parameter.requires_grad)
 
 
 def bring_back(layer):
     """Unmerge one layer, to the very parameters that were kept."""
-    if layer.merged:
+    if isinstance(layer, LoraLinear):
+        layer.merged_adapters.clear()  # its `unmerge` would form the update once more, to take it off by rounding
+    elif layer.merged:
         layer.unmerge()
     for name in [name for name in layer._buffers if name.startswith(KEPT)]:
         kept = layer._buffers.pop(name)

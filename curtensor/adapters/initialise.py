@@ -1,7 +1,5 @@
 """Starts of PEFT's own LoRA and AdaLoRA layers out of the weights' rows and columns."""
 
-from collections import Counter
-
 import numpy as np
 import torch
 from peft import AdaLoraConfig, LoraConfig, PeftModel
@@ -149,10 +147,17 @@ def check_alone(peft_model, config, layers):
         raise _validation.complain(ValueError, "init", "'cur' for AdaLoRA", "'cur_residual'")
     if len(peft_model.peft_config) > 1:
         raise _validation.complain(ValueError, "peft_model", "one without other adapters", list(peft_model.peft_config))
-    uses = Counter(id(p) for module in peft_model.modules() for p in module._parameters.values())
     for name, layer in layers.items():
-        if any(uses[id(p)] > 1 for p in layer.get_base_layer().parameters(recurse=False)):
+        if tied(peft_model, layer):
             raise _validation.complain(ValueError, f"the weight of {name!r}", "its own", "one that another module has")
+
+
+def tied(peft_model, layer):
+    """Whether another module has a parameter of a layer's base layer."""
+    base = layer.get_base_layer()
+    own = {id(parameter) for parameter in base.parameters(recurse=False)}
+    others = (module for module in peft_model.modules() if module is not base)
+    return any(id(p) in own for module in others for p in module._parameters.values())
 
 
 def chosen_bases(name, weight, rank, rule, rng):
