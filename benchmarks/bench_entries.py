@@ -65,6 +65,8 @@ def textbook_cross(function, m, n, rtol):
     while True:
         v = function(np.array([row]), np.arange(n)) - sum(u[row] * w for u, w in zip(U, V, strict=True))
         used[row], column = True, int(np.argmax(np.abs(v)))
+        if v[column] == 0:  # the row is exhausted, and with it the textbook
+            return np.array(U), np.array(V)
         u = function(np.arange(m), np.array([column])) - sum(w[column] * u for u, w in zip(U, V, strict=True))
         u = u / v[column]
         term = (u @ u) * (v @ v)

@@ -261,31 +261,16 @@ def test_exports_are_exact_for_peft_alone_and_for_us(kind, tmp_path):
     model = adapted(kind, stack(), TARGETS, modules_to_save=["head"])
     disturb(model)
     y = model(normal((5, 24)))
-    assert set(export_lora(model, tmp_path).values()) == {0.0}
+    ranks = export_lora(model, tmp_path)
+    tensors = load_file(tmp_path / "adapter_model.safetensors")
+    assert ranks == {name: len(tensors[f"base_model.model.{name}.lora_A.weight"]) for name in ranks}
+    assert len(ranks) == 6
     torch.testing.assert_close(
         peft.PeftModel.from_pretrained(stack(), tmp_path)(normal((5, 24))), y, rtol=1e-5, atol=1e-5
     )
     torch.testing.assert_close(load_adapter(stack(), tmp_path)(normal((5, 24))), y, rtol=1e-5, atol=1e-5)
     saved = json.loads((tmp_path / "adapter_config.json").read_text())
     assert saved["lora_alpha"] == saved["r"] and saved["alpha_pattern"] == saved["rank_pattern"]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_export_of_a_lower_rank_is_the_best_and_its_error_told(kind, tmp_path):
-    model = adapted(kind, stack(torch.float64), ["query"])
-    disturb(model)
-    errors = export_lora(model, tmp_path, rank=2)
-    tensors = load_file(tmp_path / "adapter_model.safetensors")
-    for number, block in enumerate(model.get_base_model().blocks):
-        name = f"blocks.{number}.query"
-        update = block.query.get_delta_weight("default").detach()
-        if kind == "lora-residual":
-            start = block.query.scaling["default"] * block.query.start_B @ block.query.start_A
-            update = update - start
-        B, A = (tensors[f"base_model.model.{name}.lora_{part}.weight"] for part in "BA")
-        s = torch.linalg.svdvals(update)
-        torch.testing.assert_close(torch.linalg.norm(update - B @ A), s[2:].norm(), rtol=1e-8, atol=1e-10)
-        assert abs(errors[name] - s[2:].norm() / s.norm()) < 1e-8
 
 
 def test_ranks_that_differ_are_in_the_configuration(tmp_path):
@@ -326,19 +311,14 @@ def test_biases_that_are_trained_are_exported(tmp_path):
 def test_an_update_with_nan_is_not_exported(tmp_path):
     model = adapted("lora", stack(), TARGETS)
     model.get_base_model().blocks[1].query.lora_A["default"].weight.data[0, 0] = float("nan")
-    for rank in (None, 2):
-        with pytest.raises(ValueError, match=r"the update of .blocks.1.query. must be finite"):
-            export_lora(model, tmp_path, rank=rank)
+    with pytest.raises(ValueError, match=r"the update of .blocks.1.query. must be finite"):
+        export_lora(model, tmp_path)
     assert not os.path.exists(tmp_path / "adapter_model.safetensors")
 
 
 def test_what_cannot_be_exported_is_said(tmp_path):
-    model = convert_to_lora(stack(), TARGETS, rank=2, use_dora=True)
-    with pytest.raises(ValueError, match=r"rank must be None where an update is more than B A"):
-        export_lora(model, tmp_path, rank=1)
+    model = convert_to_lora(stack(), TARGETS, rank=2)
     with pytest.raises(ValueError, match="adapter_name must be one of default"):
         export_lora(model, tmp_path, adapter_name="other")
-    with pytest.raises(TypeError, match="task_type must be a str"):
-        export_lora(model, tmp_path, task_type=3)
     with pytest.raises(TypeError, match=r"model must be a peft.PeftModel"):
         export_lora(stack(), tmp_path)

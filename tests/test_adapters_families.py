@@ -64,8 +64,7 @@ def test_what_is_exported_is_read_by_peft_and_what_is_saved_by_us(family, kind, 
     torch.testing.assert_close(output(model, inputs()), plain, rtol=0, atol=2e-6)
     y = output(shake(model), inputs())
     assert (y - plain).abs().max() > 1e-3
-    errors = export_lora(model, tmp_path / "exported")
-    assert set(errors.values()) == {0.0}
+    export_lora(model, tmp_path / "exported")
     read = peft.PeftModel.from_pretrained(seeded(make), tmp_path / "exported")
     torch.testing.assert_close(output(read, inputs()), y, rtol=1e-5, atol=1e-5)
     if kind != "residual":
@@ -103,6 +102,17 @@ def test_an_export_names_its_task_and_its_base(tmp_path):
     assert peft.PeftConfig.from_pretrained(tmp_path / "other").task_type == "FEATURE_EXTRACTION"
     with pytest.raises(ValueError, match="Invalid task type"):
         export_lora(model, tmp_path / "wrong", task_type="POETRY")
+
+
+@pytest.mark.parametrize("kind", ["lora", "residual", "curlora"])
+def test_ranks_of_experts_that_differ_are_exported(kind, tmp_path):
+    targets = {"target_modules": ["q_proj"], "target_parameters": EXPERTS}
+    model = door(kind, seeded(models.mixtral), targets, rank_pattern={"mlp.experts.down_proj": 2, "q_proj": 4})
+    y = output(shake(model.eval()), {"input_ids": ids()})
+    ranks = export_lora(model, tmp_path)
+    assert len(set(ranks.values())) == 3
+    read = peft.PeftModel.from_pretrained(seeded(models.mixtral), tmp_path)
+    torch.testing.assert_close(output(read, {"input_ids": ids()}), y, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["lora-cur", "curlora"])

@@ -296,5 +296,5 @@ def test_more_samples_than_features_are_drawn_by_scores_of_low_rank(rng):
     assert_array_equal(selector.row_indices_, ct.select_rows(X, 60, method="leverage", rank=4, rng=0))
     with pytest.raises(ValueError, match="score_rank must be None where rtol is given, got 4"):
         ct.RowSelector(rtol=0.1, score_rank=4).fit(X)
-    with pytest.raises(ValueError, match="rank must be None where method='osinsky'"):
+    with pytest.raises(ValueError, match="rank must be between 1 and 3, got 4"):
         ct.ColumnSelector(3, score_rank=4).fit(X)

@@ -106,7 +106,8 @@ def test_nan_and_infinity_are_refused_with_their_place(function, value, kind):
     before = A.copy()
     place = (0, 0) if value == "both infinities" else (3, 4)
     message = complaint(ValueError, lambda: FUNCTIONS[function](A))
-    assert message == f"A must be finite, got NaN or infinity, first at {place}"
+    named = f": row {place[0]}, column {place[1]}" if kind == "DataFrame" else ""
+    assert message == f"A must be finite, got NaN or infinity, first at {place}{named}"
     for was, now in zip(before, A, strict=True) if kind not in ("csr", "csc", "coo") else [(before.data, A.data)]:
         assert_array_equal(was, now)
 

@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from transformers.pytorch_utils import Conv1D
 
 from curtensor import _validation
-from curtensor.adapters.convert import adapted_layers, all_or_nothing, peft_model_in
-from curtensor.adapters.initialise import freeze_ranks, has_residual_start, refuse_to_save
+from curtensor.adapters.convert import adapted, all_or_nothing
+from curtensor.adapters.initialise import freeze_ranks, has_residual_start
 from curtensor.adapters.transformer import LayeredAttention, call_layers, join_names, open_attentions
 from curtensor.adapters.tuner import Experts
 from curtensor.adapters.weights import whole
@@ -29,45 +29,39 @@ CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def save_adapter(model, folder):
-    """Write a model's adapters to a folder as PEFT does, each file whole or not at all.
+    """Write a model's adapters to a folder as PEFT does, each file whole or not at all, whatever others write there.
 
     Parameters
     ----------
     model : peft.PeftModel
-        With adapters, merged or not; it may be within torch.compile's or DDP's wrapper, or sharded by FSDP2.
+        With adapters, merged or not; it may be within torch.compile's or DDP's wrapper, or sharded by FSDP2: then every
+        process must call this.
     folder : str or path
         Made if it does not exist. The files of PEFT's ``save_pretrained`` in it are replaced.
 
     Raises
     ------
-    TypeError
-        If the model is no ``PeftModel``.
-    ValueError
-        If an adapter was started with ``init="cur_residual"``: `export_lora` writes that.
-
-    Notes
-    -----
-    Several processes may write to one folder at the same time. Every process of a sharded model must call it.
+    TypeError, ValueError
+        If the model is no ``PeftModel``; if it was started with ``init="cur_residual"``, which `export_lora` writes.
 
     Examples
     --------
-    >>> import tempfile, torch
+    >>> import tempfile
+    >>> from torch import nn
     >>> from curtensor.adapters import convert_to_lora, load_adapter, save_adapter
-    >>> model = convert_to_lora(torch.nn.Sequential(torch.nn.Linear(9, 9)), ["0"], rank=2, rng=0)
-    >>> base = torch.nn.Sequential(torch.nn.Linear(9, 9))
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_adapter(model, folder)
-    ...     model = load_adapter(base, folder)
+    ...     save_adapter(convert_to_lora(nn.Sequential(nn.Linear(9, 9)), ["0"]), folder)
+    ...     model = load_adapter(nn.Sequential(nn.Linear(9, 9)), folder)
     """
-    peft_model = peft_model_in(model)
-    if has_residual_start(peft_model):
-        refuse_to_save()
+    peft_model, _ = adapted(model)
     with whole_files(folder) as part:
         peft_model.save_pretrained(part, state_dict=gathered_state(peft_model))
 
 
 def load_adapter(model, folder, *, adapter_name="default", is_trainable=True):
-    """Put the adapter which `save_adapter`, `export_lora` or PEFT wrote into a model.
+    """Put the adapter which `save_adapter`, `export_lora` or PEFT wrote into a model, and return PEFT's model.
+
+    Never unpickles, never asks a network, and leaves torch's global random state alone.
 
     Parameters
     ----------
@@ -78,26 +72,13 @@ def load_adapter(model, folder, *, adapter_name="default", is_trainable=True):
     adapter_name : str, default "default"
         What PEFT is to call it.
     is_trainable : bool, default True
-        Whether it is to be trained further.
-
-    Returns
-    -------
-    peft_model : peft.PeftModel
-        The model as PEFT wraps it, frozen but for the adapter and the modules trained whole.
+        Whether it, and the modules trained whole, are to be trained further.
 
     Raises
     ------
-    TypeError
-        If the model is no ``torch.nn.Module``.
-    FileNotFoundError
-        If a file is not there.
-    ValueError
-        If a file is damaged, the model has adapters already, a layer is not there or has another shape, or the base is
-        another one than that which a CURLoRA or tCURLoRA adapter was made for.
-
-    Notes
-    -----
-    Never unpickles, and never asks a network. torch's global random state is not touched.
+    TypeError, FileNotFoundError, ValueError
+        If the model is no ``torch.nn.Module``, a file is not there or damaged, the model has adapters already, a layer
+        is not there or has another shape, or CURLoRA or tCURLoRA was made for another base.
     """
     is_trainable = _validation.flag(is_trainable, "is_trainable")
     config, tensors = read_files(Path(folder))
@@ -179,20 +160,19 @@ def whole_files(folder):
             os.replace(path, target)
 
 
-def export_lora(model, folder, *, adapter_name="default", rank=None, base_model_name=None, task_type=None):
+def export_lora(model, folder, *, adapter_name="default", base_model_name=None, task_type=None):
     """Write an adapter of any kind as LoRA for the untouched base, in the files that PEFT and vLLM read.
+
+    CURLoRA is (scale C U) R, tCURLoRA (scale C M_l) R, AdaLoRA P diag(e) Q, and a start with ``init="cur_residual"``
+    [B, -B_0] [A; A_0], of rank 2 r: no decomposition. Scales are in B, for readers that know one scale for all layers;
+    modules trained whole and biases are in the file as PEFT writes them.
 
     Parameters
     ----------
-    model : peft.PeftModel
-        With adapters, merged or not.
-    folder : str or path
-        Made if it does not exist. ``adapter_model.safetensors`` and ``adapter_config.json`` in it are replaced.
+    model, folder
+        As for `save_adapter`; what is refused, too, and a number that is not finite, or an ``in_proj_weight``.
     adapter_name : str, default "default"
         Which of the model's adapters.
-    rank : int, optional
-        Largest rank; by default what is exact for each layer. A smaller one gives the best approximation of each
-        update.
     base_model_name : str, optional
         What to write as the base model's name; by default what PEFT knows.
     task_type : str, optional
@@ -200,70 +180,34 @@ def export_lora(model, folder, *, adapter_name="default", rank=None, base_model_
 
     Returns
     -------
-    errors : dict of str to float
-        For each layer ``||update - B A||_F / ||update||_F``; zero without `rank`.
-
-    Raises
-    ------
-    TypeError
-        If the model is no ``PeftModel``, or an argument is of the wrong kind.
-    ValueError
-        If there is no such adapter, it is on an ``in_proj_weight``, `rank` is below 1 or given where an update is
-        more than B A (DoRA, experts, embeddings), or a number is not finite.
-
-    Notes
-    -----
-    The scales are in B, so that each layer's is 1 for a reader that knows one scale for all; other ranks than the
-    largest are in ``rank_pattern``. Modules trained whole, biases and embeddings are in the file as PEFT writes
-    them. Without `rank` nothing is decomposed: CURLoRA is (scale C U) R, tCURLoRA (scale C M_l) R, AdaLoRA P diag(e) Q
-    and a start with ``init="cur_residual"`` [B, -B_0] [A; A_0], of rank 2 r. With it, a QR and a small singular value
-    decomposition in float64, O((m + n) r^2) operations.
-
-    References
-    ----------
-    .. [1] E. J. Hu and others, "LoRA: Low-rank adaptation of large language models", 2021, arXiv:2106.09685.
+    ranks : dict of str to int
+        Of each layer.
     """
-    peft_model = peft_model_in(model)
-    _validation.one_of(peft_model.peft_config, adapter_name, "adapter_name")
-    rank = rank if rank is None else _validation.integer(rank, "rank", 1, 10**6)
-    for name, value in (("base_model_name", base_model_name), ("task_type", task_type)):
-        if not (value is None or isinstance(value, str)):
-            raise _validation.complain(TypeError, name, "a str or None", _validation.describe(value))
-    layers = {name: layer for name, layer in adapted_layers(peft_model).items() if has_adapter(layer, adapter_name)}
+    peft_model, layers = adapted(model)
+    config = peft_model.peft_config[_validation.one_of(peft_model.peft_config, adapter_name, "adapter_name")]
+    layers = {name: layer for name, layer in layers.items()
+              if any(adapter_name in getattr(layer, names) for names in layer.adapter_layer_names)}  # fmt: skip
     state = get_peft_model_state_dict(peft_model, gathered_state(peft_model), adapter_name)
-    prefix = peft_model.base_model.prefix
-    tensors = {key: tensor for key, tensor in state.items() if f".{prefix}" not in key}
-    ranks, errors = {}, dict.fromkeys(layers, 0.0)
+    tensors = {key: tensor for key, tensor in state.items() if f".{peft_model.base_model.prefix}" not in key}
+    ranks = {}
     for name, layer in layers.items():
         own = lora_tensors(peft_model, name, layer, adapter_name, state)
         if not all(torch.isfinite(tensor).all() for tensor in own.values()):
             raise _validation.complain(ValueError, f"the update of {name!r}", "finite", "NaN or infinity")
-        if rank is not None:
-            own, errors[name] = truncated(name, experts_of(layer, adapter_name), own, rank)
         A = next(tensor for key, tensor in own.items() if key.startswith(("lora_A", "lora_embedding_A")))
         ranks[name] = len(A) // experts_of(layer, adapter_name)
         tensors |= {f"base_model.model.{name}.{key}": tensor for key, tensor in own.items()}
-    tensors = {
-        key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for key, tensor in tensors.items()
-    }
     base = peft_model.get_base_model()
-    config = peft_model.peft_config[adapter_name]
-    own = type(config) is LoraConfig and rank is None
-    ranks = own_patterns(config, has_residual_start(peft_model)) if own else rank_patterns(ranks)
-    config = lora_config(config, layers, *ranks, {
+    kind = {"base_model_class": type(base).__name__, "parent_library": type(base).__module__}
+    config = lora_config(config, layers, ranks, {
         "base_model_name_or_path": base_model_name or config.base_model_name_or_path,
         "task_type": task_type or config.task_type or task_of(base),
     })  # fmt: skip
-    kind = {"base_model_class": type(base).__name__, "parent_library": type(base).__module__}
     with whole_files(folder) as part:
-        save_file(tensors, Path(part, TENSORS), metadata={"format": "pt"})
+        whole_tensors = {key: tensor.detach().cpu().clone().contiguous() for key, tensor in tensors.items()}
+        save_file(whole_tensors, Path(part, TENSORS), metadata={"format": "pt"})
         config.save_pretrained(part, auto_mapping_dict=None if config.task_type else kind)
-    return errors
-
-
-def has_adapter(layer, adapter_name):
-    """Whether a layer has an adapter."""
-    return any(adapter_name in getattr(layer, names) for names in layer.adapter_layer_names)
+    return ranks
 
 
 def experts_of(layer, adapter_name):
@@ -314,42 +258,24 @@ def tuner_tensors(layer, adapter_name):
     return {"lora_A.weight": A, "lora_B.weight": B}
 
 
-def truncated(name, experts, tensors, rank):
-    """The best approximation of an update B A by one of a lower rank, its factors balanced, and its relative error."""
-    if set(tensors) != {"lora_A.weight", "lora_B.weight"} or experts > 1:
-        raise _validation.complain(ValueError, "rank", f"None where an update is more than B A as of {name!r}", rank)
-    B, A = tensors["lora_B.weight"].double(), tensors["lora_A.weight"].double()
-    QB, TB = torch.linalg.qr(B)
-    QA, TA = torch.linalg.qr(A.T)
-    U, s, Vh = torch.linalg.svd(TB @ TA.T, full_matrices=False)
-    root = s[:rank].sqrt()
-    kept = {"lora_B.weight": QB @ U[:, :rank] * root, "lora_A.weight": root[:, None] * (Vh[:rank] @ QA.T)}
-    error = float((s[rank:].norm() / s.norm()).nan_to_num())
-    return {key: X.to(torch.promote_types(tensors[key].dtype, torch.float32)) for key, X in kept.items()}, error
-
-
-def own_patterns(config, residual):
-    """The rank and the ranks that differ, of a LoRA adapter as configured; twice as many with a residual start."""
-    times = 2 if residual else 1
-    return times * config.r, {key: times * r for key, r in config.rank_pattern.items()}
-
-
-def rank_patterns(ranks):
-    """The largest rank, and the ranks that differ by patterns for PEFT."""
-    largest = max(ranks.values())
-    return largest, {f"^{re.escape(name)}": r for name, r in ranks.items() if r != largest}
-
-
-def lora_config(config, layers, rank, pattern, named):
+def lora_config(config, layers, ranks, named):
     """What PEFT's ``LoraConfig`` of an exported adapter is: all scales 1, the rest as in its own configuration."""
     same = {field.name: getattr(config, field.name) for field in dataclasses.fields(LoraConfig)
             if field.init and hasattr(config, field.name)}  # fmt: skip
     same["bias"] = same["bias"] if same["bias"] in ("none", "all") else "lora_only"
     same["fan_in_fan_out"] = all(isinstance(layer.get_base_layer(), Conv1D) for layer in layers.values())
+    largest = max(ranks.values())
+    pattern = {f"^{re.escape(peft_name(name, layers[name]))}": r for name, r in ranks.items() if r != largest}
     return LoraConfig(**same | named | {
-        "r": rank, "lora_alpha": rank, "rank_pattern": pattern, "alpha_pattern": pattern, "use_rslora": False,
+        "r": largest, "lora_alpha": largest, "rank_pattern": pattern, "alpha_pattern": pattern, "use_rslora": False,
         "init_lora_weights": True, "inference_mode": True, "lora_dropout": 0.0,
     })  # fmt: skip
+
+
+def peft_name(name, layer):
+    """What PEFT calls a layer where it asks for its rank: of fused experts, the parameter."""
+    fused = type(layer).__name__ == "ParamWrapper"
+    return f"{name.replace('.base_layer', '')}.{layer.parameter_name}" if fused else name
 
 
 def task_of(base):

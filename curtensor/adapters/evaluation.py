@@ -112,7 +112,7 @@ def evaluate_model(model, dataloader, *, metrics=None, loss=None, predict=None):
         what = "None where the model's loss is none that its logits and labels give"
         raise _validation.complain(ValueError, "metrics", what, list(metrics))
     predictions, targets = torch.cat(predictions), torch.cat(targets)
-    return {"loss": total / count} | {name: number(fresh(m)(predictions, targets)) for name, m in metrics.items()}
+    return {"loss": total / count} | {name: plain_value(fresh(m)(predictions, targets)) for name, m in metrics.items()}
 
 
 def accuracy(predictions, labels):
@@ -129,7 +129,7 @@ def fresh(metric):
     return metric
 
 
-def number(value):
+def plain_value(value):
     """A metric's value as a float, or a list of them."""
     return torch.as_tensor(value).double().tolist()
 

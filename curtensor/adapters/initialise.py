@@ -13,7 +13,7 @@ from curtensor import _validation
 from curtensor.adapters.choice import adapter_rule
 from curtensor.adapters.deltas import chosen_lines, columns_at, projected_weights, spanning
 from curtensor.adapters.tuner import stream
-from curtensor.adapters.weights import readable, weight_matrix, whole
+from curtensor.adapters.weights import lies_in_by_out, readable, whole
 
 INITS = ("cur", "cur_residual")
 # PEFT's starts that leave the base weight alone; the others take B A out of it.
@@ -27,8 +27,6 @@ def initialize_lora_cur_weights(
 ):  # fmt: skip
     """Start PEFT's LoRA, DoRA, rsLoRA or AdaLoRA layers from rows and columns that a CUR chooses of each weight.
 
-    The model's outputs are those of the base model: exactly with ``init="cur"``, to rounding with "cur_residual".
-
     Parameters
     ----------
     peft_model : peft.PeftModel
@@ -37,12 +35,10 @@ def initialize_lora_cur_weights(
     adapter_name : str, default "default"
         Which of the model's adapters.
     init : "cur" or "cur_residual", default "cur"
-        "cur": A is an orthonormal basis of chosen rows, as large as PEFT's random A, and B is zero; AdaLoRA's P and Q
-        are orthonormal bases of chosen columns and rows, and its singular values zero. "cur_residual": B and A are
-        balanced factors of the CUR of W, and scale B A is taken out of W, as PiSSA does with the singular value
-        decomposition. For LoRA alone, with no other adapter in the model. Such a model is saved by `export_lora`, as
-        LoRA of rank 2 r for the untouched base; ``save_pretrained`` refuses, since PEFT would not take B A out of
-        the base again on loading.
+        "cur": A is an orthonormal basis of chosen rows [1]_, as large as PEFT's random A, and B is zero; AdaLoRA's P
+        and Q are bases of columns and rows, and its singular values zero. "cur_residual": B and A are balanced factors
+        of the CUR of W, and scale B A is taken out of W, as in PiSSA [2]_. For LoRA alone, saved by `export_lora`:
+        PEFT would not take B A out of the base again on loading, so that ``save_pretrained`` refuses.
     method : str or callable, default "osinsky"
         Rule for rows and columns: one of `curtensor.selection.SELECTION_RULES`, or "inverse_norm", or a function.
     progress : bool, default True
@@ -53,38 +49,32 @@ def initialize_lora_cur_weights(
     Returns
     -------
     peft_model : peft.PeftModel
-        The same object.
+        The same object. Its outputs are those of the base: exactly with "cur", to rounding with "cur_residual".
 
     Raises
     ------
-    TypeError
-        If the model is no ``PeftModel``, the adapter is neither LoRA nor AdaLoRA, or an adapted layer is of another
-        kind or quantised.
-    ValueError
-        If there is no such adapter, PEFT has taken its start out of the base weights already (PiSSA, OLoRA, CorDA,
-        LoftQ, ...), one is merged, a weight is on the meta device, not finite or of too low a rank; for
-        "cur_residual" also if a weight is shared with another module, or the model has another adapter.
+    TypeError, ValueError
+        If the adapter or a layer of it is of another kind, quantised, merged or on the meta device; if PEFT has taken
+        its start out of the base weights already (PiSSA, OLoRA, CorDA, LoftQ, ...); if a weight is not finite or of
+        too low a rank; for "cur_residual" also if one is shared with another module, or the model has other adapters.
 
     Notes
     -----
     "cur" passes over each weight once, or twice for AdaLoRA, and "cur_residual" four times; O(m n r) operations.
-    What is saved after "cur" is an ordinary adapter on the untouched base model. After "cur_residual", the model with
-    its adapter disabled is the residual, as after PiSSA; `unload` puts back what was taken out.
+    After "cur_residual", a model with its adapter disabled is the residual; `unload` puts back what was taken out.
 
     References
     ----------
-    .. [1] E. J. Hu and others, "LoRA: Low-rank adaptation of large language models", 2021, arXiv:2106.09685.
-    .. [2] A. I. Osinsky, "Close to optimal column approximations with a single SVD", 2023, arXiv:2308.09068.
-    .. [3] F. Meng, Z. Wang, M. Zhang, "PiSSA: Principal singular values and singular vectors adaptation of large
+    .. [1] A. I. Osinsky, "Close to optimal column approximations with a single SVD", 2023, arXiv:2308.09068.
+    .. [2] F. Meng, Z. Wang, M. Zhang, "PiSSA: Principal singular values and singular vectors adaptation of large
        language models", 2024, arXiv:2404.02948.
 
     Examples
     --------
     >>> import peft
-    >>> import torch
+    >>> from torch import nn
     >>> from curtensor.adapters import initialize_lora_cur_weights
-    >>> base = torch.nn.Sequential(torch.nn.Linear(20, 30), torch.nn.ReLU(), torch.nn.Linear(30, 2))
-    >>> model = peft.get_peft_model(base, peft.LoraConfig(r=4, target_modules=["0"]))
+    >>> model = peft.get_peft_model(nn.Sequential(nn.Linear(20, 30)), peft.LoraConfig(r=4, target_modules=["0"]))
     >>> model = initialize_lora_cur_weights(model, progress=False, rng=0)
     """
     config = checked_config(peft_model, adapter_name)
@@ -142,7 +132,7 @@ def checked_weights(name, layer):
         in_by_out = stacked.ndim == 3 and not layer._did_swap_in_out_features
         weights = [W.T if in_by_out else W for W in (stacked if stacked.ndim == 3 else stacked[None])]
     elif isinstance(layer, (Linear, SVDLinear)) and isinstance(base, (nn.Linear, Conv1D)):
-        weights = [whole(weight_matrix(base))]
+        weights = [whole(base.weight.T if lies_in_by_out(base) else base.weight)]
     else:
         what = "a torch.nn.Linear, transformers' Conv1D or a parameter of experts"
         raise _validation.complain(TypeError, f"the module {name!r}", what, type(base).__name__)
@@ -153,7 +143,7 @@ def checked_weights(name, layer):
 
 def check_alone(peft_model, config, layers):
     """Raise unless what is taken out of the base weights concerns this adapter alone."""
-    if not isinstance(config, LoraConfig) or isinstance(config, AdaLoraConfig):
+    if isinstance(config, AdaLoraConfig):
         raise _validation.complain(ValueError, "init", "'cur' for AdaLoRA", "'cur_residual'")
     if len(peft_model.peft_config) > 1:
         raise _validation.complain(ValueError, "peft_model", "one without other adapters", list(peft_model.peft_config))

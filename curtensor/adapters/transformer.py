@@ -19,10 +19,7 @@ PACKED = "in_proj_weight"  # of an attention: three projections in one parameter
 class CallingEncoderLayer(nn.TransformerEncoderLayer):
     """``nn.TransformerEncoderLayer`` that calls its layers in evaluation, too."""
 
-    @property
-    def activation_relu_or_gelu(self):
-        """0: torch's own word for an activation that its fast path does not know."""
-        return 0
+    activation_relu_or_gelu = property(lambda self: 0)  # torch's word for what its fast path does not know
 
     def forward(self, src, src_mask=None, src_key_padding_mask=None, is_causal=False):
         """The layer's output; nested where the encoder has made the input so out of a padding mask."""
@@ -146,35 +143,25 @@ def open_attention(attention):
     attention.in_proj.train(attention.training)
 
 
-def close_attention(attention, plain):
-    """Make a parameter of its packed projection again, in its old place."""
-    packed = {PACKED: attention.in_proj.weight, "in_proj_bias": attention.in_proj.bias}
-    del attention.in_proj
-    attention.__class__ = plain
-    attention._parameters = packed | attention._parameters
-
-
 def call_layers(model):
     """Let all modules of torch's transformers that hold adapters call them, and all others be as they were."""
     for module in list(model.modules()):
         adapted = any(isinstance(inner, BaseTunerLayer) for inner in module.modules())
         if type(module) is LayeredAttention and not isinstance(module.in_proj, BaseTunerLayer):
-            close_attention(module, CallingAttention if adapted else nn.MultiheadAttention)
+            packed = {PACKED: module.in_proj.weight, "in_proj_bias": module.in_proj.bias}
+            del module.in_proj
+            module.__class__ = CallingAttention if adapted else nn.MultiheadAttention
+            module._parameters = packed | module._parameters  # in their old place
         elif type(module) in PLAIN and not adapted:
             module.__class__ = PLAIN[type(module)]
-        elif adapted:
-            call_layers_of(module)
-
-
-def call_layers_of(module):
-    """Give a module of torch's transformers the class that calls its layers; leave any other alone."""
-    for calling in (CallingEncoderLayer, CallingAttention):
-        plain = PLAIN[calling]
-        if type(module) is plain:
-            module.__class__ = calling
-        elif type(module) not in PLAIN and isinstance(module, plain) and type(module).forward is plain.forward:
-            what = f"an nn.{plain.__name__} itself, whose layers can be called"
-            raise _validation.complain(TypeError, "a module with adapters in it", what, type(module).__name__)
+        elif adapted and type(module) not in PLAIN:
+            for calling in (CallingEncoderLayer, CallingAttention):
+                plain = PLAIN[calling]
+                if type(module) is plain:
+                    module.__class__ = calling
+                elif isinstance(module, plain) and type(module).forward is plain.forward:
+                    what = f"an nn.{plain.__name__} itself, whose layers can be called"
+                    raise _validation.complain(TypeError, "a module with adapters in it", what, type(module).__name__)
 
 
 def join_names(model):

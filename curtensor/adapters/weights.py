@@ -9,15 +9,8 @@ from curtensor import _validation, operands
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def weight_matrix(layer):
-    """A layer's weight as (m, n), out by in: an embedding's input is a row of zeros with a one in it."""
-    if isinstance(layer, nn.MultiheadAttention):
-        return layer.in_proj_weight
-    return layer.weight.T if lies_in_by_out(layer) else layer.weight
-
-
 def lies_in_by_out(layer):
-    """Whether a layer's weight is the transpose of the matrix."""
+    """Whether a layer's weight is the transpose of the matrix; an embedding's input is a row of zeros with a one."""
     return isinstance(layer, (Conv1D, nn.Embedding))
 
 

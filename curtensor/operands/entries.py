@@ -133,8 +133,8 @@ def only_for_functions(name, shape, dtype, batch, vectorized):
 
 
 def is_function(A):
-    """Whether data are a function of index arrays; operators can be called, too, but have a shape."""
-    return callable(A) and not hasattr(A, "shape")
+    """Whether data are a function of index arrays; operators and polynomials can be called, too, but are arrays."""
+    return callable(A) and not (hasattr(A, "shape") or hasattr(A, "__array__"))
 
 
 def left_out(**options):
