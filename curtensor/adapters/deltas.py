@@ -16,7 +16,6 @@ from curtensor.adapters.choice import (
     choose_fibres,
     choose_lateral_slices,
     choose_weight_columns,
-    choose_weight_rows,
     double,
     enough,
 )
@@ -25,11 +24,7 @@ NEAR = 0.02  # of a column's norm: what half precision may change in a base, and
 
 
 class CoreDelta(nn.Module):
-    """``scale C M R`` with frozen C (m, r_1), R (r_2, n) and a small M that is trained."""
-
-    def thin_factors(self):
-        """C, scale M, R."""
-        raise NotImplementedError
+    """``scale C M R`` with frozen C (m, r_1), R (r_2, n) and a small M that is trained: `thin_factors` in a subclass."""
 
     def ready_factors(self):
         """The thin factors, if they are made."""
@@ -64,10 +59,10 @@ class CoreDelta(nn.Module):
 
 
 class ChosenLines(nn.Module):
-    """What is made of chosen columns and rows of L weights (m, n), which may be one.
+    """What is made of chosen columns and rows of L weights (m, n), which may be one; `places` are theirs in a model.
 
-    A subclass has buffers of indices, -1 until these are chosen or loaded; it says how they are chosen, and what is
-    made of them. `places` are those of the weights in a model.
+    A subclass has buffers of indices, -1 until these are chosen or loaded. It says how they are chosen (`picked`) and
+    what is made of them (`factors`), each by the buffer's name.
     """
 
     made: tuple[str, ...] = ("C", "R")
@@ -81,17 +76,10 @@ class ChosenLines(nn.Module):
         for name in self.made:
             self.register_buffer(name, None, persistent=False)
 
-    def picked(self, names, weights, rule, rng):
-        """Indices by a rule: the buffers' names and their values."""
-        raise NotImplementedError
-
-    def factors(self, names, weights):
-        """What is made of the indices: the buffers' names and their values."""
-        raise NotImplementedError
-
     def limits(self, weights):
-        """The buffers of indices, and what each of their columns has to be below."""
-        raise NotImplementedError
+        """What each column of the buffers of indices has to be below."""
+        m, n = weights[0].shape
+        return {"columns": [n], "rows": [m]}
 
     @torch.no_grad()
     def choose(self, names, weights, rule, rng):
@@ -105,7 +93,12 @@ class ChosenLines(nn.Module):
     def make(self, names, weights):
         """Make the frozen factors of the indices, if these are sound and the weights those they were chosen of."""
         for name, sizes in self.limits(weights).items():
-            sound_indices(f"the {name} of the adapter of {names[0]!r}", host(getattr(self, name)), sizes)
+            indices = host(getattr(self, name))
+            pairs = indices.reshape(len(indices), -1)
+            if (pairs < 0).any() or (pairs >= sizes).any() or len(np.unique(pairs, axis=0)) < len(pairs):
+                what = f"the {name} of the adapter of {names[0]!r}"
+                text = f"distinct and below {', '.join(map(str, sizes))}"
+                raise _validation.complain(ValueError, what, text, _validation.describe(indices.tolist()))
         prints = double(self.fingerprint.clone().view(torch.bfloat16))
         for name, found, norms, wanted in zip(names, *self.prints(weights), prints, strict=True):
             if not (np.abs(found - wanted) <= NEAR * norms).all():
@@ -136,19 +129,7 @@ class ChosenLines(nn.Module):
 
 
 class CURLoRA(ChosenLines, CoreDelta):
-    """``scale C U R`` out of chosen columns and rows of a weight; U, zero at first, is trained: k^2 numbers.
-
-    Parameters
-    ----------
-    weights : list of one tensor, shape (m, n)
-    rank : int
-        k columns and k rows.
-    basis : "orthonormal" or "raw"
-        Orthonormal bases of the chosen columns and rows, or themselves (Fawi 2024).
-    scale : float
-    dropout : torch.nn.Module
-        What is done to x first.
-    """
+    """``scale C U R`` out of k columns and k rows of a weight; U, zero at first, is trained: k^2 numbers."""
 
     def __init__(self, weights, rank, *, basis, scale, dropout):
         super().__init__(weights, rank, rank, basis)
@@ -161,19 +142,15 @@ class CURLoRA(ChosenLines, CoreDelta):
 
     def picked(self, names, weights, rule, rng):
         """Columns and rows of the weight."""
-        columns, rows = chosen_lines(names[0], weights, self.indices.shape[1], self.indices.shape[1], rule, rng)
+        columns, rows = chosen_lines(names[0], weights, *self.U.shape, rule, rng)
         return {"columns": columns[:, 1], "rows": rows[:, 1]}
 
     def factors(self, names, weights):
         """C and R."""
-        C, R = columns_at(weights, alone(self.columns)), columns_at([weights[0].T], alone(self.rows))
-        C, R = (spanning(names[0], X, self.basis).to(weights[0]) for X in (C, R))
+        W = weights[0]
+        lines = (W[:, host(self.columns)], W[host(self.rows)].T)
+        C, R = (spanning(names[0], X, self.basis).to(W) for X in lines)
         return {"C": C, "R": R.T.contiguous()}
-
-    def limits(self, weights):
-        """Columns are below n, rows below m."""
-        m, n = weights[0].shape
-        return {"columns": [n], "rows": [m]}
 
     def thin_factors(self):
         """C, scale U, R."""
@@ -185,12 +162,6 @@ class ModeBases(ChosenLines):
 
     Columns and rows are pairs of a weight's number and its column or row; fibres are pairs of a row and a column, whose
     entries in all weights span the third mode. There are none where r_3 = L, whose factor is the identity.
-
-    Parameters
-    ----------
-    weights : L tensors, shape (m, n)
-    ranks : (r_1, r_2, r_3)
-    basis : "orthonormal" or "raw"
     """
 
     made: tuple[str, ...] = ("C", "R", "third")
@@ -219,10 +190,11 @@ class ModeBases(ChosenLines):
         else:
             rows, columns = host(self.fibres).T.tolist()
             third = spanning(names[0], torch.stack([W[rows, columns] for W in weights]), self.basis)
-        return {"C": C, "R": R.T.contiguous(), "third": third.to(weights[0].device, trained_dtype(weights[0]))}
+        dtype = torch.promote_types(weights[0].dtype, torch.float32)
+        return {"C": C, "R": R.T.contiguous(), "third": third.to(weights[0].device, dtype)}
 
     def limits(self, weights):
-        """A number of a weight is below L, a column below n, a row below m."""
+        """What each column of the buffers of indices has to be below."""
         m, n = weights[0].shape
         limits = {"columns": [len(weights), n], "rows": [len(weights), m]}
         return limits if self.fibres is None else limits | {"fibres": [m, n]}
@@ -230,8 +202,6 @@ class ModeBases(ChosenLines):
 
 class SharedCore(ModeBases):
     """``S x_1 C x_2 R^T x_3 third``, S (r_1, r_2, r_3) trained, zero at first: r_1 r_2 r_3 numbers for L weights."""
-
-    form = "shared_core"
 
     def __init__(self, weights, ranks, *, basis, factor_rank):
         super().__init__(weights, ranks, basis=basis)
@@ -248,7 +218,6 @@ class ModeFactors(ModeBases):
     B_n (r_n, p) is zero at first, A_n (p, r_n) random, p = min(factor_rank, r_n): 2 p r_n numbers for mode n.
     """
 
-    form = "mode_factors"
     linear = False
     made = (*ModeBases.made, "core")
 
@@ -283,16 +252,7 @@ class TubalProduct(ChosenLines):
     """``C * U * R`` by the t-product, U (k, k, L) trained, zero at first: L k^2 numbers (He and others 2025).
 
     C (m, k, L) and R (k, n, L) are the chosen lateral and horizontal slices of the stacked weights, held side by side.
-
-    Parameters
-    ----------
-    weights : L tensors, shape (m, n)
-    ranks : (k, k, L)
-    basis : "orthonormal" or "raw"
-        Orthonormal under the t-product, or the slices themselves.
     """
-
-    form = "tubal"
 
     def __init__(self, weights, ranks, *, basis, factor_rank):
         super().__init__(weights, *ranks[:2], basis)
@@ -302,22 +262,15 @@ class TubalProduct(ChosenLines):
 
     def picked(self, names, weights, rule, rng):
         """Lateral and horizontal slices."""
-        found = {}
-        for name, sides in (("columns", weights), ("rows", [W.T for W in weights])):
-            k = len(getattr(self, name))
-            found[name] = enough(names[0], k, choose_lateral_slices(sides, k, rule, rng))
-        return found
+        sides = {"columns": weights, "rows": [W.T for W in weights]}
+        k = len(self.columns)
+        return {name: enough(names[0], k, choose_lateral_slices(own, k, rule, rng)) for name, own in sides.items()}
 
     def factors(self, names, weights):
         """C and R."""
         C, R = ([W[:, host(self.columns)] for W in weights], [W.T[:, host(self.rows)] for W in weights])
         C, R = (tubal_spanning(names[0], X, self.basis).to(weights[0]) for X in (C, R))
         return {"C": C, "R": R.T.contiguous()}
-
-    def limits(self, weights):
-        """Columns are below n, rows below m."""
-        m, n = weights[0].shape
-        return {"columns": [n], "rows": [m]}
 
     def middle(self, layer):
         """M (L k, L k) of one layer: block (a, c) is slice layer - a - c (mod L) of U."""
@@ -327,15 +280,11 @@ class TubalProduct(ChosenLines):
         return blocks.permute(2, 0, 3, 1).reshape(L * k, L * r)
 
 
-FORMS = {group.form: group for group in (SharedCore, TubalProduct, ModeFactors)}
+FORMS = {"shared_core": SharedCore, "tubal": TubalProduct, "mode_factors": ModeFactors}
 
 
 class TCURLoRA(CoreDelta):
-    """One layer's share of a group's update: ``scale C M_l R``.
-
-    The group is a submodule of the model alone, since a state must not hold shared memory twice; a layer refers to it,
-    which deepcopy, pickle and ``.to`` keep.
-    """
+    """One layer's share of a group's update: ``scale C M_l R``. It refers to the group, which the model alone holds."""
 
     def __init__(self, *, scale, dropout):
         super().__init__()
@@ -359,32 +308,13 @@ def open_indices(weight, *shape):
 
 def chosen_lines(name, weights, n_columns, n_rows, rule, rng):
     """Columns and rows of weights by a rule, all that are wanted: pairs of a weight's number and its line."""
-    columns = enough(name, n_columns, choose_weight_columns(weights, n_columns, rule, rng))
-    return columns, enough(name, n_rows, choose_weight_rows(weights, n_rows, rule, rng))
-
-
-def sound_indices(what, indices, sizes):
-    """Raise unless indices, or tuples of them, are distinct and in range."""
-    indices = indices.reshape(len(indices), -1)
-    if (indices < 0).any() or (indices >= sizes).any() or len(np.unique(indices, axis=0)) < len(indices):
-        text = f"distinct and below {', '.join(map(str, sizes))}"
-        raise _validation.complain(ValueError, what, text, _validation.describe(indices.squeeze().tolist()))
+    sides = ((n_columns, weights), (n_rows, [W.T for W in weights]))
+    return [enough(name, k, choose_weight_columns(own, k, rule, rng)) for k, own in sides]
 
 
 def host(indices):
     """A tensor of indices as a NumPy array."""
     return indices.cpu().numpy().astype(np.intp)
-
-
-def alone(indices):
-    """Columns of a single weight as pairs (0, column)."""
-    indices = np.asarray(indices, dtype=np.intp) if isinstance(indices, np.ndarray) else host(indices)
-    return np.stack([np.zeros_like(indices), indices], axis=1)
-
-
-def trained_dtype(weight):
-    """float32 for a weight in half precision, else the weight's own dtype."""
-    return torch.promote_types(weight.dtype, torch.float32)
 
 
 def columns_at(weights, pairs):
@@ -416,9 +346,8 @@ def independent_basis(name, columns, noise):
     Q, R = np.linalg.qr(columns)
     diagonal = np.diagonal(R, axis1=-2, axis2=-1)
     if not (np.abs(diagonal) > noise * np.linalg.norm(columns, axis=-2)).all():
-        raise _validation.complain(
-            ValueError, f"the chosen columns and rows of {name!r}", "independent of each other", "others"
-        )
+        what = f"the chosen columns and rows of {name!r}"
+        raise _validation.complain(ValueError, what, "independent of each other", "others")
     return Q * (diagonal / np.abs(diagonal))[..., None, :]
 
 
