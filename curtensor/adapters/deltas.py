@@ -24,7 +24,7 @@ NEAR = 0.02  # of a column's norm: what half precision may change in a base, and
 
 
 class CoreDelta(nn.Module):
-    """``scale C M R`` with frozen C (m, r_1), R (r_2, n) and a small M that is trained: `thin_factors` in a subclass."""
+    """``scale C M R`` with frozen C (m, r_1), R (r_2, n) and a small M that is trained, the `thin_factors`."""
 
     def ready_factors(self):
         """The thin factors, if they are made."""

@@ -25,8 +25,8 @@ class MultimodalTCURLoRA(nn.Module):
         w   = softmax over the modalities present of  z_i K . q / sqrt(rank)
         y   = (sum over i of  w_i z_i V) W^T + b                 (..., out_features)
 
-    E_i (n_features, rank) is frozen: it makes the chosen columns of the calibration batch uncorrelated and of mean square
-    1. The core S (rank, rank, modalities), K, q, V, W and b are trained; each S[:, :, i] is the identity at first.
+    E_i (n_features, rank) is frozen: it makes the chosen columns of the calibration batch uncorrelated and of mean
+    square 1. The core S (rank, rank, modalities), K, q, V, W and b are trained; each S[:, :, i] is the identity at first.
 
     Parameters
     ----------
@@ -181,6 +181,7 @@ class MultimodalTCURLoRA(nn.Module):
     def part(self, what, modality):
         """A modality's indices or basis."""
         return getattr(self, f"{what}_{key(modality)}")
+
 
 def key(modality):
     """A modality's name as torch takes it for a buffer, which must not hold a dot."""

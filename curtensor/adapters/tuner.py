@@ -23,6 +23,7 @@ from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, regis
 from peft.utils.other import get_pattern_key
 from torch import nn
 from tqdm import tqdm
+from transformers.pytorch_utils import Conv1D
 
 from curtensor import _validation
 from curtensor.adapters.choice import adapter_rule
@@ -54,7 +55,7 @@ class CURConfig(PeftConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        self.chosen = isinstance(self.peft_type, InFile) or self.peft_type == in_files(self.peft_name)
+        self.chosen = self.peft_type == in_files(self.peft_name)
         self.peft_type = PeftType[self.peft_name]
         self.scale = _validation.positive(self.scale, "scale")
         self.basis = _validation.one_of(BASES, self.basis, "basis")
@@ -80,24 +81,14 @@ class CURConfig(PeftConfig):
         saved.method = self.method if isinstance(self.method, str) else "a function"
         PeftConfig.save_pretrained(saved, save_directory, **kwargs)
 
-    @classmethod
-    def from_json_file(cls, path_json_file, **kwargs):
-        """The options in a file."""
-        options = super().from_json_file(path_json_file, **kwargs)
-        own = options.get("peft_type") == in_files(cls.peft_name)
-        return options | {"peft_type": InFile(cls.peft_name)} if own else options
-
-
-class InFile(str):
-    """The method's name where the options are those of a file, which has columns and rows, so that none are chosen."""
-
 
 class AdaptedLayer(nn.Module, BaseTunerLayer):
-    """A frozen layer and updates of its weight by adapter name.
+    """A frozen layer, linear or transformers' Conv1D, and updates of its weight by adapter name.
 
-    `unmerge` brings back the weight as it was, the same object. A subclass names its dict of deltas.
+    `unmerge` brings back the weight as it was, the same object.
     """
 
+    adapter_layer_names = ("curlora_delta",)
     other_param_names = ()
     parameter_name = "weight"
 
@@ -106,14 +97,13 @@ class AdaptedLayer(nn.Module, BaseTunerLayer):
         self.base_layer, self.key = base_layer, key
         self.merged_adapters = []
         self._active_adapter = adapter_name
-        for name in self.adapter_layer_names:
-            setattr(self, name, nn.ModuleDict())
+        self.curlora_delta = nn.ModuleDict()
         self.register_buffer("unmerged_weight", None, persistent=False)
 
     @property
     def deltas(self):
         """The updates by adapter name."""
-        return getattr(self, self.adapter_layer_names[0])
+        return self.curlora_delta
 
     @property
     def base_weight(self):
@@ -121,27 +111,16 @@ class AdaptedLayer(nn.Module, BaseTunerLayer):
         return self.unmerged_weight if self.merged else getattr(self.get_base_layer(), self.parameter_name)
 
     def matrices(self):
-        """Names of the matrices (m, n), out by in, that the updates are for, and themselves."""
+        """Names of the matrices (m, n), out by in, that the updates are for, and themselves: one, or each expert's."""
         weight = whole(self.base_weight)
+        if weight.ndim == 3:
+            return [f"{self.key}.{number}" for number in range(len(weight))], list(weight)
         return [self.key], [weight.T if lies_in_by_out(self.get_base_layer()) else weight]
 
-    @property
-    def in_features(self):
-        """Length of an input row."""
-        return self.matrices()[1][0].shape[1]
-
-    @property
-    def out_features(self):
-        """Length of an output row."""
-        return self.matrices()[1][0].shape[0]
-
-    def joined(self, deltas):
-        """One update of the layer out of those of its matrices."""
-        return deltas[0]
-
     def update_layer(self, adapter_name, deltas, inference_mode):
-        """A new adapter."""
-        self.deltas[adapter_name] = self.joined(deltas)
+        """A new adapter: an update of each matrix."""
+        self.out_features, self.in_features = self.base_weight.shape[-2:]
+        self.deltas[adapter_name] = Experts(deltas) if self.base_weight.ndim == 3 else deltas[0]
         self.set_adapter(self.active_adapters, inference_mode=inference_mode)
 
     def _move_adapter_to_device_of_base_layer(self, adapter_name, device=None):
@@ -211,10 +190,6 @@ def parameter_like(parameter, data):
     return nn.Parameter(data, requires_grad=parameter.requires_grad)
 
 
-class AdaptedLinear(AdaptedLayer):
-    """A linear layer, or transformers' Conv1D, with updates."""
-
-
 class AdaptedEmbedding(AdaptedLayer):
     """An embedding with updates of its table."""
 
@@ -228,23 +203,12 @@ class AdaptedEmbedding(AdaptedLayer):
 class AdaptedParameter(AdaptedLayer):
     """A module with updates of a parameter: a matrix, or one for each of some fused experts.
 
-    PEFT nests such layers, one for each parameter of a module, and knows them by the name ``ParamWrapper``.
+    PEFT nests such layers, one for each parameter of a module.
     """
 
     def __init__(self, base_layer, key, adapter_name, parameter_name):
         super().__init__(base_layer, key, adapter_name)
         self.parameter_name = parameter_name
-
-    def matrices(self):
-        """Names of the matrices that the updates are for, and themselves."""
-        weight = whole(self.base_weight)
-        if weight.ndim != 3:
-            return [self.key], [weight]
-        return [f"{self.key}.{number}" for number in range(len(weight))], list(weight)
-
-    def joined(self, deltas):
-        """One update of the parameter out of those of its matrices."""
-        return Experts(deltas) if self.base_weight.ndim == 3 else deltas[0]
 
     def forward(self, *args, **kwargs):
         """The base layer's output with the updated parameter."""
@@ -269,6 +233,9 @@ class AdaptedParameter(AdaptedLayer):
         return layer
 
 
+AdaptedParameter.__name__ = "ParamWrapper"  # by which PEFT knows such layers
+
+
 class Experts(nn.ModuleList):
     """Updates of several matrices in one parameter."""
 
@@ -284,15 +251,13 @@ class Experts(nn.ModuleList):
 class CURTuner(BaseTuner):
     """A model with adapted layers, all of them or, where anything is wrong with a new adapter, as it was before.
 
-    A subclass has layers by the kind of the layer which they are put around (`layer_classes`) and one for parameters,
-    makes the delta of a matrix, and lists what is chosen for an adapter (`units`), each with its matrices' places.
+    A subclass makes the delta of a matrix, and lists what is chosen for an adapter (`units`), each with its matrices'
+    places.
     """
 
-    layer_classes: dict = {}
-    parameter_layer: type
-    target_module_mapping = {
-        kind: list(names) for kind, names in TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.items()
-    }
+    tuner_layer_cls = AdaptedLayer
+    layer_classes = {nn.Linear: AdaptedLayer, Conv1D: AdaptedLayer, nn.Embedding: AdaptedEmbedding}
+    target_module_mapping = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 
     def inject_adapter(self, model, adapter_name, *args, low_cpu_mem_usage=False, **kwargs):
         """Wrap the layers, and choose their columns and rows, unless a file with these is to be loaded."""
@@ -336,7 +301,7 @@ class CURTuner(BaseTuner):
     def layers_of(self, adapter_name):
         """The layers that have an adapter."""
         return [layer for layer in self.model.modules()
-                if isinstance(layer, self.tuner_layer_cls) and adapter_name in layer.deltas]  # fmt: skip
+                if isinstance(layer, AdaptedLayer) and adapter_name in layer.deltas]  # fmt: skip
 
     def rank_of(self, config, key, shape):
         """The rank of a layer: what the pattern says, or `r`."""
@@ -351,11 +316,9 @@ class CURTuner(BaseTuner):
     ):
         layer = target
         if parameter_name is not None:
-            if getattr(target, "parameter_name", None) != parameter_name or not isinstance(
-                target, self.parameter_layer
-            ):
-                layer = self.parameter_layer(target, current_key, adapter_name, parameter_name)
-        elif not isinstance(target, self.tuner_layer_cls):
+            if not isinstance(target, AdaptedParameter) or target.parameter_name != parameter_name:
+                layer = AdaptedParameter(target, current_key, adapter_name, parameter_name)
+        elif not isinstance(target, AdaptedLayer):
             base = target.get_base_layer() if isinstance(target, BaseTunerLayer) else target
             kind = next((own for base_class, own in self.layer_classes.items() if isinstance(base, base_class)), None)
             if kind is None:
@@ -382,24 +345,20 @@ class CURTuner(BaseTuner):
         return super()._prepare_adapter_config(peft_config, model_config)
 
     def add_weighted_adapter(self, adapters, weights, adapter_name, combination_type="linear"):
-        """Add an adapter whose update is a linear combination of others', which have the same columns and rows.
+        """Add an adapter whose update is a linear combination of others', with the same columns and rows.
 
         Parameters
         ----------
         adapters : list of str
-            Names of adapters of the same layers, with the same rank, rule and seed.
         weights : list of float
             What each update is multiplied by.
         adapter_name : str
-            The new adapter's.
         combination_type : "linear"
-            As in ``peft.LoraModel.add_weighted_adapter``; no other is possible.
 
         Raises
         ------
         ValueError
-            If a name is unknown, the new one is not, the numbers of names and weights differ, or the updates have no
-            columns and rows in common, or are not linear in what is trained (form "mode_factors").
+            If names or numbers do not fit, columns or rows differ, or updates are not linear in what is trained.
         """
         _validation.one_of(("linear",), combination_type, "combination_type")
         for name in adapters:
@@ -455,11 +414,6 @@ def sources(unit):
     """The names of the matrices that a unit is for, and themselves."""
     found = {id(layer): layer.matrices() for layer, _ in unit.places}
     return tuple([found[id(layer)][part][number] for layer, number in unit.places] for part in (0, 1))
-
-
-def dropout(p):
-    """The layer that does it."""
-    return nn.Dropout(p) if p else nn.Identity()
 
 
 def stream(seed, name):
