@@ -6,7 +6,7 @@ from torch import nn
 
 from curtensor import _validation
 from curtensor.adapters.deltas import CURLoRA
-from curtensor.adapters.tuner import CURConfig, CURTuner, Experts, made_again, register
+from curtensor.adapters.tuner import CURConfig, CURTuner, Experts, register
 
 
 @dataclass
@@ -72,7 +72,6 @@ class CURLoRAModel(CURTuner):
         rank = _validation.integer(rank, f"rank of {name!r}", 1, min(weight.shape))
         delta = CURLoRA([weight], rank, basis=config.basis, scale=config.scale, dropout=nn.Dropout(config.dropout))
         delta.places = ((layer, number),)
-        delta.register_load_state_dict_post_hook(made_again)
         return delta
 
     def units(self, adapter_name):

@@ -34,17 +34,9 @@ class CoreDelta(nn.Module):
         return C, M, R
 
     def forward(self, x):
-        """``x @ matrix().T`` by thin products."""
+        """``x @ matrix().T`` by thin products; integers in x stand for rows of the identity."""
         C, M, R = self.ready_factors()
-        return self.expanded(F.linear(self.dropout(x.to(R.dtype)), R), C, M)
-
-    def embedded(self, rows):
-        """`forward` of the rows of the identity that are numbered."""
-        C, M, R = self.ready_factors()
-        return self.expanded(F.embedding(rows, R.T), C, M)
-
-    def expanded(self, y, C, M):
-        """``y @ (C M).T``, M in its own dtype."""
+        y = F.linear(self.dropout(x.to(R.dtype)), R) if x.is_floating_point() else F.embedding(x, R.T)
         return F.linear(F.linear(y.to(M.dtype), M).to(C.dtype), C)
 
     def lora_factors(self):
@@ -59,7 +51,9 @@ class CoreDelta(nn.Module):
 
 
 class ChosenLines(nn.Module):
-    """What is made of chosen columns and rows of L weights (m, n), which may be one; `places` are theirs in a model.
+    """What is made of chosen columns and rows of L weights (m, n), which may be one.
+
+    `places` are the layers that the weights are of, and the numbers which they have there.
 
     A subclass has buffers of indices, -1 until these are chosen or loaded. It says how they are chosen (`picked`) and
     what is made of them (`factors`), each by the buffer's name.
@@ -75,6 +69,12 @@ class ChosenLines(nn.Module):
         self.register_buffer("fingerprint", weights[0].new_zeros(len(weights), size, dtype=torch.uint8))
         for name in self.made:
             self.register_buffer(name, None, persistent=False)
+        self.register_load_state_dict_post_hook(made_again)
+
+    def sources(self):
+        """The weights' names, and themselves."""
+        found = {id(layer): layer.matrices() for layer, _ in self.places}
+        return tuple([found[id(layer)][part][number] for layer, number in self.places] for part in (0, 1))
 
     def limits(self, weights):
         """What each column of the buffers of indices has to be below."""
@@ -107,10 +107,6 @@ class ChosenLines(nn.Module):
         for name, factor in self.factors(names, weights).items():
             setattr(self, name, factor)
 
-    def is_open(self):
-        """Whether the indices are still to be chosen or loaded."""
-        return bool((self.columns < 0).any())
-
     def has_bases_of(self, other):
         """Whether another one's frozen factors are the same, of the same weights."""
         alike = type(self) is type(other) and self.basis == other.basis and self.places == other.places
@@ -126,6 +122,12 @@ class ChosenLines(nn.Module):
             prints.append(np.concatenate([np.cos(np.arange(len(X))) @ X for X in lines]))
             norms.append(np.concatenate([np.linalg.norm(X, axis=0) for X in lines]))
         return np.stack(prints), np.stack(norms)
+
+
+def made_again(unit, incompatible_keys):
+    """After loading: the frozen factors, of the indices that were loaded."""
+    if not (unit.columns < 0).any():
+        unit.make(*unit.sources())
 
 
 class CURLoRA(ChosenLines, CoreDelta):

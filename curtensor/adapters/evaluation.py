@@ -4,7 +4,6 @@ import copy
 import inspect
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -77,17 +76,17 @@ def evaluate_model(model, dataloader, *, metrics=None, loss=None, predict=None):
             scored = None if reading is None else reading(logits, labels)
             if scored is None and reading is not None:
                 raise unfitting(logits, labels, "numbers of classes, or as many as outputs")
-            size = sample_count(outputs, labels) if scored is None else scored.labels.numel()
+            size = sample_count(outputs, labels) if scored is None else scored[2].numel()
             if size == 0:
                 continue
-            mean = scored.loss if own is None else own
+            mean = scored[0] if own is None else own
             not_nan(mean, "the loss")
             total += float(mean) * size
             count += size
             if scored is not None:
-                not_nan(scored.logits, "the logits")
-                predictions.append((predict or READINGS[reading])(scored.logits).cpu())
-                targets.append(scored.labels.cpu())
+                not_nan(scored[1], "the logits")
+                predictions.append((predict or READINGS[reading])(scored[1]).cpu())
+                targets.append(scored[2].cpu())
     finally:
         for module, flag in training.items():
             module.training = flag
@@ -190,16 +189,8 @@ def not_nan(values, name):
         raise _validation.complain(ValueError, name, "free of NaN", "NaN")
 
 
-# ---- What the labels are of the logits: a reading gives the labels that count, their logits and mean loss, or None
-# ---- where it does not fit.
-
-
-class Scored(NamedTuple):
-    """A batch's labels that count, their logits (labels, ...), and the mean loss."""
-
-    loss: torch.Tensor
-    logits: torch.Tensor
-    labels: torch.Tensor
+# What the labels are of the logits: a reading gives the mean loss, and the logits (labels, ...) and labels that count,
+# or None where it does not fit.
 
 
 def classes(logits, labels):
@@ -210,7 +201,7 @@ def classes(logits, labels):
     logits, labels = logits[counts].float(), labels[counts].long()
     if logits.shape[-1] < 2 or ((labels < 0) | (labels >= logits.shape[-1])).any():
         return None
-    return Scored(F.cross_entropy(logits, labels), logits, labels)
+    return F.cross_entropy(logits, labels), logits, labels
 
 
 def classes_on_axis_1(logits, labels):
@@ -229,7 +220,7 @@ def zeros_and_ones(logits, labels):
     if logits.shape != labels.shape or not ((labels == 0) | (labels == 1)).all():
         return None
     logits = logits.float()
-    return Scored(F.binary_cross_entropy_with_logits(logits, labels.float()), logits, labels.long())
+    return F.binary_cross_entropy_with_logits(logits, labels.float()), logits, labels.long()
 
 
 def regression(outputs, labels):
@@ -238,7 +229,7 @@ def regression(outputs, labels):
         return None
     outputs, labels = outputs.float().flatten(), labels.float().flatten()
     not_nan(labels, "labels")
-    return Scored(F.mse_loss(outputs, labels), outputs, labels)
+    return F.mse_loss(outputs, labels), outputs, labels
 
 
 def likeliest(logits):
@@ -261,7 +252,7 @@ def find_reading(logits, labels, own):
         return None
     found = {reading: scored for reading in READINGS if (scored := reading(logits, labels)) is not None}
     if own is not None:
-        away = {reading: distance(float(scored.loss), float(own)) for reading, scored in found.items()}
+        away = {reading: distance(float(scored[0]), float(own)) for reading, scored in found.items()}
         nearest = min(away, key=away.__getitem__, default=None)
         exact = logits.dtype == own.dtype and own.dtype.itemsize >= 4
         return nearest if away.get(nearest, 0.0) <= (EXACT if exact else HALF) else None

@@ -26,7 +26,7 @@ class MultimodalTCURLoRA(nn.Module):
         y   = (sum over i of  w_i z_i V) W^T + b                 (..., out_features)
 
     E_i (n_features, rank) is frozen: it makes the chosen columns of the calibration batch uncorrelated and of mean
-    square 1. The core S (rank, rank, modalities), K, q, V, W and b are trained; each S[:, :, i] is the identity at first.
+    square 1. The core S (rank, rank, modalities), K, q, V, W and b are trained, from S[:, :, i] the identity.
 
     Parameters
     ----------

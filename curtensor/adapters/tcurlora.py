@@ -10,7 +10,7 @@ from torch import nn
 
 from curtensor import _validation
 from curtensor.adapters.deltas import FORMS, TCURLoRA
-from curtensor.adapters.tuner import CURConfig, CURTuner, Experts, made_again, register
+from curtensor.adapters.tuner import CURConfig, CURTuner, Experts, register
 
 
 @dataclass
@@ -69,7 +69,7 @@ class TCURLoRAConfig(CURConfig):
 
 
 class TCURLoRAModel(CURTuner):
-    """A model with tCURLoRA layers, as PEFT makes it out of a `TCURLoRAConfig`; it holds each group's core and bases."""
+    """A model with tCURLoRA layers, by PEFT out of a `TCURLoRAConfig`; it holds each group's core and bases."""
 
     uses_shared_state = True
     prefix = "tcurlora_"
@@ -93,7 +93,6 @@ class TCURLoRAModel(CURTuner):
             with init_empty_weights() if low_cpu_mem_usage else contextlib.nullcontext():
                 group = FORMS[config.form](weights, size, basis=config.basis, factor_rank=config.factor_rank)
             group.places = tuple(places)
-            group.register_load_state_dict_post_hook(made_again)
             for number, (layer, place) in enumerate(places):
                 delta = layer.deltas[adapter_name]
                 delta = delta[place] if isinstance(delta, Experts) else delta

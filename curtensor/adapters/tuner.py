@@ -31,6 +31,8 @@ from curtensor.adapters.deltas import BASES
 from curtensor.adapters.transformer import call_layers, join_names, open_attentions
 from curtensor.adapters.weights import lies_in_by_out, of_floats, readable, whole
 
+LAYERS = (nn.Linear, Conv1D, nn.Embedding)
+
 
 @dataclass
 class CURConfig(PeftConfig):
@@ -66,6 +68,8 @@ class CURConfig(PeftConfig):
         self.bias = _validation.one_of(("none", "all", f"{self.peft_name.lower()}_only"), self.bias, "bias")
         if self.dropout and not _validation.positive(self.dropout, "dropout") < 1:
             raise _validation.complain(ValueError, "dropout", "below 1", self.dropout)
+        if self.target_modules is None and self.target_parameters:
+            self.target_modules = []
         for name in ("target_modules", "exclude_modules"):
             value = getattr(self, name)
             setattr(self, name, set(value) if isinstance(value, list) else value)
@@ -83,7 +87,7 @@ class CURConfig(PeftConfig):
 
 
 class AdaptedLayer(nn.Module, BaseTunerLayer):
-    """A frozen layer, linear or transformers' Conv1D, and updates of its weight by adapter name.
+    """A frozen layer, one of `LAYERS`, and updates of its weight by adapter name.
 
     `unmerge` brings back the weight as it was, the same object.
     """
@@ -144,14 +148,11 @@ class AdaptedLayer(nn.Module, BaseTunerLayer):
         """The base layer's output plus the active updates'."""
         if self.disable_adapters and self.merged:
             self.unmerge()
-        y = self.base_layer(x, *args, **kwargs)
+        y, scale = self.base_layer(x, *args, **kwargs), self._get_embed_scale()
         for name in self.applied():
-            y = y + self.addend(self.deltas[name], x).to(y.dtype)
+            update = self.deltas[name](x)
+            y = y + (update if scale is None else scale * update).to(y.dtype)
         return y
-
-    def addend(self, delta, x):
-        """What an update adds to the output."""
-        return delta(x)
 
     @torch.no_grad()
     def merge(self, safe_merge=False, adapter_names=None):
@@ -167,7 +168,7 @@ class AdaptedLayer(nn.Module, BaseTunerLayer):
             if not self.merged:
                 self._buffers["unmerged_weight"] = weight  # set as an attribute, a parameter would be in files
             self.merged_adapters = self.merged_adapters + names
-            setattr(self.get_base_layer(), self.parameter_name, parameter_like(weight, updated))
+            setattr(self.get_base_layer(), self.parameter_name, nn.Parameter(updated, weight.requires_grad))
 
     def unmerge(self):
         """Bring back the base layer's weight, bit for bit."""
@@ -176,28 +177,13 @@ class AdaptedLayer(nn.Module, BaseTunerLayer):
             return
         weight, layer = self.unmerged_weight, self.get_base_layer()
         if not isinstance(weight, nn.Parameter):  # it was moved meanwhile
-            weight = parameter_like(getattr(layer, self.parameter_name), weight)
+            weight = nn.Parameter(weight, getattr(layer, self.parameter_name).requires_grad)
         setattr(layer, self.parameter_name, weight)
         self.unmerged_weight, self.merged_adapters = None, []
 
     def supports_lora_conversion(self, adapter_name="default"):
         """Whether ``peft.convert_to_lora`` can take the layer: yes."""
         return True
-
-
-def parameter_like(parameter, data):
-    """A parameter with other numbers."""
-    return nn.Parameter(data, requires_grad=parameter.requires_grad)
-
-
-class AdaptedEmbedding(AdaptedLayer):
-    """An embedding with updates of its table."""
-
-    def addend(self, delta, x):
-        """What an update adds to the rows of the table."""
-        scale = self._get_embed_scale()
-        y = delta.embedded(x)
-        return y if scale is None else y * scale
 
 
 class AdaptedParameter(AdaptedLayer):
@@ -256,7 +242,6 @@ class CURTuner(BaseTuner):
     """
 
     tuner_layer_cls = AdaptedLayer
-    layer_classes = {nn.Linear: AdaptedLayer, Conv1D: AdaptedLayer, nn.Embedding: AdaptedEmbedding}
     target_module_mapping = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 
     def inject_adapter(self, model, adapter_name, *args, low_cpu_mem_usage=False, **kwargs):
@@ -289,7 +274,7 @@ class CURTuner(BaseTuner):
         """Choose columns and rows by each unit's own random stream, so that no choice depends on another."""
         rule = adapter_rule(config.method)
         for unit in tqdm(self.units(adapter_name), desc="choose", disable=not config.progress):
-            names, weights = sources(unit)
+            names, weights = unit.sources()
             for name, weight in zip(names, weights, strict=True):
                 readable(name, weight)
             unit.choose(names, weights, rule, stream(config.seed, names[0]))
@@ -320,11 +305,10 @@ class CURTuner(BaseTuner):
                 layer = AdaptedParameter(target, current_key, adapter_name, parameter_name)
         elif not isinstance(target, AdaptedLayer):
             base = target.get_base_layer() if isinstance(target, BaseTunerLayer) else target
-            kind = next((own for base_class, own in self.layer_classes.items() if isinstance(base, base_class)), None)
-            if kind is None:
-                text = f"one of {', '.join(base_class.__name__ for base_class in self.layer_classes)}"
+            if not isinstance(base, LAYERS):
+                text = f"one of {', '.join(kind.__name__ for kind in LAYERS)}"
                 raise _validation.complain(TypeError, f"the module {current_key!r}", text, type(base).__name__)
-            layer = kind(target, current_key, adapter_name)
+            layer = AdaptedLayer(target, current_key, adapter_name)
         of_floats(current_key, layer.base_weight)
         deltas = [self.delta(peft_config, layer, number) for number in range(len(layer.matrices()[0]))]
         layer.update_layer(adapter_name, deltas, peft_config.inference_mode)
@@ -339,26 +323,11 @@ class CURTuner(BaseTuner):
         else:
             setattr(parent, child_name, new_module)
 
-    def _prepare_adapter_config(self, peft_config, model_config):
-        if peft_config.target_modules is None and peft_config.target_parameters:
-            return peft_config
-        return super()._prepare_adapter_config(peft_config, model_config)
-
     def add_weighted_adapter(self, adapters, weights, adapter_name, combination_type="linear"):
-        """Add an adapter whose update is a linear combination of others', with the same columns and rows.
+        """Add an adapter whose update is the sum of the others' times the weights.
 
-        Parameters
-        ----------
-        adapters : list of str
-        weights : list of float
-            What each update is multiplied by.
-        adapter_name : str
-        combination_type : "linear"
-
-        Raises
-        ------
-        ValueError
-            If names or numbers do not fit, columns or rows differ, or updates are not linear in what is trained.
+        ValueError where names or numbers do not fit, the adapters' columns and rows differ, or their updates are not
+        linear in what is trained (form "mode_factors"). No `combination_type` but "linear" is possible.
         """
         _validation.one_of(("linear",), combination_type, "combination_type")
         for name in adapters:
@@ -371,7 +340,7 @@ class CURTuner(BaseTuner):
         for first, *others in members:
             if not first.linear or any(not first.has_bases_of(other) for other in others):
                 what = "updates with the same columns and rows, linear in what is trained"
-                raise _validation.complain(ValueError, "adapters", what, f"others in {sources(first)[0][0]!r}")
+                raise _validation.complain(ValueError, "adapters", what, f"others in {first.sources()[0][0]!r}")
         config = copy.deepcopy(self.peft_config[adapters[0]])
         config.chosen = True
         self.peft_config[adapter_name] = config
@@ -402,18 +371,6 @@ class CURTuner(BaseTuner):
             if not (tensor.is_floating_point() or key.endswith("fingerprint")) and (found[key] < 0).any():
                 raise _validation.complain(ValueError, key, "indices of at least 0", int(found[key].min()))
         return found
-
-
-def made_again(unit, incompatible_keys):
-    """After loading: the frozen factors, of the indices that were loaded."""
-    if not unit.is_open():
-        unit.make(*sources(unit))
-
-
-def sources(unit):
-    """The names of the matrices that a unit is for, and themselves."""
-    found = {id(layer): layer.matrices() for layer, _ in unit.places}
-    return tuple([found[id(layer)][part][number] for layer, number in unit.places] for part in (0, 1))
 
 
 def stream(seed, name):
