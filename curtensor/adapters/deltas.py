@@ -62,9 +62,11 @@ class ChosenLines(nn.Module):
     made: tuple[str, ...] = ("C", "R")
     linear = True  # whether the update is, in what is trained
 
-    def __init__(self, weights, n_columns, n_rows, basis):
+    def __init__(self, weights, n_columns, n_rows, basis, **shapes):
         super().__init__()
         self.basis, self.places = basis, ()
+        for name, shape in shapes.items():
+            self.register_buffer(name, weights[0].new_full(shape, -1, dtype=torch.int32) if shape else None)
         size = 2 * (n_columns + n_rows)  # bytes of bfloat16 numbers, whose dtype `.to` would change
         self.register_buffer("fingerprint", weights[0].new_zeros(len(weights), size, dtype=torch.uint8))
         for name in self.made:
@@ -134,9 +136,8 @@ class CURLoRA(ChosenLines, CoreDelta):
     """``scale C U R`` out of k columns and k rows of a weight; U, zero at first, is trained: k^2 numbers."""
 
     def __init__(self, weights, rank, *, basis, scale, dropout):
-        super().__init__(weights, rank, rank, basis)
+        super().__init__(weights, rank, rank, basis, indices=(2, rank))
         self.scale, self.dropout = scale, dropout
-        self.register_buffer("indices", open_indices(weights[0], 2, rank))
         self.U = nn.Parameter(weights[0].new_zeros(rank, rank))
 
     columns = property(lambda self: self.indices[0])
@@ -169,10 +170,8 @@ class ModeBases(ChosenLines):
     made: tuple[str, ...] = ("C", "R", "third")
 
     def __init__(self, weights, ranks, *, basis):
-        super().__init__(weights, *ranks[:2], basis)
-        self.register_buffer("columns", open_indices(weights[0], ranks[0], 2))
-        self.register_buffer("rows", open_indices(weights[0], ranks[1], 2))
-        self.register_buffer("fibres", open_indices(weights[0], ranks[2], 2) if ranks[2] < len(weights) else None)
+        fibres = (ranks[2], 2) if ranks[2] < len(weights) else None
+        super().__init__(weights, *ranks[:2], basis, columns=(ranks[0], 2), rows=(ranks[1], 2), fibres=fibres)
 
     def picked(self, names, weights, rule, rng):
         """Columns and rows of all the weights, and fibres through them."""
@@ -257,9 +256,7 @@ class TubalProduct(ChosenLines):
     """
 
     def __init__(self, weights, ranks, *, basis, factor_rank):
-        super().__init__(weights, *ranks[:2], basis)
-        self.register_buffer("columns", open_indices(weights[0], ranks[0]))
-        self.register_buffer("rows", open_indices(weights[0], ranks[1]))
+        super().__init__(weights, *ranks[:2], basis, columns=ranks[:1], rows=ranks[1:2])
         self.core = nn.Parameter(weights[0].new_zeros(tuple(ranks)))
 
     def picked(self, names, weights, rule, rng):
@@ -301,11 +298,6 @@ class TCURLoRA(CoreDelta):
         """C, scale M_l, R."""
         (group,) = self.shared
         return group.C, self.scale * group.middle(self.layer), group.R
-
-
-def open_indices(weight, *shape):
-    """Indices that are not chosen yet."""
-    return torch.full(shape, -1, dtype=torch.int32, device=weight.device)
 
 
 def chosen_lines(name, weights, n_columns, n_rows, rule, rng):

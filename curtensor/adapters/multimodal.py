@@ -191,11 +191,9 @@ def key(modality):
 def feature_counts(n_features, batches):
     """The number of features of each modality: as given for it, or as many as it has of a number given for all."""
     if isinstance(n_features, Mapping):
-        for name in n_features:
-            _validation.one_of(batches, name, "each key of n_features")
-        for name in batches:
-            if name not in n_features:
-                raise _validation.complain(ValueError, "n_features", f"given for {name!r}", "nothing")
+        if set(n_features) != set(batches):
+            what = f"given for each of {', '.join(map(repr, batches))} alone"
+            raise _validation.complain(ValueError, "n_features", what, list(n_features))
         return n_features
     n_features = _validation.integer(n_features, "n_features", 1, 10**9)
     narrow = {name: X.shape[1] for name, X in batches.items() if X.shape[1] < n_features}

@@ -123,7 +123,7 @@ class AdaptedLayer(nn.Module, BaseTunerLayer):
 
     def update_layer(self, adapter_name, deltas, inference_mode):
         """A new adapter: an update of each matrix."""
-        self.out_features, self.in_features = self.base_weight.shape[-2:]
+        self.out_features, self.in_features = self.matrices()[1][0].shape
         self.deltas[adapter_name] = Experts(deltas) if self.base_weight.ndim == 3 else deltas[0]
         self.set_adapter(self.active_adapters, inference_mode=inference_mode)
 
