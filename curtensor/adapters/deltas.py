@@ -318,16 +318,14 @@ def columns_at(weights, pairs):
 
 def spanning(name, columns, basis):
     """Some columns, or an orthonormal basis of them, in float64."""
-    noise = NOISE * torch.finfo(columns.dtype).eps
     X = double(columns)
-    return torch.from_numpy(BASES[basis](X, independent_basis(name, X, noise)))
+    return torch.from_numpy(BASES[basis](X, independent_basis(name, X, columns.dtype)))
 
 
 def tubal_spanning(name, slices, basis):
     """Lateral slices side by side, or a basis of them that is orthonormal under the t-product, in float64."""
-    noise = NOISE * torch.finfo(slices[0].dtype).eps
     X = np.stack([double(columns) for columns in slices])
-    Q = independent_basis(name, np.fft.rfft(X, axis=0), noise)
+    Q = independent_basis(name, np.fft.rfft(X, axis=0), slices[0].dtype)
     found = BASES[basis](X, np.fft.irfft(Q, n=len(X), axis=0))
     return torch.from_numpy(np.concatenate(list(found), axis=1))
 
@@ -335,11 +333,12 @@ def tubal_spanning(name, slices, basis):
 BASES = {"orthonormal": lambda columns, basis: basis, "raw": lambda columns, basis: columns}
 
 
-def independent_basis(name, columns, noise):
+def independent_basis(name, columns, dtype):
     """Orthonormal basis of independent columns, by the QR whose R has a positive diagonal, which is unique."""
     Q, R = np.linalg.qr(columns)
     diagonal = np.diagonal(R, axis1=-2, axis2=-1)
-    if not (np.abs(diagonal) > noise * np.linalg.norm(columns, axis=-2)).all():
+    noise = NOISE * torch.finfo(dtype).eps * np.linalg.norm(columns, axis=-2)
+    if not (np.abs(diagonal) > noise).all():
         what = f"the chosen columns and rows of {name!r}"
         raise _validation.complain(ValueError, what, "independent of each other", "others")
     return Q * (diagonal / np.abs(diagonal))[..., None, :]

@@ -92,7 +92,7 @@ class TCURLoRAModel(CURTuner):
             size = ranks_of(names[0], r, (*weights[0].shape, len(weights)))
             with init_empty_weights() if low_cpu_mem_usage else contextlib.nullcontext():
                 group = FORMS[config.form](weights, size, basis=config.basis, factor_rank=config.factor_rank)
-            group.places = tuple(places)
+            group.places = places
             for number, (layer, place) in enumerate(places):
                 delta = layer.deltas[adapter_name]
                 delta = delta[place] if isinstance(delta, Experts) else delta
@@ -103,25 +103,23 @@ class TCURLoRAModel(CURTuner):
 
     def grouped(self, config, adapter_name):
         """Ranks of each group, and its matrices' names, themselves and their places."""
-        numbers = None if config.groups is None else {name: i for i, own in enumerate(config.groups) for name in own}
+        listed = None if config.groups is None else {name: i for i, own in enumerate(config.groups) for name in own}
         groups = {}
         for layer in self.layers_of(adapter_name):
+            r = self.rank_of(config, layer.key, layer.matrices()[1][0].shape)
             for place, (name, weight) in enumerate(zip(*layer.matrices(), strict=True)):
-                kind = (tuple(weight.shape), weight.dtype, weight.device)
-                r = self.rank_of(config, layer.key, weight.shape)
-                if numbers is None:
-                    key = (without_numbers(name), kind, str(r))
-                elif name in numbers:
-                    key = numbers[name]
-                else:
+                if listed is not None and name not in listed:
                     raise _validation.complain(ValueError, "groups", f"lists of all targets, {name!r} too", "others")
-                first_kind, *group = groups.setdefault(key, (kind, r, [], [], []))
-                if kind != first_kind:
-                    text = f"of shape, dtype and device {first_kind} as that of {group[1][0]!r} in its group"
+                kind = (tuple(weight.shape), weight.dtype, weight.device)
+                key = (without_numbers(name), kind, str(r)) if listed is None else listed[name]
+                members = groups.setdefault(key, [])
+                members.append((kind, r, name, weight, (layer, place)))
+                if kind != members[0][0]:
+                    text = f"of shape, dtype and device {members[0][0]} as that of {members[0][2]!r} in its group"
                     raise _validation.complain(ValueError, f"the weight of {name!r}", text, kind)
-                for items, item in zip(group[1:], (name, weight, (layer, place)), strict=True):
-                    items.append(item)
-        return [group for _, *group in groups.values()]
+        for members in groups.values():
+            _, ranks, *parts = zip(*members, strict=True)
+            yield ranks[0], *parts
 
     def delta(self, config, layer, number):
         """A matrix's share of a group that is made later."""

@@ -94,11 +94,10 @@ class AdaptedLayer(nn.Module, BaseTunerLayer):
 
     adapter_layer_names = ("curlora_delta",)
     other_param_names = ()
-    parameter_name = "weight"
 
-    def __init__(self, base_layer, key, adapter_name):
+    def __init__(self, base_layer, key, adapter_name, parameter_name="weight"):
         super().__init__()
-        self.base_layer, self.key = base_layer, key
+        self.base_layer, self.key, self.parameter_name = base_layer, key, parameter_name
         self.merged_adapters = []
         self._active_adapter = adapter_name
         self.curlora_delta = nn.ModuleDict()
@@ -192,10 +191,6 @@ class AdaptedParameter(AdaptedLayer):
     PEFT nests such layers, one for each parameter of a module.
     """
 
-    def __init__(self, base_layer, key, adapter_name, parameter_name):
-        super().__init__(base_layer, key, adapter_name)
-        self.parameter_name = parameter_name
-
     def forward(self, *args, **kwargs):
         """The base layer's output with the updated parameter."""
         if self.disable_adapters and self.merged:
@@ -237,8 +232,7 @@ class Experts(nn.ModuleList):
 class CURTuner(BaseTuner):
     """A model with adapted layers, all of them or, where anything is wrong with a new adapter, as it was before.
 
-    A subclass makes the delta of a matrix, and lists what is chosen for an adapter (`units`), each with its matrices'
-    places.
+    A subclass makes the `delta` of a matrix, and lists what is chosen for an adapter, its `units`.
     """
 
     tuner_layer_cls = AdaptedLayer
