@@ -110,10 +110,9 @@ def osinsky(basis, residual, k, rng, weights=None):
         rest[:, :width] = residual[pool]
         rest -= (rows @ span) @ pivots[:, : width + done]
         outside = beyond_span(rows, span)
-        most = min(k - done, len(pool))
-        found = stretch(outside, rest, most, ridge, weights[pool], limit, tie)
+        found = stretch(outside, rest, min(k - done, len(pool)), ridge, weights[pool], limit, tie)
         chosen = np.append(chosen, pool[found])
-        if len(found) in (0, most):
+        if len(found) == 0 or len(chosen) == min(k, n):
             return chosen
         added, turn = linalg.qr(outside[found].conj().T, mode="economic")
         added = beyond_span(added.conj().T, span).conj().T

@@ -686,3 +686,14 @@ def test_exchanges_of_nearly_repeated_columns_make_nothing_worse(dtype, rng):
     A = np.repeat(centres, 40, axis=1) + np.array(1e-3, dtype) * normal((60, 2000), dtype, rng)
     before, after = (ct.select_columns(A, 49, method=method, rng=0) for method in ("osinsky", "exchange"))
     assert column_error(A, after) <= (1 + 1e-3) * column_error(A, before)
+
+
+@pytest.mark.parametrize("k", [POOL, POOL + 1, POOL + 2, 2 * POOL + 10])
+def test_a_stretch_that_takes_its_whole_pool_is_not_the_last(k):
+    i = np.arange(1.0, 601)
+    lehmer = np.minimum.outer(i, i) / np.maximum.outer(i, i)
+    chosen = ct.select_columns(lehmer, k, rng=0)
+    assert len(set(chosen.tolist())) == k
+    assert column_error(lehmer, chosen) < 1.1 * column_error(
+        lehmer, ct.select_columns(lehmer, k, method="qdeim", rng=0)
+    )
