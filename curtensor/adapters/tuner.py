@@ -236,7 +236,9 @@ class CURTuner(BaseTuner):
     """
 
     tuner_layer_cls = AdaptedLayer
-    target_module_mapping = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+    target_module_mapping = {
+        kind: list(names) for kind, names in TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.items()
+    }
 
     def inject_adapter(self, model, adapter_name, *args, low_cpu_mem_usage=False, **kwargs):
         """Wrap the layers, and choose their columns and rows, unless a file with these is to be loaded."""
