@@ -48,14 +48,9 @@ def choose_weight_columns(weights, k, rule, rng):
     def column(number):
         return double(weights[number // n][:, number % n])[None]
 
-    noise = NOISE * torch.finfo(weights[0].dtype).eps
-    chosen = choose_independent(norms, lambda: sketched_columns(weights, k, rng), column, k, rule, rng, noise)
+    dtype = weights[0].dtype
+    chosen = choose_independent(norms, lambda: sketched_columns(weights, k, rng), column, k, rule, rng, dtype)
     return np.stack(np.divmod(chosen, n), axis=1)
-
-
-def choose_weight_rows(weights, k, rule, rng):
-    """At most k independent ones of all the rows of weights (m, n): pairs of the weight's number and the row."""
-    return choose_weight_columns([W.T for W in weights], k, rule, rng)
 
 
 def choose_lateral_slices(weights, k, rule, rng):
@@ -65,8 +60,7 @@ def choose_lateral_slices(weights, k, rule, rng):
     def spectrum(j):
         return np.fft.rfft(np.stack([double(W[:, j]) for W in weights]), axis=0)
 
-    noise = NOISE * torch.finfo(weights[0].dtype).eps
-    return choose_independent(norms, lambda: sketched_slices(weights, k, rng), spectrum, k, rule, rng, noise)
+    return choose_independent(norms, lambda: sketched_slices(weights, k, rng), spectrum, k, rule, rng, weights[0].dtype)
 
 
 def choose_fibres(weights, columns, rows, k, rule, rng):
@@ -74,13 +68,12 @@ def choose_fibres(weights, columns, rows, k, rule, rng):
     rows, columns = np.unique(rows), np.unique(columns)
     entries = np.stack([double(W[rows][:, columns]).ravel() for W in weights], axis=1)
     norms = (entries**2).sum(axis=1)
-    noise = NOISE * torch.finfo(weights[0].dtype).eps
-    chosen = choose_independent(norms, lambda: entries, lambda i: entries[i : i + 1], k, rule, rng, noise)
+    chosen = choose_independent(norms, lambda: entries, lambda i: entries[i : i + 1], k, rule, rng, weights[0].dtype)
     i, j = np.divmod(chosen, len(columns))
     return np.stack([rows[i], columns[j]], axis=1)
 
 
-def choose_independent(norms, sketch, vector, k, rule, rng, noise):
+def choose_independent(norms, sketch, vector, k, rule, rng, dtype):
     """What a rule chooses; in place of what depends on the others, what most of a sketch lies outside of their span."""
     sketch = functools.cache(sketch)
     chosen = rule(norms, k, rng) if rule.sees == "entries" else choose_from_sketch(sketch(), k, rule, rng)
@@ -89,8 +82,8 @@ def choose_independent(norms, sketch, vector, k, rule, rng, noise):
         rest = orthonormal_rest(sketch(), chosen) if len(chosen) else sketch()
         yield from pivots(rest, min(rest.shape))
 
-    candidates = itertools.chain(chosen, others())
-    return first_independent(candidates, vector, k, noise, norms.max() ** 0.5)
+    noise = NOISE * torch.finfo(dtype).eps
+    return first_independent(itertools.chain(chosen, others()), vector, k, noise, norms.max() ** 0.5)
 
 
 def first_independent(candidates, vector, k, noise, largest):

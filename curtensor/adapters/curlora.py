@@ -3,22 +3,10 @@
 from dataclasses import dataclass
 
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
 from curtensor import _validation
 from curtensor.adapters.deltas import CURLoRA
-from curtensor.adapters.tuner import (
-    AdaptedEmbedding,
-    AdaptedLayer,
-    AdaptedLinear,
-    AdaptedParameter,
-    CURConfig,
-    CURTuner,
-    Experts,
-    dropout,
-    made_again,
-    register,
-)
+from curtensor.adapters.tuner import CURConfig, CURTuner, Experts, register
 
 
 @dataclass
@@ -28,8 +16,7 @@ class CURLoRAConfig(CURConfig):
     Parameters
     ----------
     r : int, default 16
-        Number of columns and of rows, 1 to min(m, n) of each weight; with `target_modules` "all-linear" it is lower
-        for the layers that have no more.
+        Number of columns and of rows, 1 to min(m, n) of each weight; "all-linear" clips it.
     scale : float, default 1.0
         Factor of the update, above 0.
     basis : "orthonormal" or "raw"
@@ -38,15 +25,13 @@ class CURLoRAConfig(CURConfig):
         Rule for columns and rows: one of `curtensor.selection.SELECTION_RULES`, or the published "inverse_norm", or a
         function. What it chooses that depends on the others is replaced.
     dropout : float, default 0.0
-        Probability with which an input of the update is zeroed in training.
+        Probability, below 1, with which an input of the update is zeroed in training.
     seed : int, default 0
         Seed of the choice. Each layer has its own stream, by its name.
     target_modules, target_parameters, exclude_modules, layers_to_transform, layers_pattern, rank_pattern, bias, \
-    modules_to_save
-        As in ``peft.LoraConfig``; `bias` is "none", "all" or "curlora_only". Target modules are ``torch.nn.Linear``,
-        transformers' ``Conv1D`` and ``torch.nn.Embedding``; each of several experts in a parameter has its own update.
-    init_weights : bool, default True
-        Start from U = 0. Otherwise U is random: for tests.
+    modules_to_save, init_weights
+        As in PEFT's configs; `bias` is "none", "all" or "curlora_only". Target modules are ``torch.nn.Linear``,
+        ``torch.nn.Embedding`` and transformers' ``Conv1D``.
 
     References
     ----------
@@ -74,44 +59,10 @@ class CURLoRAConfig(CURConfig):
             _validation.integer(rank, f"rank_pattern[{key!r}]", 1, 10**6)
 
 
-class CURLoRALayer(AdaptedLayer):
-    """A layer with CURLoRA updates."""
-
-    adapter_layer_names = ("curlora_delta",)
-
-    def __repr__(self):
-        return "curlora." + super().__repr__()
-
-
-class CURLoRALinear(CURLoRALayer, AdaptedLinear):
-    """A linear layer with CURLoRA updates."""
-
-
-class CURLoRAEmbedding(CURLoRALayer, AdaptedEmbedding):
-    """An embedding with CURLoRA updates."""
-
-
-class CURLoRAParameter(CURLoRALayer, AdaptedParameter):
-    """A module with CURLoRA updates of a parameter."""
-
-
-CURLoRAParameter.__name__ = "ParamWrapper"  # by which PEFT knows such layers
-
-
 class CURLoRAModel(CURTuner):
-    """A model with CURLoRA layers, as PEFT makes it out of a `CURLoRAConfig`.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-    peft_config : CURLoRAConfig
-    adapter_name : str
-    """
+    """A model with CURLoRA layers, as PEFT makes it out of a `CURLoRAConfig`."""
 
     prefix = "curlora_"
-    tuner_layer_cls = CURLoRALayer
-    layer_classes = {nn.Linear: CURLoRALinear, Conv1D: CURLoRALinear, nn.Embedding: CURLoRAEmbedding}
-    parameter_layer = CURLoRAParameter
 
     def delta(self, config, layer, number):
         """An update of a matrix, to be chosen or loaded."""
@@ -119,9 +70,8 @@ class CURLoRAModel(CURTuner):
         name, weight = names[number], weights[number]
         rank = self.rank_of(config, layer.key, weight.shape)
         rank = _validation.integer(rank, f"rank of {name!r}", 1, min(weight.shape))
-        delta = CURLoRA([weight], rank, basis=config.basis, scale=config.scale, dropout=dropout(config.dropout))
+        delta = CURLoRA([weight], rank, basis=config.basis, scale=config.scale, dropout=nn.Dropout(config.dropout))
         delta.places = ((layer, number),)
-        delta.register_load_state_dict_post_hook(made_again)
         return delta
 
     def units(self, adapter_name):

@@ -16,7 +16,6 @@ from curtensor.adapters.choice import (
     choose_fibres,
     choose_lateral_slices,
     choose_weight_columns,
-    choose_weight_rows,
     double,
     enough,
 )
@@ -25,11 +24,7 @@ NEAR = 0.02  # of a column's norm: what half precision may change in a base, and
 
 
 class CoreDelta(nn.Module):
-    """``scale C M R`` with frozen C (m, r_1), R (r_2, n) and a small M that is trained."""
-
-    def thin_factors(self):
-        """C, scale M, R."""
-        raise NotImplementedError
+    """``scale C M R`` with frozen C (m, r_1), R (r_2, n) and a small M that is trained, the `thin_factors`."""
 
     def ready_factors(self):
         """The thin factors, if they are made."""
@@ -39,17 +34,9 @@ class CoreDelta(nn.Module):
         return C, M, R
 
     def forward(self, x):
-        """``x @ matrix().T`` by thin products."""
+        """``x @ matrix().T`` by thin products; integers in x stand for rows of the identity."""
         C, M, R = self.ready_factors()
-        return self.expanded(F.linear(self.dropout(x.to(R.dtype)), R), C, M)
-
-    def embedded(self, rows):
-        """`forward` of the rows of the identity that are numbered."""
-        C, M, R = self.ready_factors()
-        return self.expanded(F.embedding(rows, R.T), C, M)
-
-    def expanded(self, y, C, M):
-        """``y @ (C M).T``, M in its own dtype."""
+        y = F.linear(self.dropout(x.to(R.dtype)), R) if x.is_floating_point() else F.embedding(x, R.T)
         return F.linear(F.linear(y.to(M.dtype), M).to(C.dtype), C)
 
     def lora_factors(self):
@@ -66,32 +53,35 @@ class CoreDelta(nn.Module):
 class ChosenLines(nn.Module):
     """What is made of chosen columns and rows of L weights (m, n), which may be one.
 
-    A subclass has buffers of indices, -1 until these are chosen or loaded; it says how they are chosen, and what is
-    made of them. `places` are those of the weights in a model.
+    `places` are the layers that the weights are of, and the numbers which they have there.
+
+    A subclass has buffers of indices, -1 until these are chosen or loaded. It says how they are chosen (`picked`) and
+    what is made of them (`factors`), each by the buffer's name.
     """
 
     made: tuple[str, ...] = ("C", "R")
     linear = True  # whether the update is, in what is trained
 
-    def __init__(self, weights, n_columns, n_rows, basis):
+    def __init__(self, weights, n_columns, n_rows, basis, **shapes):
         super().__init__()
         self.basis, self.places = basis, ()
+        for name, shape in shapes.items():
+            self.register_buffer(name, weights[0].new_full(shape, -1, dtype=torch.int32) if shape else None)
         size = 2 * (n_columns + n_rows)  # bytes of bfloat16 numbers, whose dtype `.to` would change
         self.register_buffer("fingerprint", weights[0].new_zeros(len(weights), size, dtype=torch.uint8))
         for name in self.made:
             self.register_buffer(name, None, persistent=False)
+        self.register_load_state_dict_post_hook(made_again)
 
-    def picked(self, names, weights, rule, rng):
-        """Indices by a rule: the buffers' names and their values."""
-        raise NotImplementedError
-
-    def factors(self, names, weights):
-        """What is made of the indices: the buffers' names and their values."""
-        raise NotImplementedError
+    def sources(self):
+        """The weights' names, and themselves."""
+        found = {id(layer): layer.matrices() for layer, _ in self.places}
+        return tuple([found[id(layer)][part][number] for layer, number in self.places] for part in (0, 1))
 
     def limits(self, weights):
-        """The buffers of indices, and what each of their columns has to be below."""
-        raise NotImplementedError
+        """What each column of the buffers of indices has to be below."""
+        m, n = weights[0].shape
+        return {"columns": [n], "rows": [m]}
 
     @torch.no_grad()
     def choose(self, names, weights, rule, rng):
@@ -105,7 +95,12 @@ class ChosenLines(nn.Module):
     def make(self, names, weights):
         """Make the frozen factors of the indices, if these are sound and the weights those they were chosen of."""
         for name, sizes in self.limits(weights).items():
-            sound_indices(f"the {name} of the adapter of {names[0]!r}", host(getattr(self, name)), sizes)
+            indices = host(getattr(self, name))
+            pairs = indices.reshape(len(indices), -1)
+            if (pairs < 0).any() or (pairs >= sizes).any() or len(np.unique(pairs, axis=0)) < len(pairs):
+                what = f"the {name} of the adapter of {names[0]!r}"
+                text = f"distinct and below {', '.join(map(str, sizes))}"
+                raise _validation.complain(ValueError, what, text, _validation.describe(indices.tolist()))
         prints = double(self.fingerprint.clone().view(torch.bfloat16))
         for name, found, norms, wanted in zip(names, *self.prints(weights), prints, strict=True):
             if not (np.abs(found - wanted) <= NEAR * norms).all():
@@ -113,10 +108,6 @@ class ChosenLines(nn.Module):
                 raise _validation.complain(ValueError, f"the weight of {name!r}", text, "another")
         for name, factor in self.factors(names, weights).items():
             setattr(self, name, factor)
-
-    def is_open(self):
-        """Whether the indices are still to be chosen or loaded."""
-        return bool((self.columns < 0).any())
 
     def has_bases_of(self, other):
         """Whether another one's frozen factors are the same, of the same weights."""
@@ -135,25 +126,18 @@ class ChosenLines(nn.Module):
         return np.stack(prints), np.stack(norms)
 
 
-class CURLoRA(ChosenLines, CoreDelta):
-    """``scale C U R`` out of chosen columns and rows of a weight; U, zero at first, is trained: k^2 numbers.
+def made_again(unit, incompatible_keys):
+    """After loading: the frozen factors, of the indices that were loaded."""
+    if not (unit.columns < 0).any():
+        unit.make(*unit.sources())
 
-    Parameters
-    ----------
-    weights : list of one tensor, shape (m, n)
-    rank : int
-        k columns and k rows.
-    basis : "orthonormal" or "raw"
-        Orthonormal bases of the chosen columns and rows, or themselves (Fawi 2024).
-    scale : float
-    dropout : torch.nn.Module
-        What is done to x first.
-    """
+
+class CURLoRA(ChosenLines, CoreDelta):
+    """``scale C U R`` out of k columns and k rows of a weight; U, zero at first, is trained: k^2 numbers."""
 
     def __init__(self, weights, rank, *, basis, scale, dropout):
-        super().__init__(weights, rank, rank, basis)
+        super().__init__(weights, rank, rank, basis, indices=(2, rank))
         self.scale, self.dropout = scale, dropout
-        self.register_buffer("indices", open_indices(weights[0], 2, rank))
         self.U = nn.Parameter(weights[0].new_zeros(rank, rank))
 
     columns = property(lambda self: self.indices[0])
@@ -161,19 +145,15 @@ class CURLoRA(ChosenLines, CoreDelta):
 
     def picked(self, names, weights, rule, rng):
         """Columns and rows of the weight."""
-        columns, rows = chosen_lines(names[0], weights, self.indices.shape[1], self.indices.shape[1], rule, rng)
+        columns, rows = chosen_lines(names[0], weights, *self.U.shape, rule, rng)
         return {"columns": columns[:, 1], "rows": rows[:, 1]}
 
     def factors(self, names, weights):
         """C and R."""
-        C, R = columns_at(weights, alone(self.columns)), columns_at([weights[0].T], alone(self.rows))
-        C, R = (spanning(names[0], X, self.basis).to(weights[0]) for X in (C, R))
+        W = weights[0]
+        lines = (W[:, host(self.columns)], W[host(self.rows)].T)
+        C, R = (spanning(names[0], X, self.basis).to(W) for X in lines)
         return {"C": C, "R": R.T.contiguous()}
-
-    def limits(self, weights):
-        """Columns are below n, rows below m."""
-        m, n = weights[0].shape
-        return {"columns": [n], "rows": [m]}
 
     def thin_factors(self):
         """C, scale U, R."""
@@ -185,21 +165,13 @@ class ModeBases(ChosenLines):
 
     Columns and rows are pairs of a weight's number and its column or row; fibres are pairs of a row and a column, whose
     entries in all weights span the third mode. There are none where r_3 = L, whose factor is the identity.
-
-    Parameters
-    ----------
-    weights : L tensors, shape (m, n)
-    ranks : (r_1, r_2, r_3)
-    basis : "orthonormal" or "raw"
     """
 
     made: tuple[str, ...] = ("C", "R", "third")
 
     def __init__(self, weights, ranks, *, basis):
-        super().__init__(weights, *ranks[:2], basis)
-        self.register_buffer("columns", open_indices(weights[0], ranks[0], 2))
-        self.register_buffer("rows", open_indices(weights[0], ranks[1], 2))
-        self.register_buffer("fibres", open_indices(weights[0], ranks[2], 2) if ranks[2] < len(weights) else None)
+        fibres = (ranks[2], 2) if ranks[2] < len(weights) else None
+        super().__init__(weights, *ranks[:2], basis, columns=(ranks[0], 2), rows=(ranks[1], 2), fibres=fibres)
 
     def picked(self, names, weights, rule, rng):
         """Columns and rows of all the weights, and fibres through them."""
@@ -219,10 +191,11 @@ class ModeBases(ChosenLines):
         else:
             rows, columns = host(self.fibres).T.tolist()
             third = spanning(names[0], torch.stack([W[rows, columns] for W in weights]), self.basis)
-        return {"C": C, "R": R.T.contiguous(), "third": third.to(weights[0].device, trained_dtype(weights[0]))}
+        dtype = torch.promote_types(weights[0].dtype, torch.float32)
+        return {"C": C, "R": R.T.contiguous(), "third": third.to(weights[0].device, dtype)}
 
     def limits(self, weights):
-        """A number of a weight is below L, a column below n, a row below m."""
+        """What each column of the buffers of indices has to be below."""
         m, n = weights[0].shape
         limits = {"columns": [len(weights), n], "rows": [len(weights), m]}
         return limits if self.fibres is None else limits | {"fibres": [m, n]}
@@ -230,8 +203,6 @@ class ModeBases(ChosenLines):
 
 class SharedCore(ModeBases):
     """``S x_1 C x_2 R^T x_3 third``, S (r_1, r_2, r_3) trained, zero at first: r_1 r_2 r_3 numbers for L weights."""
-
-    form = "shared_core"
 
     def __init__(self, weights, ranks, *, basis, factor_rank):
         super().__init__(weights, ranks, basis=basis)
@@ -248,7 +219,6 @@ class ModeFactors(ModeBases):
     B_n (r_n, p) is zero at first, A_n (p, r_n) random, p = min(factor_rank, r_n): 2 p r_n numbers for mode n.
     """
 
-    form = "mode_factors"
     linear = False
     made = (*ModeBases.made, "core")
 
@@ -283,41 +253,23 @@ class TubalProduct(ChosenLines):
     """``C * U * R`` by the t-product, U (k, k, L) trained, zero at first: L k^2 numbers (He and others 2025).
 
     C (m, k, L) and R (k, n, L) are the chosen lateral and horizontal slices of the stacked weights, held side by side.
-
-    Parameters
-    ----------
-    weights : L tensors, shape (m, n)
-    ranks : (k, k, L)
-    basis : "orthonormal" or "raw"
-        Orthonormal under the t-product, or the slices themselves.
     """
 
-    form = "tubal"
-
     def __init__(self, weights, ranks, *, basis, factor_rank):
-        super().__init__(weights, *ranks[:2], basis)
-        self.register_buffer("columns", open_indices(weights[0], ranks[0]))
-        self.register_buffer("rows", open_indices(weights[0], ranks[1]))
+        super().__init__(weights, *ranks[:2], basis, columns=ranks[:1], rows=ranks[1:2])
         self.core = nn.Parameter(weights[0].new_zeros(tuple(ranks)))
 
     def picked(self, names, weights, rule, rng):
         """Lateral and horizontal slices."""
-        found = {}
-        for name, sides in (("columns", weights), ("rows", [W.T for W in weights])):
-            k = len(getattr(self, name))
-            found[name] = enough(names[0], k, choose_lateral_slices(sides, k, rule, rng))
-        return found
+        sides = {"columns": weights, "rows": [W.T for W in weights]}
+        k = len(self.columns)
+        return {name: enough(names[0], k, choose_lateral_slices(own, k, rule, rng)) for name, own in sides.items()}
 
     def factors(self, names, weights):
         """C and R."""
         C, R = ([W[:, host(self.columns)] for W in weights], [W.T[:, host(self.rows)] for W in weights])
         C, R = (tubal_spanning(names[0], X, self.basis).to(weights[0]) for X in (C, R))
         return {"C": C, "R": R.T.contiguous()}
-
-    def limits(self, weights):
-        """Columns are below n, rows below m."""
-        m, n = weights[0].shape
-        return {"columns": [n], "rows": [m]}
 
     def middle(self, layer):
         """M (L k, L k) of one layer: block (a, c) is slice layer - a - c (mod L) of U."""
@@ -327,15 +279,11 @@ class TubalProduct(ChosenLines):
         return blocks.permute(2, 0, 3, 1).reshape(L * k, L * r)
 
 
-FORMS = {group.form: group for group in (SharedCore, TubalProduct, ModeFactors)}
+FORMS = {"shared_core": SharedCore, "tubal": TubalProduct, "mode_factors": ModeFactors}
 
 
 class TCURLoRA(CoreDelta):
-    """One layer's share of a group's update: ``scale C M_l R``.
-
-    The group is a submodule of the model alone, since a state must not hold shared memory twice; a layer refers to it,
-    which deepcopy, pickle and ``.to`` keep.
-    """
+    """One layer's share of a group's update: ``scale C M_l R``. It refers to the group, which the model alone holds."""
 
     def __init__(self, *, scale, dropout):
         super().__init__()
@@ -352,39 +300,15 @@ class TCURLoRA(CoreDelta):
         return group.C, self.scale * group.middle(self.layer), group.R
 
 
-def open_indices(weight, *shape):
-    """Indices that are not chosen yet."""
-    return torch.full(shape, -1, dtype=torch.int32, device=weight.device)
-
-
 def chosen_lines(name, weights, n_columns, n_rows, rule, rng):
     """Columns and rows of weights by a rule, all that are wanted: pairs of a weight's number and its line."""
-    columns = enough(name, n_columns, choose_weight_columns(weights, n_columns, rule, rng))
-    return columns, enough(name, n_rows, choose_weight_rows(weights, n_rows, rule, rng))
-
-
-def sound_indices(what, indices, sizes):
-    """Raise unless indices, or tuples of them, are distinct and in range."""
-    indices = indices.reshape(len(indices), -1)
-    if (indices < 0).any() or (indices >= sizes).any() or len(np.unique(indices, axis=0)) < len(indices):
-        text = f"distinct and below {', '.join(map(str, sizes))}"
-        raise _validation.complain(ValueError, what, text, _validation.describe(indices.squeeze().tolist()))
+    sides = ((n_columns, weights), (n_rows, [W.T for W in weights]))
+    return [enough(name, k, choose_weight_columns(own, k, rule, rng)) for k, own in sides]
 
 
 def host(indices):
     """A tensor of indices as a NumPy array."""
     return indices.cpu().numpy().astype(np.intp)
-
-
-def alone(indices):
-    """Columns of a single weight as pairs (0, column)."""
-    indices = np.asarray(indices, dtype=np.intp) if isinstance(indices, np.ndarray) else host(indices)
-    return np.stack([np.zeros_like(indices), indices], axis=1)
-
-
-def trained_dtype(weight):
-    """float32 for a weight in half precision, else the weight's own dtype."""
-    return torch.promote_types(weight.dtype, torch.float32)
 
 
 def columns_at(weights, pairs):
@@ -394,16 +318,14 @@ def columns_at(weights, pairs):
 
 def spanning(name, columns, basis):
     """Some columns, or an orthonormal basis of them, in float64."""
-    noise = NOISE * torch.finfo(columns.dtype).eps
     X = double(columns)
-    return torch.from_numpy(BASES[basis](X, independent_basis(name, X, noise)))
+    return torch.from_numpy(BASES[basis](X, independent_basis(name, X, columns.dtype)))
 
 
 def tubal_spanning(name, slices, basis):
     """Lateral slices side by side, or a basis of them that is orthonormal under the t-product, in float64."""
-    noise = NOISE * torch.finfo(slices[0].dtype).eps
     X = np.stack([double(columns) for columns in slices])
-    Q = independent_basis(name, np.fft.rfft(X, axis=0), noise)
+    Q = independent_basis(name, np.fft.rfft(X, axis=0), slices[0].dtype)
     found = BASES[basis](X, np.fft.irfft(Q, n=len(X), axis=0))
     return torch.from_numpy(np.concatenate(list(found), axis=1))
 
@@ -411,14 +333,14 @@ def tubal_spanning(name, slices, basis):
 BASES = {"orthonormal": lambda columns, basis: basis, "raw": lambda columns, basis: columns}
 
 
-def independent_basis(name, columns, noise):
+def independent_basis(name, columns, dtype):
     """Orthonormal basis of independent columns, by the QR whose R has a positive diagonal, which is unique."""
     Q, R = np.linalg.qr(columns)
     diagonal = np.diagonal(R, axis1=-2, axis2=-1)
-    if not (np.abs(diagonal) > noise * np.linalg.norm(columns, axis=-2)).all():
-        raise _validation.complain(
-            ValueError, f"the chosen columns and rows of {name!r}", "independent of each other", "others"
-        )
+    noise = NOISE * torch.finfo(dtype).eps * np.linalg.norm(columns, axis=-2)
+    if not (np.abs(diagonal) > noise).all():
+        what = f"the chosen columns and rows of {name!r}"
+        raise _validation.complain(ValueError, what, "independent of each other", "others")
     return Q * (diagonal / np.abs(diagonal))[..., None, :]
 
 

@@ -4,7 +4,6 @@ import copy
 import inspect
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,46 +22,35 @@ def evaluate_model(model, dataloader, *, metrics=None, loss=None, predict=None):
     Parameters
     ----------
     model : torch.nn.Module
-        Called with the keywords of a dict, or with the first of a pair. It gives logits, alone or as ``logits`` of an
-        object or a dict; where it computes a ``loss``, that is the loss.
+        Gives logits, alone or as ``logits`` of an object or a dict. Where it computes a ``loss``, that is the loss.
     dataloader : iterable
-        Batches: dicts of what the model takes, ``labels`` among them, or pairs of inputs (a tensor or a dict) and
-        labels. Labels go to every model whose ``forward`` takes them.
+        Batches: dicts of what the model takes, or pairs of inputs (a tensor or a dict) and labels. ``labels`` go to
+        every model whose ``forward`` takes them; those of -100 do not count.
     metrics : mapping of str to callable, optional
-        Metrics of torchmetrics (objects, which are copied, or functions; a ``MetricCollection`` too), or any functions
-        of the predictions and labels of the whole set. By default "accuracy" where labels are classes, else none.
+        Metrics of torchmetrics, which are copied, or functions of the predictions and labels of the whole set. By
+        default "accuracy" where labels are classes, else none.
     loss : callable, optional
         Takes logits and labels of a batch and gives their mean loss, in place of the model's own.
     predict : callable, optional
         Takes the logits of the labels that count, shape (labels, classes), and gives what metrics take as predictions.
-        By default the class of the largest logit; 1 where a logit of several labels is positive; the outputs of a
-        regression.
+        By default the likeliest class; 1 where a logit of several labels is positive; the outputs of a regression.
 
     Returns
     -------
     results : dict of str to float
-        "loss", the mean over all labels that count, whatever the batches' sizes, and the metrics by name. A metric of
-        several numbers gives a list.
+        "loss", the mean over all labels that count, and the metrics; of several numbers, a list.
 
     Raises
     ------
-    TypeError
-        If a batch or the model's output has no known form.
-    ValueError
-        If no label counts, if a loss, logits or labels that count hold NaN, or if it cannot be told what the labels are
-        of the logits.
+    TypeError, ValueError
+        If a batch or an output has no known form, no label counts, there is NaN, or labels can be read in two ways.
 
     Notes
     -----
-    What the labels are of the logits is found from the first batch: of the readings that fit the shapes (classes on the
-    last axis or on axis 1, the next token's class, several labels of 0 and 1, a regression) the one whose loss is the
-    model's own. Where none is, a weighted or smoothed loss say, the loss is still the model's, each batch weighted by
-    its labels, and there is nothing that metrics could be given. Without a loss of the model or of `loss`, integers are
-    classes, scored by their cross entropy, and floats a regression, scored by the mean squared error; what could be
-    read in two ways is refused.
-
-    Labels of -100 do not count. In evaluation and inference mode; the training flags of all modules are as before
-    afterwards, also after an error.
+    What the labels are of the logits (classes on the last axis or on axis 1, the next token's class, several labels of
+    0 and 1, a regression) is found from the first batch: the reading whose loss is the model's own. Where none is, a
+    smoothed loss say, there is nothing that metrics could be given. Without a loss, integers are classes and floats a
+    regression.
 
     Examples
     --------
@@ -82,37 +70,37 @@ def evaluate_model(model, dataloader, *, metrics=None, loss=None, predict=None):
         model.eval()
         for batch in dataloader:
             outputs, labels = call(model, to_device(batch, device))
-            own = own_loss(outputs, labels, loss)
+            logits, own = scores_of(outputs, labels, loss)
             if count == 0:
-                reading = find_reading(logits_of(outputs), labels, own)
-            scored = reading(logits_of(outputs), labels)
-            if scored is None and reading is not unread:
-                raise unfitting(logits_of(outputs), labels, "numbers of classes, or as many as outputs")
-            size = sample_count(outputs, labels) if scored is None else scored.labels.numel()
+                reading = find_reading(logits, labels, own)
+            scored = None if reading is None else reading(logits, labels)
+            if scored is None and reading is not None:
+                raise unfitting(logits, labels, "numbers of classes, or as many as outputs")
+            size = sample_count(outputs, labels) if scored is None else scored[2].numel()
             if size == 0:
                 continue
-            mean = scored.loss if own is None else own
+            mean = scored[0] if own is None else own
             not_nan(mean, "the loss")
             total += float(mean) * size
             count += size
             if scored is not None:
-                not_nan(scored.logits, "the logits")
-                predictions.append((predict or PREDICTIONS[reading])(scored.logits).cpu())
-                targets.append(scored.labels.cpu())
+                not_nan(scored[1], "the logits")
+                predictions.append((predict or READINGS[reading])(scored[1]).cpu())
+                targets.append(scored[2].cpu())
     finally:
         for module, flag in training.items():
             module.training = flag
     if count == 0:
         raise _validation.complain(ValueError, "dataloader", "one with labels that count", "none")
     if metrics is None:
-        metrics = {"accuracy": accuracy} if PREDICTIONS.get(reading) is likeliest else {}
+        metrics = {"accuracy": accuracy} if READINGS.get(reading) is likeliest else {}
     if not metrics:
         return {"loss": total / count}
-    if reading is unread:
+    if reading is None:
         what = "None where the model's loss is none that its logits and labels give"
         raise _validation.complain(ValueError, "metrics", what, list(metrics))
-    predictions, targets = torch.cat(predictions), torch.cat(targets)
-    return {"loss": total / count} | {name: plain_value(fresh(m)(predictions, targets)) for name, m in metrics.items()}
+    found = {name: fresh(metric)(torch.cat(predictions), torch.cat(targets)) for name, metric in metrics.items()}
+    return {"loss": total / count} | {name: torch.as_tensor(value).double().tolist() for name, value in found.items()}
 
 
 def accuracy(predictions, labels):
@@ -122,27 +110,19 @@ def accuracy(predictions, labels):
 
 def fresh(metric):
     """A metric with nothing in it yet: an object's copy; a function as it is."""
-    if not hasattr(metric, "reset"):
-        return metric
-    metric = copy.deepcopy(metric).cpu()
-    metric.reset()
+    if hasattr(metric, "reset"):
+        metric = copy.deepcopy(metric).cpu()
+        metric.reset()
     return metric
-
-
-def plain_value(value):
-    """A metric's value as a float, or a list of them."""
-    return torch.as_tensor(value).double().tolist()
 
 
 def to_device(batch, device):
     """All tensors of a batch on a device."""
-    if isinstance(batch, torch.Tensor):
-        return batch.to(device)
     if isinstance(batch, Mapping):
         return {name: to_device(value, device) for name, value in batch.items()}
     if isinstance(batch, (tuple, list)):
         return [to_device(value, device) for value in batch]
-    return batch
+    return batch.to(device) if isinstance(batch, torch.Tensor) else batch
 
 
 def call(model, batch):
@@ -175,32 +155,24 @@ def forward_parameters(model):
             return inspect.signature(model.forward).parameters
 
 
-def output_named(outputs, name):
-    """A named part of what a model gave, or None."""
-    return outputs.get(name) if isinstance(outputs, Mapping) else getattr(outputs, name, None)
-
-
-def logits_of(outputs):
-    """The logits out of what a model gives; None if a loss is all that can be used."""
+def scores_of(outputs, labels, loss):
+    """Logits and the mean loss of a batch, by the given function or the model itself; None for what there is not."""
     if isinstance(outputs, torch.Tensor):
-        return outputs
-    logits = output_named(outputs, "logits")
-    if isinstance(logits, torch.Tensor):
-        return logits
-    if output_named(outputs, "loss") is None:
+        logits, found = outputs, None
+    elif isinstance(outputs, Mapping):
+        logits, found = outputs.get("logits"), outputs.get("loss")
+    else:
+        logits, found = getattr(outputs, "logits", None), getattr(outputs, "loss", None)
+    logits = logits if isinstance(logits, torch.Tensor) else None
+    if logits is None and found is None:
         what = "a tensor or one with logits or a loss"
         raise _validation.complain(TypeError, "the model's output", what, type(outputs).__name__)
-    return None
-
-
-def own_loss(outputs, labels, loss):
-    """The mean loss of a batch by the given function, or by the model itself; None if neither has one."""
-    found = output_named(outputs, "loss") if loss is None else torch.as_tensor(loss(logits_of(outputs), labels))
+    found = found if loss is None else torch.as_tensor(loss(logits, labels))
     if found is None and labels is None:
         raise _validation.complain(TypeError, "each batch", "a pair or a dict with 'labels'", "neither, nor a loss")
     if found is not None and found.numel() != 1:
         raise _validation.complain(ValueError, "the loss", "a single number", f"shape {tuple(found.shape)}")
-    return found
+    return logits, found
 
 
 def sample_count(outputs, labels):
@@ -217,16 +189,8 @@ def not_nan(values, name):
         raise _validation.complain(ValueError, name, "free of NaN", "NaN")
 
 
-# ---- What the labels are of the logits: a reading gives the labels that count, their logits and mean loss, or None
-# ---- where it does not fit.
-
-
-class Scored(NamedTuple):
-    """A batch's labels that count, their logits (labels, ...), and the mean loss."""
-
-    loss: torch.Tensor
-    logits: torch.Tensor
-    labels: torch.Tensor
+# What the labels are of the logits: a reading gives the mean loss, and the logits (labels, ...) and labels that count,
+# or None where it does not fit.
 
 
 def classes(logits, labels):
@@ -237,7 +201,7 @@ def classes(logits, labels):
     logits, labels = logits[counts].float(), labels[counts].long()
     if logits.shape[-1] < 2 or ((labels < 0) | (labels >= logits.shape[-1])).any():
         return None
-    return Scored(F.cross_entropy(logits, labels), logits, labels)
+    return F.cross_entropy(logits, labels), logits, labels
 
 
 def classes_on_axis_1(logits, labels):
@@ -256,7 +220,7 @@ def zeros_and_ones(logits, labels):
     if logits.shape != labels.shape or not ((labels == 0) | (labels == 1)).all():
         return None
     logits = logits.float()
-    return Scored(F.binary_cross_entropy_with_logits(logits, labels.float()), logits, labels.long())
+    return F.binary_cross_entropy_with_logits(logits, labels.float()), logits, labels.long()
 
 
 def regression(outputs, labels):
@@ -265,11 +229,7 @@ def regression(outputs, labels):
         return None
     outputs, labels = outputs.float().flatten(), labels.float().flatten()
     not_nan(labels, "labels")
-    return Scored(F.mse_loss(outputs, labels), outputs, labels)
-
-
-def unread(logits, labels):
-    """Nothing that can be told from logits and labels."""
+    return F.mse_loss(outputs, labels), outputs, labels
 
 
 def likeliest(logits):
@@ -277,36 +237,25 @@ def likeliest(logits):
     return logits.argmax(dim=-1)
 
 
-def above_zero(logits):
-    """1 where a logit is positive."""
-    return (logits > 0).long()
-
-
-def unchanged(outputs):
-    """The outputs."""
-    return outputs
-
-
-# each reading, and what it predicts
-PREDICTIONS = {
+READINGS = {  # each reading, and what it predicts
     classes: likeliest,
     classes_on_axis_1: likeliest,
     next_classes: likeliest,
-    zeros_and_ones: above_zero,
-    regression: unchanged,
+    zeros_and_ones: lambda logits: (logits > 0).long(),
+    regression: lambda outputs: outputs,
 }
 
 
 def find_reading(logits, labels, own):
     """The reading whose loss is the model's own; without a loss, the only one there is."""
     if logits is None or labels is None:
-        return unread
-    found = {reading: scored for reading in PREDICTIONS if (scored := reading(logits, labels)) is not None}
+        return None
+    found = {reading: scored for reading in READINGS if (scored := reading(logits, labels)) is not None}
     if own is not None:
-        away = {reading: distance(float(scored.loss), float(own)) for reading, scored in found.items()}
-        nearest = min(away, key=away.__getitem__, default=unread)
+        away = {reading: distance(float(scored[0]), float(own)) for reading, scored in found.items()}
+        nearest = min(away, key=away.__getitem__, default=None)
         exact = logits.dtype == own.dtype and own.dtype.itemsize >= 4
-        return nearest if away.get(nearest, 0.0) <= (EXACT if exact else HALF) else unread
+        return nearest if away.get(nearest, 0.0) <= (EXACT if exact else HALF) else None
     floats = labels.is_floating_point() or labels.dtype == torch.bool
     likely = (zeros_and_ones, regression) if floats else (classes, classes_on_axis_1)
     fitting = [reading for reading in likely if reading in found]

@@ -25,31 +25,28 @@ class MultimodalTCURLoRA(nn.Module):
         w   = softmax over the modalities present of  z_i K . q / sqrt(rank)
         y   = (sum over i of  w_i z_i V) W^T + b                 (..., out_features)
 
-    E_i (n_features, rank) is frozen: the leading singular vectors of the chosen columns of the calibration batch,
-    scaled so that its features come out uncorrelated and of mean square 1. The core S (rank, rank, modalities), K, q,
-    V, W and b are trained; each S[:, :, i] is the identity at first.
+    E_i (n_features, rank) is frozen: it makes the chosen columns of the calibration batch uncorrelated and of mean
+    square 1. The core S (rank, rank, modalities), K, q, V, W and b are trained, from S[:, :, i] the identity.
 
     Parameters
     ----------
     calibration : mapping of str to tensor or array
-        For each modality a batch of its features, shape (..., d_i). At least `n_features` samples of each. Their order
-        does not matter.
+        For each modality a batch of its features, shape (..., d_i), at least `n_features` samples.
     out_features : int
         Length of the output vectors.
     n_features : int or mapping of str to int, default 16
-        Number of features to choose, at least `rank`: of each modality, at most d_i, or one number for all, of which
-        narrower modalities take all their features.
+        Number of features to choose, `rank` to d_i: of each modality, or one number for all, of which narrower
+        modalities take all their features, with a warning.
     rank : int, default 8
         Length to which all modalities are brought.
     names : mapping of str to list of str, optional
         Names of the features of some modalities, for `chosen_features`.
     method : str or callable, default "osinsky"
-        Rule for the features: one of `curtensor.selection.SELECTION_RULES`, or "inverse_norm", or a function.
+        As in `CURLoRAConfig`.
     rng : None, int, SeedSequence or Generator, optional
         Source of randomness. Each modality has its own stream, by its name; torch's global state is not touched.
     dtype : torch.dtype, optional
-        Of all that is held, and of the outputs; inputs are converted to it. By default the widest of the calibration
-        batches.
+        Of all that is held, and of the outputs. By default the widest of the calibration batches.
 
     Attributes
     ----------
@@ -58,26 +55,12 @@ class MultimodalTCURLoRA(nn.Module):
 
     Raises
     ------
-    TypeError
-        If an argument is of the wrong kind.
-    ValueError
-        If a number is out of range, or a calibration batch is empty, not finite or of too low a rank.
-
-    Warns
-    -----
-    UserWarning
-        If a modality has fewer features than `n_features` asks for of all; it is named.
-
-    Notes
-    -----
-    rank^2 (modalities + 2) + rank + (rank + 1) out_features trained numbers, however many features a modality has.
-    Indices and E_i are buffers, in ``state_dict`` by the modality's name and moved by ``.to``; the features' names are
-    not. One pass over each calibration batch for the choice.
+    TypeError, ValueError
+        If an argument is of the wrong kind or out of range, or a batch is empty, not finite or of too low a rank.
 
     References
     ----------
-    .. [1] Y. He, H. Cheng, Q. Zhu, Z. Cai, Y. Yu, "tCURLoRA: Tensor CUR decomposition based low-rank parameter
-       adaptation and its application in medical image segmentation", 2025, arXiv:2501.02227: the shared core.
+    .. [1] Y. He and others, "tCURLoRA", 2025, arXiv:2501.02227: the shared core.
 
     Examples
     --------
@@ -101,23 +84,33 @@ class MultimodalTCURLoRA(nn.Module):
         super().__init__()
         if not isinstance(calibration, Mapping):
             raise _validation.complain(TypeError, "calibration", "a mapping", _validation.describe(calibration))
+        for name in calibration:
+            if not isinstance(name, str):
+                raise _validation.complain(TypeError, "each key of calibration", "a str", _validation.describe(name))
         if not calibration:
             raise _validation.complain(ValueError, "calibration", "of at least one modality", "none")
-        batches = {name: samples_of(name, calibration[name]) for name in sorted(map(modality_name, calibration))}
+        batches = {name: samples_of(name, calibration[name]) for name in sorted(calibration)}
         out_features = _validation.integer(out_features, "out_features", 1, 10**9)
         rank = _validation.integer(rank, "rank", 1, min(min(X.shape) for X in batches.values()))
         sizes = feature_counts(n_features, batches)
-        named = {} if names is None else names
-        for name in named:
-            _validation.one_of(batches, name, "each key of names")
+        self.names = {} if names is None else dict(names)
+        for name, features in self.names.items():
+            X = batches[_validation.one_of(batches, name, "each key of names")]
+            self.names[name] = list(_validation.name_list(features, f"names[{name!r}]"))
+            if len(self.names[name]) != X.shape[1]:
+                what = f"of length {X.shape[1]}"
+                raise _validation.complain(ValueError, f"names[{name!r}]", what, len(self.names[name]))
         rule = adapter_rule(method)
         seed = int(_validation.generator(rng).integers(2**63))
 
         self.modalities = list(batches)
-        self.names = {name: feature_names(name, named[name], batches[name]) for name in named}
         self.widths = {name: X.shape[1] for name, X in batches.items()}
         device = next(iter(batches.values())).device
-        made_as = {"device": device, "dtype": common_dtype(batches, dtype)}
+        if dtype is None:
+            dtype = functools.reduce(torch.promote_types, (X.dtype for X in batches.values()))
+        elif not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+            raise _validation.complain(TypeError, "dtype", "a floating-point torch.dtype", _validation.describe(dtype))
+        made_as = {"device": device, "dtype": dtype}
         for name, X in batches.items():
             k = _validation.integer(sizes[name], f"n_features of {name!r}", rank, min(X.shape))
             chosen = choose_weight_columns([X], k, rule, stream(seed, name))[:, 1]
@@ -133,7 +126,7 @@ class MultimodalTCURLoRA(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_features, **made_as))
 
     def forward(self, inputs, present=None):
-        """The fused vectors.
+        """The fused vectors, shape (..., out_features): the bias alone where no modality is there.
 
         Parameters
         ----------
@@ -141,16 +134,6 @@ class MultimodalTCURLoRA(nn.Module):
             Features by modality, of one batch shape. A modality that is left out, or None, is missing throughout.
         present : mapping of str to tensor of bool, shape (...), optional
             Where a modality is there; what stands elsewhere is not looked at, NaN included.
-
-        Returns
-        -------
-        y : tensor, shape (..., out_features)
-            The bias alone where no modality is there.
-
-        Raises
-        ------
-        ValueError
-            If a modality is unknown, none is given, or shapes do not fit.
         """
         given = {name: x for name, x in inputs.items() if x is not None}
         present = {} if present is None else present
@@ -190,17 +173,7 @@ class MultimodalTCURLoRA(nn.Module):
         return shape
 
     def chosen_features(self, modality):
-        """The chosen features of a modality, by name if it has names, else by index.
-
-        Parameters
-        ----------
-        modality : str
-            One of `modalities`.
-
-        Returns
-        -------
-        features : list of str or of int
-        """
+        """The chosen features of a modality: a list of their names, if it has names, else of their indices."""
         name = _validation.one_of(self.modalities, modality, "modality")
         indices = self.part("features", name).tolist()
         return [self.names[name][j] for j in indices] if name in self.names else indices
@@ -208,18 +181,6 @@ class MultimodalTCURLoRA(nn.Module):
     def part(self, what, modality):
         """A modality's indices or basis."""
         return getattr(self, f"{what}_{key(modality)}")
-
-    def extra_repr(self):
-        """What was built in, for ``print(model)``."""
-        rank, _, _ = self.core.shape
-        return f"modalities={self.modalities}, rank={rank}, out_features={len(self.bias)}"
-
-
-def modality_name(name):
-    """A name, which must be a str."""
-    if not isinstance(name, str):
-        raise _validation.complain(TypeError, "each key of calibration", "a str", _validation.describe(name))
-    return name
 
 
 def key(modality):
@@ -230,11 +191,9 @@ def key(modality):
 def feature_counts(n_features, batches):
     """The number of features of each modality: as given for it, or as many as it has of a number given for all."""
     if isinstance(n_features, Mapping):
-        for name in n_features:
-            _validation.one_of(batches, name, "each key of n_features")
-        for name in batches:
-            if name not in n_features:
-                raise _validation.complain(ValueError, "n_features", f"given for {name!r}", "nothing")
+        if set(n_features) != set(batches):
+            what = f"given for each of {', '.join(map(repr, batches))} alone"
+            raise _validation.complain(ValueError, "n_features", what, list(n_features))
         return n_features
     n_features = _validation.integer(n_features, "n_features", 1, 10**9)
     narrow = {name: X.shape[1] for name, X in batches.items() if X.shape[1] < n_features}
@@ -242,15 +201,6 @@ def feature_counts(n_features, batches):
         widths = ", ".join(f"{name!r} {width}" for name, width in narrow.items())
         warnings.warn(f"n_features is {n_features}, and fewer where there are no more: {widths}", stacklevel=3)
     return dict.fromkeys(batches, n_features) | narrow
-
-
-def common_dtype(batches, dtype):
-    """The dtype asked for, or the widest of the batches'."""
-    if dtype is None:
-        return functools.reduce(torch.promote_types, (X.dtype for X in batches.values()))
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise _validation.complain(TypeError, "dtype", "a floating-point torch.dtype", _validation.describe(dtype))
-    return dtype
 
 
 def samples_of(name, X):
@@ -271,14 +221,6 @@ def of_rank(modality, needed, found):
     if found < needed:
         what = f"of numerical rank at least {needed}"
         raise _validation.complain(ValueError, f"calibration[{modality!r}]", what, found)
-
-
-def feature_names(modality, names, X):
-    """One name for each feature."""
-    names = _validation.name_list(names, f"names[{modality!r}]")
-    if len(names) != X.shape[1]:
-        raise _validation.complain(ValueError, f"names[{modality!r}]", f"of length {X.shape[1]}", len(names))
-    return list(names)
 
 
 def whitening(name, C, rank):

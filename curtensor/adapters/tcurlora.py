@@ -7,22 +7,10 @@ from dataclasses import dataclass
 from peft.tuners.tuners_utils import BaseTuner
 from peft.utils.integrations import init_empty_weights
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
 from curtensor import _validation
 from curtensor.adapters.deltas import FORMS, TCURLoRA
-from curtensor.adapters.tuner import (
-    AdaptedEmbedding,
-    AdaptedLayer,
-    AdaptedLinear,
-    AdaptedParameter,
-    CURConfig,
-    CURTuner,
-    Experts,
-    dropout,
-    made_again,
-    register,
-)
+from curtensor.adapters.tuner import CURConfig, CURTuner, Experts, register
 
 
 @dataclass
@@ -35,21 +23,18 @@ class TCURLoRAConfig(CURConfig):
     Parameters
     ----------
     r : int or three ints, default 16
-        (r_1, r_2, r_3), at most (m, n, L); an int k stands for (k, k, L). With `target_modules` "all-linear" an int is
-        lower for layers that have no more.
+        (r_1, r_2, r_3), at most (m, n, L); an int k, which "all-linear" clips, stands for (k, k, L).
     form : "shared_core", "tubal" or "mode_factors"
         As above; by the t-product C * U * R, where `r` is an int; or with the weights' own core and ``I + B_n A_n`` in
         each mode, B_n A_n trained.
     factor_rank : int, default 4
         Rank of B_n A_n; for "mode_factors" only.
     groups : list of lists of str, optional
-        Names of the layers that are a group, all targets in one of them. By default layers of one shape are a group
-        whose names differ in numbers alone: all query projections of a transformer, say.
-    scale, basis, method, dropout, seed, init_weights
-        As in `CURLoRAConfig`.
-    target_modules, target_parameters, exclude_modules, layers_to_transform, layers_pattern, rank_pattern, bias, \
-    modules_to_save
-        As in `CURLoRAConfig`; `bias` is "none", "all" or "tcurlora_only". Experts in a parameter are of one group.
+        Names of the layers that are a group, all targets in one of them. By default layers of one shape whose names
+        differ in numbers alone: all query projections of a transformer, say. Experts in a parameter are of one group.
+    scale, basis, method, dropout, seed, target_modules, target_parameters, exclude_modules, layers_to_transform, \
+    layers_pattern, rank_pattern, bias, modules_to_save, init_weights
+        As in `CURLoRAConfig`; `bias` is "none", "all" or "tcurlora_only".
 
     References
     ----------
@@ -83,45 +68,11 @@ class TCURLoRAConfig(CURConfig):
         }
 
 
-class TCURLoRALayer(AdaptedLayer):
-    """A layer with tCURLoRA updates."""
-
-    adapter_layer_names = ("tcurlora_delta",)
-
-    def __repr__(self):
-        return "tcurlora." + super().__repr__()
-
-
-class TCURLoRALinear(TCURLoRALayer, AdaptedLinear):
-    """A linear layer with tCURLoRA updates."""
-
-
-class TCURLoRAEmbedding(TCURLoRALayer, AdaptedEmbedding):
-    """An embedding with tCURLoRA updates."""
-
-
-class TCURLoRAParameter(TCURLoRALayer, AdaptedParameter):
-    """A module with tCURLoRA updates of a parameter."""
-
-
-TCURLoRAParameter.__name__ = "ParamWrapper"  # by which PEFT knows such layers
-
-
 class TCURLoRAModel(CURTuner):
-    """A model with tCURLoRA layers, as PEFT makes it out of a `TCURLoRAConfig`; it holds each group's core and bases.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-    peft_config : TCURLoRAConfig
-    adapter_name : str
-    """
+    """A model with tCURLoRA layers, by PEFT out of a `TCURLoRAConfig`; it holds each group's core and bases."""
 
     uses_shared_state = True
     prefix = "tcurlora_"
-    tuner_layer_cls = TCURLoRALayer
-    layer_classes = {nn.Linear: TCURLoRALinear, Conv1D: TCURLoRALinear, nn.Embedding: TCURLoRAEmbedding}
-    parameter_layer = TCURLoRAParameter
 
     def inject_adapter(self, model, adapter_name, *args, **kwargs):
         """Wrap the layers and choose; a new adapter leaves it as it is whether the others' cores are trained."""
@@ -141,8 +92,7 @@ class TCURLoRAModel(CURTuner):
             size = ranks_of(names[0], r, (*weights[0].shape, len(weights)))
             with init_empty_weights() if low_cpu_mem_usage else contextlib.nullcontext():
                 group = FORMS[config.form](weights, size, basis=config.basis, factor_rank=config.factor_rank)
-            group.places = tuple(places)
-            group.register_load_state_dict_post_hook(made_again)
+            group.places = places
             for number, (layer, place) in enumerate(places):
                 delta = layer.deltas[adapter_name]
                 delta = delta[place] if isinstance(delta, Experts) else delta
@@ -153,29 +103,27 @@ class TCURLoRAModel(CURTuner):
 
     def grouped(self, config, adapter_name):
         """Ranks of each group, and its matrices' names, themselves and their places."""
-        numbers = None if config.groups is None else {name: i for i, own in enumerate(config.groups) for name in own}
+        listed = None if config.groups is None else {name: i for i, own in enumerate(config.groups) for name in own}
         groups = {}
         for layer in self.layers_of(adapter_name):
+            r = self.rank_of(config, layer.key, layer.matrices()[1][0].shape)
             for place, (name, weight) in enumerate(zip(*layer.matrices(), strict=True)):
-                kind = (tuple(weight.shape), weight.dtype, weight.device)
-                r = self.rank_of(config, layer.key, weight.shape)
-                if numbers is None:
-                    key = (without_numbers(name), kind, str(r))
-                elif name in numbers:
-                    key = numbers[name]
-                else:
+                if listed is not None and name not in listed:
                     raise _validation.complain(ValueError, "groups", f"lists of all targets, {name!r} too", "others")
-                first_kind, *group = groups.setdefault(key, (kind, r, [], [], []))
-                if kind != first_kind:
-                    text = f"of shape, dtype and device {first_kind} as that of {group[1][0]!r} in its group"
+                kind = (tuple(weight.shape), weight.dtype, weight.device)
+                key = (without_numbers(name), kind, str(r)) if listed is None else listed[name]
+                members = groups.setdefault(key, [])
+                members.append((kind, r, name, weight, (layer, place)))
+                if kind != members[0][0]:
+                    text = f"of shape, dtype and device {members[0][0]} as that of {members[0][2]!r} in its group"
                     raise _validation.complain(ValueError, f"the weight of {name!r}", text, kind)
-                for items, item in zip(group[1:], (name, weight, (layer, place)), strict=True):
-                    items.append(item)
-        return [group for _, *group in groups.values()]
+        for members in groups.values():
+            _, ranks, *parts = zip(*members, strict=True)
+            yield ranks[0], *parts
 
     def delta(self, config, layer, number):
         """A matrix's share of a group that is made later."""
-        return TCURLoRA(scale=config.scale, dropout=dropout(config.dropout))
+        return TCURLoRA(scale=config.scale, dropout=nn.Dropout(config.dropout))
 
     def units(self, adapter_name):
         """What is chosen for an adapter: each group."""

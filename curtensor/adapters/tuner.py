@@ -23,12 +23,15 @@ from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, regis
 from peft.utils.other import get_pattern_key
 from torch import nn
 from tqdm import tqdm
+from transformers.pytorch_utils import Conv1D
 
 from curtensor import _validation
 from curtensor.adapters.choice import adapter_rule
 from curtensor.adapters.deltas import BASES
 from curtensor.adapters.transformer import call_layers, join_names, open_attentions
 from curtensor.adapters.weights import lies_in_by_out, of_floats, readable, whole
+
+LAYERS = (nn.Linear, Conv1D, nn.Embedding)
 
 
 @dataclass
@@ -54,7 +57,7 @@ class CURConfig(PeftConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        self.chosen = isinstance(self.peft_type, InFile) or self.peft_type == in_files(self.peft_name)
+        self.chosen = self.peft_type == in_files(self.peft_name)
         self.peft_type = PeftType[self.peft_name]
         self.scale = _validation.positive(self.scale, "scale")
         self.basis = _validation.one_of(BASES, self.basis, "basis")
@@ -65,6 +68,8 @@ class CURConfig(PeftConfig):
         self.bias = _validation.one_of(("none", "all", f"{self.peft_name.lower()}_only"), self.bias, "bias")
         if self.dropout and not _validation.positive(self.dropout, "dropout") < 1:
             raise _validation.complain(ValueError, "dropout", "below 1", self.dropout)
+        if self.target_modules is None and self.target_parameters:
+            self.target_modules = []
         for name in ("target_modules", "exclude_modules"):
             value = getattr(self, name)
             setattr(self, name, set(value) if isinstance(value, list) else value)
@@ -80,40 +85,28 @@ class CURConfig(PeftConfig):
         saved.method = self.method if isinstance(self.method, str) else "a function"
         PeftConfig.save_pretrained(saved, save_directory, **kwargs)
 
-    @classmethod
-    def from_json_file(cls, path_json_file, **kwargs):
-        """The options in a file."""
-        options = super().from_json_file(path_json_file, **kwargs)
-        own = options.get("peft_type") == in_files(cls.peft_name)
-        return options | {"peft_type": InFile(cls.peft_name)} if own else options
-
-
-class InFile(str):
-    """The method's name where the options are those of a file, which has columns and rows, so that none are chosen."""
-
 
 class AdaptedLayer(nn.Module, BaseTunerLayer):
-    """A frozen layer and updates of its weight by adapter name.
+    """A frozen layer, one of `LAYERS`, and updates of its weight by adapter name.
 
-    `unmerge` brings back the weight as it was, the same object. A subclass names its dict of deltas.
+    `unmerge` brings back the weight as it was, the same object.
     """
 
+    adapter_layer_names = ("curlora_delta",)
     other_param_names = ()
-    parameter_name = "weight"
 
-    def __init__(self, base_layer, key, adapter_name):
+    def __init__(self, base_layer, key, adapter_name, parameter_name="weight"):
         super().__init__()
-        self.base_layer, self.key = base_layer, key
+        self.base_layer, self.key, self.parameter_name = base_layer, key, parameter_name
         self.merged_adapters = []
         self._active_adapter = adapter_name
-        for name in self.adapter_layer_names:
-            setattr(self, name, nn.ModuleDict())
+        self.curlora_delta = nn.ModuleDict()
         self.register_buffer("unmerged_weight", None, persistent=False)
 
     @property
     def deltas(self):
         """The updates by adapter name."""
-        return getattr(self, self.adapter_layer_names[0])
+        return self.curlora_delta
 
     @property
     def base_weight(self):
@@ -121,27 +114,16 @@ class AdaptedLayer(nn.Module, BaseTunerLayer):
         return self.unmerged_weight if self.merged else getattr(self.get_base_layer(), self.parameter_name)
 
     def matrices(self):
-        """Names of the matrices (m, n), out by in, that the updates are for, and themselves."""
+        """Names of the matrices (m, n), out by in, that the updates are for, and themselves: one, or each expert's."""
         weight = whole(self.base_weight)
+        if weight.ndim == 3:
+            return [f"{self.key}.{number}" for number in range(len(weight))], list(weight)
         return [self.key], [weight.T if lies_in_by_out(self.get_base_layer()) else weight]
 
-    @property
-    def in_features(self):
-        """Length of an input row."""
-        return self.matrices()[1][0].shape[1]
-
-    @property
-    def out_features(self):
-        """Length of an output row."""
-        return self.matrices()[1][0].shape[0]
-
-    def joined(self, deltas):
-        """One update of the layer out of those of its matrices."""
-        return deltas[0]
-
     def update_layer(self, adapter_name, deltas, inference_mode):
-        """A new adapter."""
-        self.deltas[adapter_name] = self.joined(deltas)
+        """A new adapter: an update of each matrix."""
+        self.out_features, self.in_features = self.matrices()[1][0].shape
+        self.deltas[adapter_name] = Experts(deltas) if self.base_weight.ndim == 3 else deltas[0]
         self.set_adapter(self.active_adapters, inference_mode=inference_mode)
 
     def _move_adapter_to_device_of_base_layer(self, adapter_name, device=None):
@@ -165,14 +147,11 @@ class AdaptedLayer(nn.Module, BaseTunerLayer):
         """The base layer's output plus the active updates'."""
         if self.disable_adapters and self.merged:
             self.unmerge()
-        y = self.base_layer(x, *args, **kwargs)
+        y, scale = self.base_layer(x, *args, **kwargs), self._get_embed_scale()
         for name in self.applied():
-            y = y + self.addend(self.deltas[name], x).to(y.dtype)
+            update = self.deltas[name](x)
+            y = y + (update if scale is None else scale * update).to(y.dtype)
         return y
-
-    def addend(self, delta, x):
-        """What an update adds to the output."""
-        return delta(x)
 
     @torch.no_grad()
     def merge(self, safe_merge=False, adapter_names=None):
@@ -188,7 +167,7 @@ class AdaptedLayer(nn.Module, BaseTunerLayer):
             if not self.merged:
                 self._buffers["unmerged_weight"] = weight  # set as an attribute, a parameter would be in files
             self.merged_adapters = self.merged_adapters + names
-            setattr(self.get_base_layer(), self.parameter_name, parameter_like(weight, updated))
+            setattr(self.get_base_layer(), self.parameter_name, nn.Parameter(updated, weight.requires_grad))
 
     def unmerge(self):
         """Bring back the base layer's weight, bit for bit."""
@@ -197,7 +176,7 @@ class AdaptedLayer(nn.Module, BaseTunerLayer):
             return
         weight, layer = self.unmerged_weight, self.get_base_layer()
         if not isinstance(weight, nn.Parameter):  # it was moved meanwhile
-            weight = parameter_like(getattr(layer, self.parameter_name), weight)
+            weight = nn.Parameter(weight, getattr(layer, self.parameter_name).requires_grad)
         setattr(layer, self.parameter_name, weight)
         self.unmerged_weight, self.merged_adapters = None, []
 
@@ -206,45 +185,11 @@ class AdaptedLayer(nn.Module, BaseTunerLayer):
         return True
 
 
-def parameter_like(parameter, data):
-    """A parameter with other numbers."""
-    return nn.Parameter(data, requires_grad=parameter.requires_grad)
-
-
-class AdaptedLinear(AdaptedLayer):
-    """A linear layer, or transformers' Conv1D, with updates."""
-
-
-class AdaptedEmbedding(AdaptedLayer):
-    """An embedding with updates of its table."""
-
-    def addend(self, delta, x):
-        """What an update adds to the rows of the table."""
-        scale = self._get_embed_scale()
-        y = delta.embedded(x)
-        return y if scale is None else y * scale
-
-
 class AdaptedParameter(AdaptedLayer):
     """A module with updates of a parameter: a matrix, or one for each of some fused experts.
 
-    PEFT nests such layers, one for each parameter of a module, and knows them by the name ``ParamWrapper``.
+    PEFT nests such layers, one for each parameter of a module.
     """
-
-    def __init__(self, base_layer, key, adapter_name, parameter_name):
-        super().__init__(base_layer, key, adapter_name)
-        self.parameter_name = parameter_name
-
-    def matrices(self):
-        """Names of the matrices that the updates are for, and themselves."""
-        weight = whole(self.base_weight)
-        if weight.ndim != 3:
-            return [self.key], [weight]
-        return [f"{self.key}.{number}" for number in range(len(weight))], list(weight)
-
-    def joined(self, deltas):
-        """One update of the parameter out of those of its matrices."""
-        return Experts(deltas) if self.base_weight.ndim == 3 else deltas[0]
 
     def forward(self, *args, **kwargs):
         """The base layer's output with the updated parameter."""
@@ -269,6 +214,9 @@ class AdaptedParameter(AdaptedLayer):
         return layer
 
 
+AdaptedParameter.__name__ = "ParamWrapper"  # by which PEFT knows such layers
+
+
 class Experts(nn.ModuleList):
     """Updates of several matrices in one parameter."""
 
@@ -284,12 +232,10 @@ class Experts(nn.ModuleList):
 class CURTuner(BaseTuner):
     """A model with adapted layers, all of them or, where anything is wrong with a new adapter, as it was before.
 
-    A subclass has layers by the kind of the layer which they are put around (`layer_classes`) and one for parameters,
-    makes the delta of a matrix, and lists what is chosen for an adapter (`units`), each with its matrices' places.
+    A subclass makes the `delta` of a matrix, and lists what is chosen for an adapter, its `units`.
     """
 
-    layer_classes: dict = {}
-    parameter_layer: type
+    tuner_layer_cls = AdaptedLayer
     target_module_mapping = {
         kind: list(names) for kind, names in TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.items()
     }
@@ -324,7 +270,7 @@ class CURTuner(BaseTuner):
         """Choose columns and rows by each unit's own random stream, so that no choice depends on another."""
         rule = adapter_rule(config.method)
         for unit in tqdm(self.units(adapter_name), desc="choose", disable=not config.progress):
-            names, weights = sources(unit)
+            names, weights = unit.sources()
             for name, weight in zip(names, weights, strict=True):
                 readable(name, weight)
             unit.choose(names, weights, rule, stream(config.seed, names[0]))
@@ -336,7 +282,7 @@ class CURTuner(BaseTuner):
     def layers_of(self, adapter_name):
         """The layers that have an adapter."""
         return [layer for layer in self.model.modules()
-                if isinstance(layer, self.tuner_layer_cls) and adapter_name in layer.deltas]  # fmt: skip
+                if isinstance(layer, AdaptedLayer) and adapter_name in layer.deltas]  # fmt: skip
 
     def rank_of(self, config, key, shape):
         """The rank of a layer: what the pattern says, or `r`."""
@@ -351,17 +297,14 @@ class CURTuner(BaseTuner):
     ):
         layer = target
         if parameter_name is not None:
-            if getattr(target, "parameter_name", None) != parameter_name or not isinstance(
-                target, self.parameter_layer
-            ):
-                layer = self.parameter_layer(target, current_key, adapter_name, parameter_name)
-        elif not isinstance(target, self.tuner_layer_cls):
+            if not isinstance(target, AdaptedParameter) or target.parameter_name != parameter_name:
+                layer = AdaptedParameter(target, current_key, adapter_name, parameter_name)
+        elif not isinstance(target, AdaptedLayer):
             base = target.get_base_layer() if isinstance(target, BaseTunerLayer) else target
-            kind = next((own for base_class, own in self.layer_classes.items() if isinstance(base, base_class)), None)
-            if kind is None:
-                text = f"one of {', '.join(base_class.__name__ for base_class in self.layer_classes)}"
+            if not isinstance(base, LAYERS):
+                text = f"one of {', '.join(kind.__name__ for kind in LAYERS)}"
                 raise _validation.complain(TypeError, f"the module {current_key!r}", text, type(base).__name__)
-            layer = kind(target, current_key, adapter_name)
+            layer = AdaptedLayer(target, current_key, adapter_name)
         of_floats(current_key, layer.base_weight)
         deltas = [self.delta(peft_config, layer, number) for number in range(len(layer.matrices()[0]))]
         layer.update_layer(adapter_name, deltas, peft_config.inference_mode)
@@ -376,30 +319,11 @@ class CURTuner(BaseTuner):
         else:
             setattr(parent, child_name, new_module)
 
-    def _prepare_adapter_config(self, peft_config, model_config):
-        if peft_config.target_modules is None and peft_config.target_parameters:
-            return peft_config
-        return super()._prepare_adapter_config(peft_config, model_config)
-
     def add_weighted_adapter(self, adapters, weights, adapter_name, combination_type="linear"):
-        """Add an adapter whose update is a linear combination of others', which have the same columns and rows.
+        """Add an adapter whose update is the sum of the others' times the weights.
 
-        Parameters
-        ----------
-        adapters : list of str
-            Names of adapters of the same layers, with the same rank, rule and seed.
-        weights : list of float
-            What each update is multiplied by.
-        adapter_name : str
-            The new adapter's.
-        combination_type : "linear"
-            As in ``peft.LoraModel.add_weighted_adapter``; no other is possible.
-
-        Raises
-        ------
-        ValueError
-            If a name is unknown, the new one is not, the numbers of names and weights differ, or the updates have no
-            columns and rows in common, or are not linear in what is trained (form "mode_factors").
+        ValueError where names or numbers do not fit, the adapters' columns and rows differ, or their updates are not
+        linear in what is trained (form "mode_factors"). No `combination_type` but "linear" is possible.
         """
         _validation.one_of(("linear",), combination_type, "combination_type")
         for name in adapters:
@@ -412,7 +336,7 @@ class CURTuner(BaseTuner):
         for first, *others in members:
             if not first.linear or any(not first.has_bases_of(other) for other in others):
                 what = "updates with the same columns and rows, linear in what is trained"
-                raise _validation.complain(ValueError, "adapters", what, f"others in {sources(first)[0][0]!r}")
+                raise _validation.complain(ValueError, "adapters", what, f"others in {first.sources()[0][0]!r}")
         config = copy.deepcopy(self.peft_config[adapters[0]])
         config.chosen = True
         self.peft_config[adapter_name] = config
@@ -443,23 +367,6 @@ class CURTuner(BaseTuner):
             if not (tensor.is_floating_point() or key.endswith("fingerprint")) and (found[key] < 0).any():
                 raise _validation.complain(ValueError, key, "indices of at least 0", int(found[key].min()))
         return found
-
-
-def made_again(unit, incompatible_keys):
-    """After loading: the frozen factors, of the indices that were loaded."""
-    if not unit.is_open():
-        unit.make(*sources(unit))
-
-
-def sources(unit):
-    """The names of the matrices that a unit is for, and themselves."""
-    found = {id(layer): layer.matrices() for layer, _ in unit.places}
-    return tuple([found[id(layer)][part][number] for layer, number in unit.places] for part in (0, 1))
-
-
-def dropout(p):
-    """The layer that does it."""
-    return nn.Dropout(p) if p else nn.Identity()
 
 
 def stream(seed, name):
