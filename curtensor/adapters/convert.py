@@ -92,7 +92,7 @@ def convert_to_adalora(
 
     Parameters
     ----------
-    model, target_modules, alpha, method, progress, rng
+    model, target_modules
         As for `convert_to_lora`; what is returned and what is refused, too.
     rank : int, default 12
         Rank at first, 1 to min(m, n); rank (m + n + 1) numbers a layer are trained.
@@ -101,6 +101,8 @@ def convert_to_adalora(
     total_steps : int, optional
         Number of training steps, over which PEFT takes the ranks down in ``peft_model.update_and_allocate(step)``; its
         phases are the options `tinit` and `tfinal`. Without it the ranks stay.
+    alpha, method, progress, rng
+        As for `convert_to_lora`.
     **options
         More fields of ``peft.AdaLoraConfig``.
 
@@ -133,10 +135,12 @@ def convert_to_curlora(
 
     Parameters
     ----------
-    model, target_modules, progress, rng
+    model, target_modules
         As for `convert_to_lora`; what is returned and what is refused, too. Outputs stay to the bit.
     rank : int, default 16
         Number k of columns and of rows, 1 to min(m, n); k^2 numbers a layer are trained.
+    progress, rng
+        As for `convert_to_lora`.
     **options
         `scale`, `basis`, `method` and the other fields of `CURLoRAConfig`.
 
@@ -156,11 +160,13 @@ def convert_to_tcurlora(
 
     Parameters
     ----------
-    model, target_modules, progress, rng
+    model, target_modules
         As for `convert_to_lora`; what is returned and what is refused, too. Outputs stay to the bit.
     ranks : int or three ints, default 16
         (r_1, r_2, r_3), at most (m, n, L) for L weights (m, n); an int k stands for (k, k, L). r_1 r_2 r_3 numbers a
         group are trained; of other forms as `TCURLoRAConfig` says.
+    progress, rng
+        As for `convert_to_lora`.
     **options
         `form`, `factor_rank`, `groups`, `scale`, `basis`, `method` and the other fields of `TCURLoRAConfig`.
 

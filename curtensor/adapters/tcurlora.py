@@ -32,9 +32,10 @@ class TCURLoRAConfig(CURConfig):
     groups : list of lists of str, optional
         Names of the layers that are a group, all targets in one of them. By default layers of one shape whose names
         differ in numbers alone: all query projections of a transformer, say. Experts in a parameter are of one group.
-    scale, basis, method, dropout, seed, target_modules, target_parameters, exclude_modules, layers_to_transform, \
+    scale, basis, method, dropout, seed, target_modules, target_parameters, exclude_modules, layers_to_transform
+        As in `CURLoRAConfig`.
     layers_pattern, rank_pattern, bias, modules_to_save, init_weights
-        As in `CURLoRAConfig`; `bias` is "none", "all" or "tcurlora_only".
+        As there; `bias` is "none", "all" or "tcurlora_only".
 
     References
     ----------
