@@ -29,7 +29,8 @@ class CURLoRAConfig(CURConfig):
     seed : int, default 0
         Seed of the choice. Each layer has its own stream, by its name.
     target_modules, target_parameters, exclude_modules, layers_to_transform, layers_pattern, rank_pattern
-        As in PEFT's configs. Target modules are ``torch.nn.Linear``, ``torch.nn.Embedding`` and transformers' ``Conv1D``.
+        As in PEFT's configs. Target modules are ``torch.nn.Linear``, ``torch.nn.Embedding`` and transformers'
+        ``Conv1D``.
     bias, modules_to_save, init_weights
         As in PEFT's configs; `bias` is "none", "all" or "curlora_only".
 
