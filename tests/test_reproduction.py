@@ -44,7 +44,7 @@ def test_default_core_is_closer_than_what_practitioners_write(method):
 
 def test_iterative_cur_is_the_faster_one_as_the_page_says():
     ours, theirs = figures("matrix times", "`intersection`"), figures("matrix times", "IterativeCUR here")
-    assert all(5 <= ours[case] / theirs[case] <= 10 for case in theirs)
+    assert all(2.5 <= ours[case] / theirs[case] <= 8 for case in theirs)
 
 
 def test_run_of_iterative_cur_agrees_with_its_published_errors():
