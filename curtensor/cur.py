@@ -85,7 +85,7 @@ class CUR(MatrixResult):
     middle: np.ndarray
     right: Any
     error_estimate: float
-    n_entries_read: int | None = None
+    n_entries_read: Any = None
     converged: bool = True
 
     MAIN = "middle"

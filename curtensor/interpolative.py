@@ -67,7 +67,7 @@ class ID(MatrixResult):
     skeleton: Any
     axis: int
     error_estimate: float
-    n_entries_read: int | None = None
+    n_entries_read: Any = None
     converged: bool = True
 
     MAIN = "coefficients"

@@ -66,5 +66,5 @@ def test_claim_that_is_no_time_is_held(claim):
     lines = list(adapters.CLAIMS[claim]())
     assert {
         name for name in bench_adapters.CONVERSIONS for line in lines if re.search(rf", {name}(,|:|$)", line.what)
-    } == set(bench_adapters.CONVERSIONS)
+    } == set(bench_adapters.CONVERSIONS) - ({"LoRA from CUR, residual"} if claim == "checkpoints" else set())
     assert [line for line in lines if not line.held] == []

@@ -43,10 +43,10 @@ class MultimodalTCURLoRA(nn.Module):
         Names of the features of some modalities, for `chosen_features`.
     method : str or callable, default "osinsky"
         As in `CURLoRAConfig`.
-    rng : None, int, SeedSequence or Generator, optional
-        Source of randomness. Each modality has its own stream, by its name; torch's global state is not touched.
     dtype : torch.dtype, optional
         Of all that is held, and of the outputs. By default the widest of the calibration batches.
+    rng : None, int, SeedSequence or Generator, optional
+        Source of randomness. Each modality has its own stream, by its name; torch's global state is not touched.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class MultimodalTCURLoRA(nn.Module):
 
     def __init__(
         self, calibration, out_features, *, n_features=16, rank=8, names=None, method="osinsky",
-        rng: _validation.RandomSource = None, dtype=None,
+        dtype=None, rng: _validation.RandomSource = None,
     ):  # fmt: skip
         super().__init__()
         if not isinstance(calibration, Mapping):

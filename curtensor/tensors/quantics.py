@@ -37,8 +37,8 @@ class QuanticsGrid:
     True
     """
 
-    lower: tuple[float, ...]
-    upper: tuple[float, ...]
+    lower: Any
+    upper: Any
     bits: int
     shape: tuple[int, ...] = field(init=False, repr=False)
 

@@ -32,7 +32,8 @@ train = rng.random(n) < 0.5
 # %%
 # The same pipeline with landmarks of both kinds:
 
-numbers, scores = [30, 100, 300], {"chosen": [], "uniform": []}
+numbers = [30, 100, 300]
+scores: dict[str, list[float]] = {"chosen": [], "uniform": []}
 test = np.flatnonzero(~train & (np.arange(n) >= n - rare))  # points of the spirals that were not trained on
 for rank in numbers:
     for name, features in {
