@@ -110,7 +110,7 @@ def test_adapters_have_the_same_words_in_the_same_order():
 
     order = list(names.ARGUMENTS)
     for name in adapters.__all__:
-        if name.startswith("CURLoRA") and name != "CURLoRA":  # of PEFT, which has its own words
+        if name.endswith(("Config", "Model")):  # of PEFT, which has its own words
             continue
         found = inspect.signature(getattr(adapters, name)).parameters
         places = [order.index(part) for part in found if part in order]
