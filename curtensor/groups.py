@@ -5,6 +5,7 @@ from collections.abc import Hashable, Iterable
 import numpy as np
 
 from curtensor import _validation
+from curtensor.operands.arithmetic import orthonormal_rest
 
 GAIN = 1e-3  # of what a group explains: the one that takes its place must explain so much more
 ROUNDS = 3  # of exchanges at most
@@ -41,7 +42,8 @@ def choose_groups(sketch, members, k, include=(), exclude=()):
 
     def best_beside(others):
         """The group that takes most of what some leave, how much it takes, and what each of the others does."""
-        taken = captured(beyond_groups(sketch, members, others), members, alike)
+        indices = [index for group in others for index in members[group]]
+        taken = captured(orthonormal_rest(sketch, indices) if indices else sketch, members, alike)
         open_to = taken.copy()
         open_to[[*others, *exclude]] = 0
         best = int(open_to.argmax())
@@ -61,16 +63,6 @@ def choose_groups(sketch, members, k, include=(), exclude=()):
         if chosen == before:
             break
     return chosen
-
-
-def beyond_groups(sketch, members, chosen):
-    """The sketch less its projection on the rows of some groups."""
-    if not chosen:
-        return sketch
-    rows = sketch[np.concatenate([members[group] for group in chosen])]
-    directions, s, _ = np.linalg.svd(rows.conj().T, full_matrices=False)
-    directions = directions[:, s > 32 * np.finfo(s.dtype).eps * s[0]]
-    return sketch - (sketch @ directions) @ directions.conj().T
 
 
 def captured(rest, members, alike):

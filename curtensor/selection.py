@@ -17,7 +17,7 @@ from curtensor import _validation, operands
 from curtensor.cholesky import KERNEL_METHODS, MatrixSource, pivoted_cholesky, square
 from curtensor.cross import checked_cross, read_whole
 from curtensor.groups import choose_groups, members_of
-from curtensor.operands.arithmetic import dense
+from curtensor.operands.arithmetic import careful_svd, dense, orthonormal_rest
 from curtensor.operands.entries import indexed_function, is_function, left_out, only_for_functions
 from curtensor.sketching import SKETCHES, gaussian, random_matrix, sketch_matrix
 
@@ -499,15 +499,6 @@ def split_sketch(sketch, k, scale=0.0, rng=None):
     return parts[:, :k], beyond_rounding(parts[:, k:] * s[k:], max(s[0], scale))
 
 
-def careful_svd(X):
-    """The singular value decomposition, with values that are right to a few roundings of the largest.
-
-    With vectors, divide and conquer raises smaller values to 32 roundings in newer releases of LAPACK.
-    """
-    U, _, Vh = np.linalg.svd(X, full_matrices=False)
-    return U, np.linalg.svd(X, compute_uv=False), Vh
-
-
 def settled(parts, squares, k):
     """Singular vectors, turned where some of the first k have equal values, so that rounding does not choose them.
 
@@ -527,15 +518,6 @@ def beyond_rounding(residual, scale):
     """The residual; without columns where all of it may be rounding of what has the norm `scale`."""
     noise = NOISE * np.finfo(residual.dtype).eps * scale
     return residual if row_norms_squared(residual).sum() > noise**2 else residual[:, :0]
-
-
-def orthonormal_rest(sketch, indices):
-    """The sketch less its projection on some of its rows, which become zero."""
-    directions, s, _ = careful_svd(sketch[indices].conj().T)
-    directions = directions[:, s > 8 * np.finfo(s.dtype).eps * s[0]]
-    rest = sketch - (sketch @ directions) @ directions.conj().T
-    rest[indices] = 0
-    return rest
 
 
 def choose_rows(basis, residual, k, rule, rng, weights=None, inside=None):

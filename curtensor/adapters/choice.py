@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from curtensor import _validation, operands
+from curtensor.operands.arithmetic import orthonormal_rest
 from curtensor.selection import (
     SELECTION_RULES,
     Rule,
     choose_from_sketch,
-    orthonormal_rest,
     pivots,
     sketch_size,
     weighted_sample,

@@ -208,12 +208,36 @@ def read_matrix(
 
 
 def example_matrix() -> NamedMatrix:
-    """The matrix shipped with the package: 30 measurements of 569 tumours, with names (see ``curtensor/data``)."""
+    """The matrix shipped with the package: 30 measurements of 569 tumours, with names (see ``curtensor/data``).
+
+    Returns
+    -------
+    matrix : NamedMatrix, shape (569, 30)
+        Float64, each measurement centred and scaled to deviation 1; unpacks to the array, names of rows and of columns.
+
+    Examples
+    --------
+    >>> from curtensor.files import example_matrix
+    >>> A, tumours, measurements = example_matrix()
+    >>> A.shape, str(measurements[0])
+    ((569, 30), 'mean radius')
+    """
     return read_matrix(EXAMPLE)
 
 
 def example_tensor() -> np.ndarray:
-    """The tensor shipped with the package: 48 x 48 pixels in 50 spectral bands (see ``curtensor/data``)."""
+    """The tensor shipped with the package: 48 x 48 pixels in 50 spectral bands (see ``curtensor/data``).
+
+    Returns
+    -------
+    X : ndarray, shape (48, 48, 50)
+
+    Examples
+    --------
+    >>> from curtensor.files import example_tensor
+    >>> example_tensor().shape
+    (48, 48, 50)
+    """
     return read_matrix(EXAMPLE_TENSOR).A
 
 

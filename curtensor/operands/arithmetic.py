@@ -1,5 +1,6 @@
-"""What operands and algorithms do alike with parts of an array: panels, powers of two, dense from sparse."""
+"""What operands and algorithms do alike with parts of an array: panels, powers of two, sparse made dense, projections."""
 
+import numpy as np
 from scipy import sparse
 
 from curtensor import _validation
@@ -36,3 +37,21 @@ def declared(part, shape, dtype, name, where=""):
     elif of_package(part, "sparse"):
         part = part.todense()
     return _validation.as_declared(part, shape, dtype, name, where)
+
+
+def careful_svd(X):
+    """The singular value decomposition, with values that are right to a few roundings of the largest.
+
+    With vectors, divide and conquer raises smaller values to 32 roundings in newer releases of LAPACK.
+    """
+    U, _, Vh = np.linalg.svd(X, full_matrices=False)
+    return U, np.linalg.svd(X, compute_uv=False), Vh
+
+
+def orthonormal_rest(sketch, indices):
+    """The sketch less its projection on some of its rows, which become zero."""
+    directions, s, _ = careful_svd(sketch[indices].conj().T)
+    directions = directions[:, s > 8 * np.finfo(s.dtype).eps * s[0]]
+    rest = sketch - (sketch @ directions) @ directions.conj().T
+    rest[indices] = 0
+    return rest

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import linalg
 
 from curtensor import _validation, selection
+from curtensor.operands.arithmetic import careful_svd
 from curtensor.operands.dense_tensor import DenseTensor
 from curtensor.operands.tensor_blocks import norm
 from curtensor.sketching import random_matrix, sparse_sign
@@ -125,6 +126,6 @@ def through(indices, mode):
 
 def fibre_factor(C, indices, rank):
     """``C U^+`` with U = C[indices] cut to its leading singular values; the pseudo-inverse itself is never formed."""
-    W, s, Vh = selection.careful_svd(C[indices])
+    W, s, Vh = careful_svd(C[indices])
     count = min(KEPT * rank, np.count_nonzero(s > 8 * np.finfo(s.dtype).eps * s[0]))
     return (C @ Vh[:count].conj().T / s[:count]) @ W[:, :count].conj().T
