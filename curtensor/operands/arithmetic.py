@@ -1,4 +1,4 @@
-"""What operands and algorithms do alike with parts of an array: panels, powers of two, sparse made dense, projections."""
+"""What operands and algorithms do alike with parts of an array: panels, powers of two, dense ones, projections."""
 
 import numpy as np
 from scipy import sparse
